@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A Panda on a table with a cup and a box, in MuJoCo, steppable without ROS."""

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The simulated robot cell: physics, Cartesian tracking and one exterior camera.
+
+Without ROS and without a clock of its own: `advance` moves the world by the seconds it is told,
+so training and evaluation run as fast as they can and a node runs it in real time.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("MUJOCO_GL", "egl")
+
+import mujoco  # noqa: E402  (the rendering back end is chosen on import)
+import numpy as np  # noqa: E402
+from scipy.spatial.transform import Rotation  # noqa: E402
+
+from vjepa2_ros.simulation.kinematics import HOME, InverseKinematics, PoseReference  # noqa: E402
+
+SCENE = Path(__file__).parent / "assets" / "scene.xml"
+MAX_WIDTH = 0.08
+"""Opening of the Franka Hand [m] at closedness 0."""
+DOWN = Rotation.from_euler("xyz", [np.pi, 0.0, 0.0])
+"""Orientation of the hand with its fingers pointing at the table."""
+
+
+@dataclass(frozen=True)
+class SimulatorConfig:
+    """Workspace and motion of the simulated arm; the defaults are those of every task here.
+
+    Attributes:
+        workspace_lower, workspace_upper: box of the tool centre point [m], base frame.
+        object_lower, object_upper: rectangle (x, y) [m] in which cup and box are laid.
+        object_spacing: least distance [m] between cup, box and the start pose, seen from above.
+        max_speed: translation [m/s].
+        max_acceleration: translation [m/s²].
+        max_turn_rate: rotation [rad/s].
+        control_period: [s] between two updates of the joint targets.
+    """
+
+    workspace_lower: tuple[float, float, float] = (0.33, -0.25, 0.04)
+    workspace_upper: tuple[float, float, float] = (0.66, 0.25, 0.36)
+    object_lower: tuple[float, float] = (0.38, -0.22)
+    object_upper: tuple[float, float] = (0.62, 0.22)
+    object_spacing: float = 0.12
+    max_speed: float = 0.25
+    max_acceleration: float = 1.5
+    max_turn_rate: float = 1.0
+    control_period: float = 0.02
+
+
+class Simulator:
+    """A Panda with its hand, a cup and a box on a table, and the exterior camera.
+
+    Poses are of the tool centre point in the base frame; states are 7-D: x y z [m], extrinsic
+    Euler xyz [rad], gripper closedness 0 (open) … 1 (closed).
+    """
+
+    def __init__(self, config: SimulatorConfig = SimulatorConfig()) -> None:
+        self.config = config
+        self.model = mujoco.MjModel.from_xml_path(str(SCENE))
+        self.data = mujoco.MjData(self.model)
+        self._site = self.model.site("tool").id
+        self._kinematics = InverseKinematics(self.model)
+        self._reference = PoseReference(config.max_speed, config.max_acceleration, config.max_turn_rate)
+        self._joints = HOME.copy()
+        self._closedness = 0.0
+        self._renderers: dict[int, mujoco.Renderer] = {}
+        self.reset(0)
+
+    def reset(self, seed: int) -> None:
+        """Lay cup and box and put the hand at a random pose of the workspace; the same for the same seed."""
+        random = np.random.default_rng(seed)
+        config = self.config
+        start = random.uniform(config.workspace_lower, config.workspace_upper)
+        places = [start[:2]] if start[2] < 0.2 else []
+        while len(places) < (3 if start[2] < 0.2 else 2):
+            place = random.uniform(config.object_lower, config.object_upper)
+            if all(np.linalg.norm(place - other) > config.object_spacing for other in places):
+                places.append(place)
+        turns = random.uniform(-np.pi, np.pi, 2)
+        mujoco.mj_resetData(self.model, self.data)
+        for name, place, turn in zip(("cup", "box"), places[-2:], turns, strict=True):
+            joint = self.data.joint(name)
+            joint.qpos[:2] = place
+            joint.qpos[3:] = Rotation.from_euler("z", turn).as_quat(scalar_first=True)
+        self.place(start, DOWN, 0.0)
+
+    def place(self, position: np.ndarray, rotation: Rotation, closedness: float) -> None:
+        """Put the hand at a pose at once, at rest, without touching the objects (no motion is simulated)."""
+        self._joints = self._kinematics.solve(np.asarray(position, float), rotation)
+        width = (1.0 - closedness) * MAX_WIDTH / 2
+        self.data.qpos[:7] = self._joints
+        self.data.qpos[7:9] = width
+        self.data.qvel[:] = 0.0
+        self.data.ctrl[:7] = self._joints
+        self.data.ctrl[7] = width
+        self._closedness = closedness
+        mujoco.mj_forward(self.model, self.data)
+        self._reference.set(*self._tool())
+
+    def set_target(self, position: np.ndarray, quaternion_xyzw: np.ndarray, closedness: float) -> None:
+        """Move towards an absolute pose from now on, superseding the last target.
+
+        Args:
+            position: [3] m, base frame.
+            quaternion_xyzw: [4] unit quaternion of the hand in the base frame.
+            closedness: 0 (open) … 1 (closed).
+
+        Raises:
+            ValueError: a value is not finite, or the quaternion has no length.
+        """
+        values = np.concatenate([position, quaternion_xyzw, [closedness]]).astype(float)
+        if values.shape != (8,) or not np.isfinite(values).all():
+            raise ValueError(f"a target needs 3 + 4 + 1 finite values, got {values}")
+        self._reference.target_position = values[:3]
+        self._reference.target_rotation = Rotation.from_quat(values[3:7])
+        self._closedness = float(np.clip(closedness, 0.0, 1.0))
+
+    def halt(self) -> None:
+        """Brake within the acceleration limit and hold."""
+        self._reference.halt()
+
+    def settled(self) -> bool:
+        """True when the arm's reference stands on its target."""
+        return self._reference.settled()
+
+    def advance(self, seconds: float) -> None:
+        """Simulate `seconds` of physics and tracking, rounded to whole control periods."""
+        period = self.config.control_period
+        substeps = round(period / self.model.opt.timestep)
+        for _ in range(max(1, round(seconds / period))):
+            self._reference.advance(period)
+            self._joints = self._kinematics.step(
+                self._joints, self._reference.position, self._reference.rotation)
+            self.data.ctrl[:7] = self._joints
+            self.data.ctrl[7] = (1.0 - self._closedness) * MAX_WIDTH / 2
+            mujoco.mj_step(self.model, self.data, nstep=substeps)
+
+    def pose(self) -> tuple[np.ndarray, np.ndarray, float]:
+        """Measured position [3] m, quaternion xyzw [4] and gripper closedness 0…1."""
+        position, rotation = self._tool()
+        closedness = 1.0 - float(self.data.qpos[7:9].sum()) / MAX_WIDTH
+        return position, rotation.as_quat(), min(max(closedness, 0.0), 1.0)
+
+    def state(self) -> np.ndarray:
+        """Measured 7-D state [7] float64."""
+        position, rotation = self._tool()
+        return np.concatenate([position, rotation.as_euler("xyz"), [self.pose()[2]]])
+
+    def object_positions(self) -> np.ndarray:
+        """True centres of cup and box [2, 3] m: for read-outs and scoring, never for training."""
+        return np.stack([self.data.body(name).xpos.copy() for name in ("cup", "box")])
+
+    def render(self, size: int = 256) -> np.ndarray:
+        """The exterior camera's picture, uint8 RGB [size, size, 3]."""
+        if size not in self._renderers:
+            renderer = mujoco.Renderer(self.model, size, size)
+            # shadows double the cost of a software-rendered frame
+            renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
+            self._renderers[size] = renderer
+        renderer = self._renderers[size]
+        renderer.update_scene(self.data, camera="exterior")
+        return renderer.render()
+
+    def camera_matrix(self, size: int = 256) -> np.ndarray:
+        """Pinhole matrix K [3, 3] in pixels of a picture of `size` × `size`."""
+        focal = size / 2 / np.tan(self.model.cam_fovy[self.model.camera("exterior").id] * np.pi / 360)
+        return np.array([[focal, 0.0, size / 2], [0.0, focal, size / 2], [0.0, 0.0, 1.0]])
+
+    def _tool(self) -> tuple[np.ndarray, Rotation]:
+        matrix = self.data.site_xmat[self._site].reshape(3, 3)
+        return self.data.site_xpos[self._site].copy(), Rotation.from_matrix(matrix)
