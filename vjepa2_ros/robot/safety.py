@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gate between planner and robot: which commands may move it, and where to.
+
+These are software limits against a planner's mistakes, not a certified safety function.
+
+A refusal is either a plain one (the command is dropped and the robot finishes what it does, as
+for a command that came late) or a violation, which no sound planner sends (a target that is not
+finite, a step beyond the limit): then the controller halts the robot and latches the fault.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from vjepa2_ros.robot.interface import RobotState
+
+
+class Reason(Enum):
+    """Why a command was accepted or refused."""
+
+    ACCEPTED = "accepted"
+    CLAMPED = "accepted, target moved to the nearest point of the workspace"
+    WRONG_FRAME = "wrong frame"
+    NOT_FINITE = "not finite"
+    INVALID = "invalid value"
+    STALE = "stale"
+    FROM_THE_FUTURE = "from the future"
+    FOREIGN_GOAL = "goal is over"
+    OUT_OF_SEQUENCE = "out of sequence"
+    STATE_NOT_FINITE = "robot state not finite"
+    STATE_STALE = "robot state stale"
+    STEP_TOO_LARGE = "step too large"
+    ROTATION_TOO_LARGE = "rotation too large"
+
+
+VIOLATIONS = frozenset(
+    {Reason.NOT_FINITE, Reason.INVALID, Reason.STEP_TOO_LARGE, Reason.ROTATION_TOO_LARGE}
+)
+"""Refusals after which nothing from this source may be trusted until somebody has looked."""
+
+
+@dataclass(frozen=True)
+class MotionLimits:
+    """Limits of a single command.
+
+    workspace_lower, workspace_upper: corners of the box for the tool centre point, base frame [m].
+    max_step: largest distance from the measured position on each axis [m].
+    max_rotation: largest angle from the measured orientation [rad].
+    max_observation_age: oldest observation a command may come from [s].
+    max_state_age: oldest measured state to compare with [s].
+    lifetime: how long a command without a lifetime of its own may keep the robot moving [s].
+    """
+
+    workspace_lower: tuple[float, float, float] = (0.25, -0.45, 0.01)
+    workspace_upper: tuple[float, float, float] = (0.75, 0.45, 0.70)
+    max_step: float = 0.10
+    max_rotation: float = 0.5
+    max_observation_age: float = 5.0
+    max_state_age: float = 0.5
+    lifetime: float = 4.0
+
+    def __post_init__(self) -> None:
+        if not np.all(np.less(self.workspace_lower, self.workspace_upper)):
+            raise ValueError(
+                f"workspace_lower {self.workspace_lower} must be below workspace_upper "
+                f"{self.workspace_upper} on every axis"
+            )
+        for name in ("max_step", "max_rotation", "max_observation_age", "max_state_age", "lifetime"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be greater than zero, not {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class MotionCommand:
+    """One step of a plan: an absolute target in the base frame.
+
+    position: float64 [3], metres. quaternion_xyzw: float64 [4]. gripper_closedness: 0 to 1.
+    observation_stamp: when the image that it was planned from was captured [s].
+    lifetime: how long it may keep the robot moving [s]; 0 takes the limits' default.
+    """
+
+    goal_id: str
+    sequence: int
+    observation_stamp: float
+    position: np.ndarray
+    quaternion_xyzw: np.ndarray
+    gripper_closedness: float
+    lifetime: float = 0.0
+    frame: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the gate says to a command.
+
+    accepted: whether the robot may be sent there. reason: which rule decided. text: the same for
+    a person, with the numbers. position: where to [3] in metres, inside the workspace; None when
+    refused. lifetime: how long the command may keep the robot moving [s].
+    """
+
+    accepted: bool
+    reason: Reason
+    text: str
+    position: np.ndarray | None = None
+    lifetime: float = 0.0
+
+    @property
+    def violation(self) -> bool:
+        """True if the refusal calls for a halt and a latched fault."""
+        return self.reason in VIOLATIONS
+
+
+class CommandGate:
+    """Checks every command against the measured state, and remembers goals and sequence numbers.
+
+    One goal is served at a time. A command of a goal not seen before opens it and closes the one
+    before for good; within a goal sequence numbers must rise.
+    """
+
+    def __init__(self, limits: MotionLimits, frame: str = "") -> None:
+        self.limits = limits
+        self.frame = frame
+        self.goal_id = ""
+        self.sequence = 0
+        self._closed_goals: deque[str] = deque(maxlen=256)
+
+    def close_goal(self) -> None:
+        """End the goal being served: what still arrives of it is refused."""
+        if self.goal_id:
+            self._closed_goals.append(self.goal_id)
+        self.goal_id, self.sequence = "", 0
+
+    def check(self, command: MotionCommand, state: RobotState, now: float) -> Verdict:
+        """Judge a command against the measured state at the time `now` [s]; never raises."""
+        refusal = (
+            self._check_values(command)
+            or self._check_order(command)
+            or self._check_ages(command, state, now)
+            or self._check_step(command, state)
+        )
+        if refusal is not None:
+            return refusal
+        if command.goal_id != self.goal_id:
+            self.close_goal()
+            self.goal_id = command.goal_id
+        self.sequence = command.sequence
+        lifetime = command.lifetime or self.limits.lifetime
+        wanted = np.asarray(command.position, dtype=np.float64)
+        position = self._clamp(wanted)
+        if np.array_equal(position, wanted):
+            return Verdict(True, Reason.ACCEPTED, "accepted", position, lifetime)
+        text = f"target {_metres(wanted)} lies outside the workspace; going to {_metres(position)}"
+        return Verdict(True, Reason.CLAMPED, text, position, lifetime)
+
+    def _clamp(self, position: np.ndarray) -> np.ndarray:
+        return np.clip(position, self.limits.workspace_lower, self.limits.workspace_upper)
+
+    def _check_values(self, command: MotionCommand) -> Verdict | None:
+        numbers = (
+            *command.position,
+            *command.quaternion_xyzw,
+            command.gripper_closedness,
+            command.observation_stamp,
+            command.lifetime,
+        )
+        if not np.isfinite(numbers).all():
+            return _refuse(Reason.NOT_FINITE, "the target holds a number that is not finite")
+        if self.frame and command.frame != self.frame:
+            return _refuse(
+                Reason.WRONG_FRAME,
+                f"the command is in frame {command.frame!r}, the robot's base is {self.frame!r}",
+            )
+        norm = float(np.linalg.norm(command.quaternion_xyzw))
+        if abs(norm - 1.0) > 1e-3:
+            return _refuse(Reason.INVALID, f"the quaternion has length {norm:.4f} instead of 1")
+        if not 0.0 <= command.gripper_closedness <= 1.0:
+            return _refuse(
+                Reason.INVALID,
+                f"gripper closedness {command.gripper_closedness:.3f} is outside 0 to 1",
+            )
+        if command.lifetime < 0.0:
+            return _refuse(Reason.INVALID, f"lifetime {command.lifetime:.3f} s is negative")
+        if not command.goal_id or command.sequence < 1:
+            return _refuse(
+                Reason.INVALID, "a command needs a goal id and a sequence number from 1 upwards"
+            )
+        return None
+
+    def _check_order(self, command: MotionCommand) -> Verdict | None:
+        if command.goal_id in self._closed_goals:
+            return _refuse(Reason.FOREIGN_GOAL, f"goal {command.goal_id} is over")
+        if command.goal_id == self.goal_id and command.sequence <= self.sequence:
+            return _refuse(
+                Reason.OUT_OF_SEQUENCE,
+                f"sequence number {command.sequence} does not follow {self.sequence}",
+            )
+        return None
+
+    def _check_ages(
+        self, command: MotionCommand, state: RobotState, now: float
+    ) -> Verdict | None:
+        limits = self.limits
+        if not state.is_finite():
+            return _refuse(Reason.STATE_NOT_FINITE, "the measured state is not finite")
+        if now - state.stamp > limits.max_state_age:
+            return _refuse(
+                Reason.STATE_STALE,
+                f"the measured state is {now - state.stamp:.2f} s old; allowed are "
+                f"{limits.max_state_age:.2f} s",
+            )
+        age = now - command.observation_stamp
+        if age > limits.max_observation_age:
+            return _refuse(
+                Reason.STALE,
+                f"the observation is {age:.2f} s old; allowed are "
+                f"{limits.max_observation_age:.2f} s",
+            )
+        # Two machines' clocks never agree to the last millisecond: allow what a state may lag.
+        if age < -limits.max_state_age:
+            return _refuse(
+                Reason.FROM_THE_FUTURE,
+                f"the observation is stamped {-age:.2f} s ahead of this clock; synchronise the "
+                "clocks of the machines",
+            )
+        return None
+
+    def _check_step(self, command: MotionCommand, state: RobotState) -> Verdict | None:
+        limits = self.limits
+        target = self._clamp(np.asarray(command.position, dtype=np.float64))
+        for name, position in (("target", command.position), ("clamped target", target)):
+            step = float(np.abs(np.asarray(position) - state.position).max())
+            if step > limits.max_step:
+                return _refuse(
+                    Reason.STEP_TOO_LARGE,
+                    f"the {name} {_metres(position)} lies {step * 100:.1f} cm on one axis from the "
+                    f"robot at {_metres(state.position)}; allowed are {limits.max_step * 100:.1f} cm",
+                )
+        turn = Rotation.from_quat(command.quaternion_xyzw) * Rotation.from_quat(
+            state.quaternion_xyzw
+        ).inv()
+        if turn.magnitude() > limits.max_rotation:
+            return _refuse(
+                Reason.ROTATION_TOO_LARGE,
+                f"the target is turned by {turn.magnitude():.2f} rad from the robot; allowed are "
+                f"{limits.max_rotation:.2f} rad",
+            )
+        return None
+
+
+def _refuse(reason: Reason, text: str) -> Verdict:
+    return Verdict(False, reason, f"{reason.value}: {text}")
+
+
+def _metres(position: np.ndarray) -> str:
+    return "(" + ", ".join(f"{value:.3f}" for value in position) + ") m"
