@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The world model: images to latents, latents and actions to imagined latents."""

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From camera images to the encoder's input, as V-JEPA 2-AC was trained.
+
+DROID frames of 720x1280 were cut to a centred 720x972 (aspect 1.35) and squashed
+to a square, bilinear without antialias.  The public notebook cuts a square
+instead (aspect 1).
+"""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+TRAINING_ASPECT = 1.35
+TRAINING_NARROWEST_ASPECT = 0.75
+NOTEBOOK_ASPECT = 1.0
+SMALLEST_SIDE = 32
+
+_MEAN = 255.0 * torch.tensor([0.485, 0.456, 0.406])
+_STD = 255.0 * torch.tensor([0.229, 0.224, 0.225])
+
+
+def central_crop(height: int, width: int, crop_aspect: float = TRAINING_ASPECT) -> tuple[int, int, int, int]:
+    """Crop (top, left, height, width) in pixels.
+
+    Images wider than `crop_aspect` (width / height) lose their sides.  Images
+    narrower than 0.75 lose top and bottom; with a `crop_aspect` of 1 or less
+    every image is cut to exactly that aspect.  What lies between stays whole.
+    """
+    narrowest = crop_aspect if crop_aspect <= 1.0 else TRAINING_NARROWEST_ASPECT
+    crop_height, crop_width = height, width
+    if width / height > crop_aspect:
+        crop_width = round(height * crop_aspect)
+    elif width / height < narrowest:
+        crop_height = round(width / narrowest)
+    return (height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width
+
+
+def preprocess(image: np.ndarray, size: int, crop_aspect: float = TRAINING_ASPECT) -> Tensor:
+    """Crop centrally, squash to size x size, normalise with ImageNet's mean and deviation.
+
+    image: uint8 RGB [H, W, 3], or [T, H, W, 3] for several.
+    Returns float32 [3, size, size], or [T, 3, size, size].
+    Raises ValueError on another dtype or shape, and on sides under 32 px.
+    """
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
+        raise ValueError(f"image must be a uint8 numpy array, got {getattr(image, 'dtype', type(image).__name__)}")
+    if image.ndim not in (3, 4) or image.shape[-1] != 3:
+        raise ValueError(f"image must be RGB of shape [H, W, 3] or [T, H, W, 3], got {list(image.shape)}")
+    height, width = image.shape[-3:-1]
+    if min(height, width) < SMALLEST_SIDE:
+        raise ValueError(f"image of {width}x{height} px is too small, each side needs at least {SMALLEST_SIDE} px")
+    if not (np.isfinite(crop_aspect) and crop_aspect > 0):
+        raise ValueError(f"crop_aspect must be a positive number, got {crop_aspect}")
+
+    top, left, crop_height, crop_width = central_crop(height, width, crop_aspect)
+    cropped = np.ascontiguousarray(image[..., top : top + crop_height, left : left + crop_width, :])
+    pixels = torch.from_numpy(cropped).movedim(-1, -3).float()
+    if (crop_height, crop_width) != (size, size):
+        batch = pixels if pixels.dim() == 4 else pixels.unsqueeze(0)
+        batch = F.interpolate(batch, size=(size, size), mode="bilinear", align_corners=False, antialias=False)
+        pixels = batch.view(*pixels.shape[:-2], size, size)
+    return ((pixels - _MEAN[:, None, None]) / _STD[:, None, None]).contiguous()
