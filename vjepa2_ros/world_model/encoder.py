@@ -52,7 +52,7 @@ class Encoder(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """Latents [B, N, D] float32 of preprocessed frames [B, 3, H, W], every frame on its own."""
         features = self.features(frames.unsqueeze(1).expand(-1, self.config.tubelet_size, -1, -1, -1))
-        return normalise(features)
+        return normalise(features.float())
 
     def features(self, video: Tensor) -> Tensor:
         """Tokens [B, T/tubelet * rows * columns, D] after the final LayerNorm, of video [B, T, 3, H, W].
@@ -83,6 +83,34 @@ class Encoder(nn.Module):
         """
         ids = torch.arange(tubelets * self.rows * self.rows, device=device)
         return ids.view(1, tubelets, self.rows, self.rows)[:, :, :rows, :columns].flatten(1)
+
+
+# What of a VJEPA2Config decides the encoder's output; the rest is for other uses of the class.
+_CONFIG_FIELDS = (
+    "crop_size",
+    "patch_size",
+    "tubelet_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "mlp_ratio",
+    "layer_norm_eps",
+    "hidden_act",
+    "qkv_bias",
+)
+
+
+def encoder_fields(config: VJEPA2Config) -> dict:
+    """The part of a configuration that decides the encoder's output, as plain JSON values."""
+    return {field: getattr(config, field) for field in _CONFIG_FIELDS}
+
+
+def encoder_config(fields: dict, attention: str = "sdpa") -> VJEPA2Config:
+    """The configuration that `encoder_fields` came from.  Raises ValueError on missing or unknown fields."""
+    if set(fields) != set(_CONFIG_FIELDS):
+        missing, unknown = sorted(set(_CONFIG_FIELDS) - set(fields)), sorted(set(fields) - set(_CONFIG_FIELDS))
+        raise ValueError(f"encoder configuration: missing {missing}, unknown {unknown}")
+    return VJEPA2Config(**fields, attn_implementation=attention)
 
 
 def normalise(latents: Tensor) -> Tensor:

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The loop round the planner: plan, take the first action, look again, move on through the sub-goals.
+
+A pure state machine, stepped with one observation at a time, shared by
+evaluation and the planner node.  As in the paper, sub-goals follow each other
+after a fixed number of steps; there is no detector of success.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vjepa2_ros.planning.cem import CrossEntropyMethod
+from vjepa2_ros.planning.objective import LatentDistance, distance
+from vjepa2_ros.world_model.poses import compose
+from vjepa2_ros.world_model.world_model import WorldModel
+
+
+@dataclass(frozen=True)
+class RecedingHorizonSettings:
+    """steps_per_subgoal: steps towards each sub-goal, one number per goal.
+
+    cost, chunk: see `LatentDistance`.
+    patience: stop at the last sub-goal after this many steps in a row for which the
+        planner predicts no improvement (None: never stop early).
+    min_improvement: the predicted relative fall in energy that counts as one, 0 to below 1.
+    seed: of the planner's samples.
+    Raises ValueError on values that make no sense.
+    """
+
+    steps_per_subgoal: Sequence[int]
+    cost: str = "l1"
+    chunk: int | None = None
+    patience: int | None = None
+    min_improvement: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self):
+        if not self.steps_per_subgoal or min(self.steps_per_subgoal) < 1:
+            raise ValueError(f"steps_per_subgoal must be numbers of at least 1, got {list(self.steps_per_subgoal)}")
+        if self.patience is not None and self.patience < 1:
+            raise ValueError(f"patience must be at least 1 or None, got {self.patience}")
+        if not 0 <= self.min_improvement < 1:
+            raise ValueError(f"min_improvement must be at least 0 and below 1, got {self.min_improvement}")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One decision.
+
+    action [7] and target_state [7] (absolute, base frame) are what to do now, float32 on the CPU.
+    energy: distance of the present latent to the current sub-goal.
+    predicted_energy: the same after the planned actions, as imagined.
+    subgoal: number of the current sub-goal, from 0.  step: number of this step, from 1.
+    finished: None while the loop goes on; "step_limit" with the last step, whose
+        action is still to be taken; "reached" when it stops itself, with a zero
+        action that holds the present state.
+    plan_seconds: time the planner took.
+    """
+
+    action: Tensor
+    target_state: Tensor
+    energy: float
+    predicted_energy: float
+    subgoal: int
+    step: int
+    finished: Literal["reached", "step_limit"] | None
+    plan_seconds: float
+
+
+class RecedingHorizon:
+    """goals: latents [G, N, D] of the sub-goal images, in order.  Raises ValueError on what does not fit."""
+
+    def __init__(
+        self,
+        planner: CrossEntropyMethod,
+        world_model: WorldModel,
+        goals: Tensor,
+        settings: RecedingHorizonSettings,
+    ):
+        if goals.dim() != 3 or goals.shape[1:] != world_model.latent_shape:
+            raise ValueError(f"goals have shape {list(goals.shape)}, wanted [G, {', '.join(map(str, world_model.latent_shape))}]")
+        if not goals.isfinite().all():
+            raise ValueError("a goal latent holds values that are not finite")
+        if len(settings.steps_per_subgoal) != len(goals):
+            raise ValueError(f"{len(goals)} goals, but steps for {len(settings.steps_per_subgoal)}")
+        self.planner = planner
+        self.world_model = world_model
+        self.goals = goals.to(world_model.device)
+        self.settings = settings
+        self.finished: Literal["reached", "step_limit"] | None = None
+        self._generator = torch.Generator().manual_seed(settings.seed)
+        self._steps = 0
+        self._steps_in_subgoal = 0
+        self._subgoal = 0
+        self._without_improvement = 0
+
+    def step(self, latent: Tensor, state: Tensor) -> Step:
+        """Decide on an observation: its latent [N, D] and the robot's state [7].
+
+        Raises ValueError on another shape or values that are not finite, with
+        nothing counted, and RuntimeError once finished.
+        """
+        if self.finished:
+            raise RuntimeError(f"the loop has finished ({self.finished}): set a new goal")
+        self._check("latent", latent, self.world_model.latent_shape)
+        self._check("state", state, (7,))
+        latent = latent.to(self.world_model.device)
+        state = state.detach().to("cpu", torch.float32)
+        goal = self.goals[self._subgoal]
+
+        started = time.perf_counter()
+        energy = float(distance(latent, goal, self.settings.cost))
+        objective = LatentDistance(
+            self.world_model, latent, state, goal, self.settings.cost, self.settings.chunk
+        )
+        plan = self.planner.plan(objective, self._generator)
+        plan_seconds = time.perf_counter() - started
+
+        subgoal = self._subgoal
+        self._advance(plan.energy < energy * (1.0 - self.settings.min_improvement))
+        action = torch.zeros(7) if self.finished == "reached" else plan.actions[0]
+        return Step(
+            action=action,
+            target_state=state.clone() if self.finished == "reached" else compose(state, action),
+            energy=energy,
+            predicted_energy=plan.energy,
+            subgoal=subgoal,
+            step=self._steps,
+            finished=self.finished,
+            plan_seconds=plan_seconds,
+        )
+
+    def _advance(self, improves: bool) -> None:
+        """Count the step, then move to the next sub-goal or the end where it is time."""
+        self._steps += 1
+        self._steps_in_subgoal += 1
+        self._without_improvement = 0 if improves else self._without_improvement + 1
+        last = self._subgoal == len(self.goals) - 1
+        if last and self.settings.patience and self._without_improvement >= self.settings.patience:
+            self.finished = "reached"
+        elif self._steps_in_subgoal >= self.settings.steps_per_subgoal[self._subgoal]:
+            if last:
+                self.finished = "step_limit"
+            else:
+                self._subgoal += 1
+                self._steps_in_subgoal = 0
+                self._without_improvement = 0
+
+    @staticmethod
+    def _check(name: str, value: Tensor, shape: tuple[int, ...]) -> None:
+        if value.shape != shape:
+            raise ValueError(f"{name} has shape {list(value.shape)}, wanted {list(shape)}")
+        if not value.isfinite().all():
+            raise ValueError(f"{name} holds values that are not finite")

@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The layout of the published `vjepa2-ac-vitg.pt`: names, extras, and a geometry known from shapes alone.
+
+The file is a torch.save of {"encoder": ..., "predictor": ..., and left-overs of
+training}.  Keys carry prefixes of the training wrappers, each attention has one
+fused qkv matrix, and position embeddings may be present that nothing uses.
+"""
+
+import json
+import pickle
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vjepa2_ros.world_model.predictor import PredictorConfig
+from vjepa2_ros.world_model.preprocessing import TRAINING_ASPECT
+
+_PREFIX = re.compile(r"^(module\.|backbone\.)+")
+_UNUSED = {"pos_embed", "predictor_pos_embed"}
+# Training logs a loss beside the weights, which may be a numpy scalar, pickled by numpy 1 or 2.
+_NUMPY_SCALAR = np.float64(0.0).__reduce__()[0]
+_HARMLESS = [
+    (_NUMPY_SCALAR, "numpy.core.multiarray.scalar"),
+    (_NUMPY_SCALAR, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    type(np.dtype(np.float32)),
+    type(np.dtype(np.float64)),
+]
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that cannot be used; the message says what is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class PublishedGeometry:
+    """What shapes do not tell.  The defaults are the published model's.
+
+    A JSON object of the same fields beside the checkpoint (`model.pt`, `model.json`)
+    replaces them for a model of another size.
+    """
+
+    image_size: int = 256
+    encoder_head_dim: int = 64
+    predictor_head_dim: int = 64
+    num_frames: int = 64
+    crop_aspect: float = TRAINING_ASPECT
+
+    @classmethod
+    def beside(cls, checkpoint: Path) -> "PublishedGeometry":
+        """The sidecar's geometry, or the published one where there is no sidecar."""
+        path = checkpoint.with_suffix(".json")
+        if not path.exists():
+            return cls()
+        try:
+            return cls(**json.loads(path.read_text()))
+        except (json.JSONDecodeError, TypeError) as error:
+            fields = ", ".join(cls.__dataclass_fields__)
+            raise CheckpointError(f"{path} must be a JSON object with some of the fields {fields}: {error}") from error
+
+
+def read_published(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Encoder and predictor weights under their reference names, prefixes and unused entries removed.
+
+    The tensors stay on disk until they are read.  Raises CheckpointError.
+    """
+    try:
+        with torch.serialization.safe_globals(_HARMLESS):
+            content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} is not a file of weights alone ({_first_line(error)});"
+            " save its 'encoder' and 'predictor' with torch.save and load that"
+        ) from error
+    except (RuntimeError, EOFError, OSError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read as a PyTorch checkpoint: it is truncated or something else"
+            f" ({_first_line(error)}); fetch it again and compare its size"
+        ) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds a {type(content).__name__}, wanted 'encoder' and 'predictor'")
+    missing = [part for part in ("encoder", "predictor") if not isinstance(content.get(part), dict)]
+    if missing:
+        raise CheckpointError(f"{path} lacks {' and '.join(missing)}; it holds {', '.join(map(str, content)) or 'nothing'}")
+    encoder, predictor = _clean(content["encoder"]), _clean(content["predictor"])
+    if "action_encoder.weight" not in predictor:
+        raise CheckpointError(
+            f"{path} holds a predictor without action_encoder: a V-JEPA 2 pre-training checkpoint, not an"
+            " action-conditioned one; use vjepa2-ac-vitg.pt"
+        )
+    return encoder, predictor
+
+
+def _clean(state: dict) -> dict[str, Tensor]:
+    cleaned = {_PREFIX.sub("", name): value for name, value in state.items()}
+    return {name: value for name, value in cleaned.items() if name not in _UNUSED}
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:200] or type(error).__name__
+
+
+def infer_encoder_fields(state: dict[str, Tensor], geometry: PublishedGeometry) -> dict:
+    """Encoder configuration fields from its weights.  Raises CheckpointError on what they lack."""
+    width, _, tubelet, patch, _ = _shape(state, "encoder", "patch_embed.proj.weight", 5)
+    return {
+        "crop_size": geometry.image_size,
+        "patch_size": patch,
+        "tubelet_size": tubelet,
+        "hidden_size": width,
+        "num_hidden_layers": _depth(state, "encoder", "blocks"),
+        "num_attention_heads": _heads("encoder", width, geometry.encoder_head_dim),
+        "mlp_ratio": _mlp_ratio(width, _shape(state, "encoder", "blocks.0.mlp.fc1.weight", 2)[0]),
+        "layer_norm_eps": 1e-6,
+        "hidden_act": "gelu",
+        "qkv_bias": "blocks.0.attn.qkv.bias" in state,
+    }
+
+
+def infer_predictor_config(state: dict[str, Tensor], encoder: dict, geometry: PublishedGeometry) -> PredictorConfig:
+    """Predictor configuration from its weights and the encoder's fields.  Raises CheckpointError."""
+    width, channels = _shape(state, "predictor", "predictor_embed.weight", 2)
+    return PredictorConfig(
+        image_size=(geometry.image_size, geometry.image_size),
+        patch_size=encoder["patch_size"],
+        embed_dim=channels,
+        predictor_embed_dim=width,
+        depth=_depth(state, "predictor", "predictor_blocks"),
+        num_heads=_heads("predictor", width, geometry.predictor_head_dim),
+        num_frames=geometry.num_frames,
+        tubelet_size=encoder["tubelet_size"],
+        mlp_ratio=_mlp_ratio(width, _shape(state, "predictor", "predictor_blocks.0.mlp.fc1.weight", 2)[0]),
+    )
+
+
+def _shape(state: dict[str, Tensor], part: str, name: str, dimensions: int) -> torch.Size:
+    if name not in state:
+        raise CheckpointError(f"the {part} lacks {name}: not a V-JEPA 2-AC checkpoint, or an incomplete one")
+    if state[name].dim() != dimensions:
+        raise CheckpointError(f"the {part}'s {name} has shape {list(state[name].shape)}, wanted {dimensions} dimensions")
+    return state[name].shape
+
+
+def _depth(state: dict[str, Tensor], part: str, blocks: str) -> int:
+    numbers = {int(name.split(".")[1]) for name in state if name.startswith(f"{blocks}.")}
+    absent = set(range(max(numbers, default=-1) + 1)) - numbers
+    if absent or not numbers:
+        raise CheckpointError(f"the {part} lacks {blocks} {sorted(absent) or ''}: an incomplete checkpoint")
+    return len(numbers)
+
+
+def _heads(part: str, width: int, head_dim: int) -> int:
+    if width % head_dim:
+        raise CheckpointError(
+            f"the {part}'s width {width} is no multiple of the head size {head_dim};"
+            f" give {part}_head_dim in a JSON file beside the checkpoint"
+        )
+    return width // head_dim
+
+
+def _mlp_ratio(width: int, hidden: int) -> float:
+    """A ratio for which int(width * ratio) is the hidden width again, in spite of rounding."""
+    ratio = hidden / width
+    return ratio if int(width * ratio) == hidden else (hidden + 0.5) / width
+
+
+def transformers_names(name: str) -> list[str]:
+    """Names in `VJEPA2Model` of an encoder weight; three for a fused qkv, to be cut in that order."""
+    name = re.sub(r"^patch_embed\.", "embeddings.patch_embeddings.", name)
+    name = re.sub(r"^norm\.", "layernorm.", name)
+    name = re.sub(r"^blocks\.(\d+)\.", r"layer.\1.", name).replace(".attn.", ".attention.")
+    parts = ("query", "key", "value") if ".qkv." in name else ("",)
+    return ["encoder." + name.replace(".qkv.", f".{part}.") for part in parts]
+
+
+def transformers_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Encoder weights under the names of `VJEPA2Model`; views of the given tensors, no copies."""
+    renamed = {}
+    for name, weight in state.items():
+        names = transformers_names(name)
+        renamed.update(zip(names, weight.chunk(len(names)), strict=True))
+    return renamed

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The world model as planners use it: encode an image, imagine what actions lead to."""
+
+import hashlib
+import json
+from contextlib import ExitStack
+from dataclasses import asdict
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from vjepa2_ros.world_model.encoder import Encoder, encoder_fields, normalise
+from vjepa2_ros.world_model.poses import compose
+from vjepa2_ros.world_model.predictor import ACTION_DIM, ActionConditionedPredictor
+from vjepa2_ros.world_model.preprocessing import TRAINING_ASPECT, preprocess
+
+# Fingerprints read at most this many values of a tensor, evenly spread, to stay cheap for 1.3 B weights.
+_FINGERPRINT_VALUES = 65536
+
+
+class WorldModel:
+    """Encoder and predictor of one geometry, on one device.  Nothing here records gradients.
+
+    `compute_dtype` other than float32 runs both under autocast with float32
+    weights: the rotary embedding has to stay in float32.
+    Raises ValueError where encoder and predictor do not fit each other.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        predictor: ActionConditionedPredictor,
+        crop_aspect: float = TRAINING_ASPECT,
+        name: str = "unnamed",
+        compute_dtype: torch.dtype = torch.float32,
+    ):
+        wanted = (predictor.config.rows, predictor.config.columns, predictor.config.embed_dim)
+        given = (encoder.rows, encoder.columns, encoder.channels)
+        if given != wanted:
+            raise ValueError(
+                f"the encoder makes latents of {given} (rows, columns, channels), the predictor takes {wanted}"
+            )
+        self.encoder = encoder
+        self.predictor = predictor
+        self.crop_aspect = crop_aspect
+        self.name = name
+        self.compute_dtype = compute_dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.predictor.predictor_proj.weight.device
+
+    @property
+    def latent_shape(self) -> tuple[int, int]:
+        """(N, D): patches and channels of a latent."""
+        return self.encoder.rows * self.encoder.columns, self.encoder.channels
+
+    @property
+    def config(self) -> dict:
+        """Everything but the weights that decides what the model computes; plain JSON values."""
+        return {
+            "crop_aspect": self.crop_aspect,
+            "encoder": encoder_fields(self.encoder.config),
+            "predictor": asdict(self.predictor.config) | {"image_size": list(self.predictor.config.image_size)},
+        }
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits naming configuration and weights, the same on every device.
+
+        Latents of models with different fingerprints cannot be compared.
+        Computed at first use; weights changed later do not change it.
+        """
+        digest = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode())
+        for part in (self.encoder, self.predictor):
+            for name, weight in sorted(part.state_dict().items()):
+                values = weight.flatten()[:: -(-weight.numel() // _FINGERPRINT_VALUES)]
+                digest.update(f"{name}{list(weight.shape)}".encode())
+                digest.update(values.float().cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+    @torch.no_grad()
+    def encode(self, image: np.ndarray) -> Tensor:
+        """Latent [N, D] float32 on `device` of an image, uint8 RGB [H, W, 3].
+
+        Raises ValueError on an image that `preprocess` refuses.
+        """
+        frame = preprocess(image, self.encoder.size, self.crop_aspect)
+        with self._computation():
+            return self.encoder(frame.unsqueeze(0).to(self.device))[0]
+
+    @torch.no_grad()
+    def rollout(self, latent: Tensor, state: Tensor, actions: Tensor, chunk: int | None = None) -> Tensor:
+        """Latents [S, N, D] imagined after the last of S action sequences, layer-normed, on `device`.
+
+        latent [N, D] and state [7] (see `poses`) are the present; actions [S, H, 7].
+        Each step sees the whole imagined history; later states follow from the
+        actions.  At most `chunk` sequences are imagined at once (None: all).
+        Raises ValueError on shapes that do not fit the model.
+        """
+        if latent.shape != self.latent_shape:
+            raise ValueError(f"latent has shape {list(latent.shape)}, this model's are {list(self.latent_shape)}")
+        if state.shape != (ACTION_DIM,) or actions.dim() != 3 or actions.shape[2] != ACTION_DIM:
+            raise ValueError(f"wanted state [7] and actions [S, H, 7], got {list(state.shape)}, {list(actions.shape)}")
+        latent, state, actions = (x.to(self.device, torch.float32) for x in (latent, state, actions))
+        with self._computation():
+            imagined = [self._imagine(latent, state, part) for part in actions.split(chunk or len(actions))]
+        return imagined[0] if len(imagined) == 1 else torch.cat(imagined)
+
+    def _imagine(self, latent: Tensor, state: Tensor, actions: Tensor) -> Tensor:
+        samples, horizon = actions.shape[:2]
+        history = latent.unsqueeze(0)  # of batch 1 as long as it is shared: the predictor embeds it once
+        states = state.expand(samples, 1, -1)
+        for step in range(1, horizon + 1):
+            predicted = self.predictor(history, actions[:, :step], states)[:, -len(latent) :]
+            predicted = normalise(predicted.float())
+            if step < horizon:
+                history = torch.cat([history.expand(samples, -1, -1), predicted], dim=1)
+                states = torch.cat([states, compose(states[:, -1:], actions[:, step - 1 : step])], dim=1)
+        return predicted
+
+    def _computation(self) -> ExitStack:
+        """Context for running the networks: precision and, where asked for, unfused attention."""
+        context = ExitStack()
+        if self.compute_dtype != torch.float32:
+            context.enter_context(torch.autocast(self.device.type, self.compute_dtype))
+        if self.encoder.config._attn_implementation == "eager":
+            context.enter_context(sdpa_kernel(SDPBackend.MATH))
+        return context
