@@ -36,6 +36,8 @@ class Reason(Enum):
     STATE_STALE = "robot state stale"
     STEP_TOO_LARGE = "step too large"
     ROTATION_TOO_LARGE = "rotation too large"
+    FAULT_LATCHED = "fault latched"
+    ROBOT_REFUSED = "the robot refused"
 
 
 VIOLATIONS = frozenset(
@@ -56,8 +58,8 @@ class MotionLimits:
     lifetime: how long a command without a lifetime of its own may keep the robot moving [s].
     """
 
-    workspace_lower: tuple[float, float, float] = (0.25, -0.45, 0.01)
-    workspace_upper: tuple[float, float, float] = (0.75, 0.45, 0.70)
+    workspace_lower: tuple[float, float, float] = (0.33, -0.25, 0.04)
+    workspace_upper: tuple[float, float, float] = (0.66, 0.25, 0.36)
     max_step: float = 0.10
     max_rotation: float = 0.5
     max_observation_age: float = 5.0

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What starts, ends and forbids a motion, with a robot that only obeys arithmetic."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from vjepa2_ros.robot.controller import MotionController
+from vjepa2_ros.robot.interface import RobotError, RobotState
+from vjepa2_ros.robot.safety import MotionCommand, MotionLimits, Reason
+
+DOWN = np.array([1.0, 0.0, 0.0, 0.0])
+TICK = 0.02
+
+
+class Cell:
+    """A point robot of constant speed, its controller and a clock; keeps every call in order."""
+
+    def __init__(self):
+        self.time = 100.0
+        self.position = np.array([0.5, 0.0, 0.2])
+        self.target = None
+        self.calls = []
+        self.speed = 0.25
+        self.frozen = False
+        self.broken = ""
+        self.stamp = self.time
+        self.controller = MotionController(self, MotionLimits(), "base", planner_timeout=1.0)
+
+    # the robot
+    def read_state(self):
+        if self.broken == "read":
+            raise RobotError("cable pulled")
+        return RobotState(self.position.copy(), DOWN, 0.0, self.stamp)
+
+    def move_to(self, position, quaternion_xyzw, gripper_closedness):
+        if self.broken == "move":
+            raise RobotError("reflex")
+        self.calls.append("move")
+        self.target = position
+
+    def stop(self):
+        self.calls.append("stop")
+        self.target = None
+
+    # time
+    def run(self, seconds, planner_alive=True):
+        for _ in range(round(seconds / TICK)):
+            self.time += TICK
+            if not self.frozen:
+                self.stamp = self.time
+                if self.target is not None:
+                    way = self.target - self.position
+                    length = np.linalg.norm(way)
+                    self.position += way * min(1.0, self.speed * TICK / max(length, 1e-9))
+            if planner_alive:
+                self.controller.planner_heard(self.time)
+            self.controller.tick(self.time, self.time)
+
+    def command(self, sequence=1, goal="goal", offset=(0.07, 0.0, 0.0), **change):
+        command = MotionCommand(
+            goal, sequence, self.time - 0.1, self.position + offset, DOWN, 0.0, frame="base"
+        )
+        return self.controller.command(replace(command, **change), self.time, self.time)
+
+
+@pytest.fixture
+def cell():
+    cell = Cell()
+    cell.run(0.5)
+    return cell
+
+
+def test_nothing_moves_before_the_first_state():
+    cell = Cell()
+    assert cell.command().reason is Reason.STATE_STALE
+    assert cell.calls == []
+
+
+def test_a_motion_ends_when_the_robot_has_arrived_and_rests(cell):
+    target = cell.position + [0.07, 0, 0]
+    assert cell.command().accepted and cell.controller.moving
+    cell.run(0.1)
+    assert cell.controller.moving
+    cell.run(1.0)
+    assert not cell.controller.moving and cell.calls == ["move"]
+    np.testing.assert_allclose(cell.position, target)
+    assert cell.controller.sequence == 1 and not cell.controller.fault
+
+
+def test_an_arm_that_is_held_short_of_its_target_counts_as_done(cell):
+    cell.speed = 0.0
+    assert cell.command().accepted
+    cell.run(0.8)
+    assert cell.controller.moving
+    cell.run(0.5)
+    assert not cell.controller.moving and not cell.controller.fault
+
+
+def test_states_that_come_late_do_not_pass_for_an_arm_at_rest(cell):
+    assert cell.command().accepted
+    cell.run(0.1)
+    cell.frozen = True
+    cell.run(0.4)
+    assert cell.controller.moving
+
+
+def test_a_command_that_outlives_its_lifetime_is_halted_and_the_next_one_goes(cell):
+    cell.speed = 0.02
+    assert cell.command(lifetime=0.5).accepted
+    cell.run(0.6)
+    assert cell.calls == ["move", "stop"] and not cell.controller.moving
+    assert "outlived its lifetime" in cell.controller.message and not cell.controller.fault
+    assert cell.command(sequence=2).accepted
+
+
+def test_a_planner_that_falls_silent_in_mid_motion_halts_the_robot(cell):
+    cell.speed = 0.02
+    assert cell.command().accepted
+    cell.run(1.2, planner_alive=False)
+    assert cell.calls == ["move", "stop"]
+    assert "planner has been silent" in cell.controller.message
+    assert cell.command(sequence=2).reason is Reason.FOREIGN_GOAL
+    assert cell.command(goal="next").accepted
+
+
+def test_a_halt_is_the_last_thing_sent_and_ends_the_goal(cell):
+    assert cell.command().accepted
+    cell.run(0.1)
+    cell.controller.halt("operator")
+    assert not cell.command(sequence=2).accepted
+    cell.run(1.0)
+    assert cell.calls == ["move", "stop"]
+    assert cell.command(goal="next").accepted, "a halt is not a fault"
+
+
+@pytest.mark.parametrize("offset", [(np.nan, 0, 0), (0.2, 0, 0)])
+def test_a_violation_halts_and_latches_until_it_is_reset(cell, offset):
+    assert cell.command().accepted
+    cell.run(0.1)
+    assert cell.command(sequence=2, offset=offset).violation
+    assert cell.calls[-1] == "stop" and cell.controller.fault and not cell.controller.moving
+    for goal in ("goal", "next"):
+        assert cell.command(sequence=3, goal=goal).reason is Reason.FAULT_LATCHED
+    cell.controller.reset_fault()
+    assert cell.command(sequence=4).reason is Reason.FOREIGN_GOAL
+    assert cell.command(goal="another").accepted
+
+
+def test_a_stale_command_is_dropped_and_the_motion_under_way_goes_on(cell):
+    assert cell.command().accepted
+    verdict = cell.command(sequence=2, observation_stamp=cell.time - 60)
+    assert verdict.reason is Reason.STALE and cell.controller.refused_sequence == 2
+    assert cell.controller.moving and cell.calls == ["move"]
+
+
+def test_a_robot_that_falls_silent_latches_a_fault(cell):
+    assert cell.command().accepted
+    cell.frozen = True
+    cell.run(0.7)
+    assert cell.calls[-1] == "stop" and "fallen silent" in cell.controller.fault
+
+
+def test_a_state_that_is_not_finite_latches_a_fault(cell):
+    cell.position[0] = np.nan
+    cell.run(0.1)
+    assert cell.calls == ["stop"] and "not finite" in cell.controller.fault
+
+
+@pytest.mark.parametrize("broken, text", [("read", "cable pulled"), ("move", "reflex")])
+def test_a_robot_that_fails_latches_a_fault_with_its_words(cell, broken, text):
+    cell.broken = broken
+    cell.command()
+    cell.run(0.1)
+    assert text in cell.controller.fault and cell.calls[-1] == "stop"
+    cell.broken = ""
+    assert cell.command(goal="next").reason is Reason.FAULT_LATCHED
+
+
+def test_after_a_reset_the_motion_starts_from_where_the_robot_was_put(cell):
+    assert cell.command().accepted
+    cell.run(0.1)
+    cell.command(sequence=2, offset=(np.inf, 0, 0))
+    cell.position = np.array([0.4, 0.1, 0.3])
+    cell.run(0.1)
+    cell.controller.reset_fault()
+    assert cell.command(goal="next", offset=(0.0, 0.05, 0.0)).accepted
+    np.testing.assert_allclose(cell.target, [0.4, 0.15, 0.3])

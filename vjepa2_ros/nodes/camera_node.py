@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images of a camera device, a video file or a folder as ROS messages, stamped at capture."""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+import numpy as np
+from sensor_msgs.msg import CameraInfo, Image
+
+from vjepa2_ros.camera.sources import SOURCES, CameraError, Source, open_source
+from vjepa2_ros.nodes.conversions import camera_info, image_message
+from vjepa2_ros.nodes.lifecycle import ManagedNode
+from vjepa2_ros.nodes.parameters import Parameter
+from vjepa2_ros.nodes.qos import LATEST
+from vjepa2_ros.nodes.runner import run
+
+
+class CameraNode(ManagedNode):
+    """Reads a source in a thread of its own, since reading a camera waits for its next image."""
+
+    NAME = "camera_node"
+    PARAMETERS = (
+        Parameter("source", "device", "where images come from", choices=SOURCES),
+        Parameter("path", "/dev/video0",
+                  "device node or number, video file, or folder of images (by `source`)"),
+        Parameter("rate", 10.0, "images per second", "Hz", 0.1, 120.0),
+        Parameter("width", 0, "width asked of a device; 0 = its own", "pixels", 0, 8192),
+        Parameter("height", 0, "height asked of a device; 0 = its own", "pixels", 0, 8192),
+        Parameter("loop", True, "start a video file or folder again at its end"),
+        Parameter("camera_frame", "camera", "frame of the images"),
+        Parameter("intrinsics", [0.0, 0.0, 0.0, 0.0],
+                  "fx, fy, cx, cy of the pinhole camera; all 0 = not calibrated", "pixels",
+                  0.0, 1e5, length=4),
+    )  # fmt: skip
+
+    def configure(self) -> None:
+        settings = self.settings
+        self._source = open_source(
+            settings.source,
+            settings.path,
+            settings.rate,
+            settings.width,
+            settings.height,
+            settings.loop,
+        )
+        self._images = self.advertise(Image, "camera/image_raw", LATEST)
+        self._infos = self.advertise(CameraInfo, "camera/camera_info", LATEST)
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def activate(self) -> None:
+        self._stop.clear()
+        self._thread = threading.Thread(
+            target=self._stream, args=(self._source,), name="camera", daemon=True
+        )
+        self._thread.start()
+
+    def deactivate(self) -> None:
+        if getattr(self, "_thread", None) is not None:
+            self._stop.set()
+            self._thread.join(2.0 + 1.0 / self.settings.rate)
+            self._thread = None
+
+    def cleanup(self) -> None:
+        if hasattr(self, "_source"):
+            self._source.close()
+            del self._source
+
+    def _stream(self, source: Source) -> None:
+        fx, fy, cx, cy = self.settings.intrinsics
+        matrix = np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
+        try:
+            while not self._stop.is_set():
+                if not source.grab():
+                    self.post(self.fail, "the end of the images was reached (parameter `loop`)")
+                    return
+                now = self.now()
+                image = source.retrieve()
+                message = image_message(image, now, self.settings.camera_frame)
+                info = camera_info(matrix, image.shape[1], image.shape[0])
+                info.header = message.header
+                self._images.publish(message)
+                self._infos.publish(info)
+                self.post(self.health.beat)
+        except CameraError as error:
+            self.post(self.fail, str(error))
+        except Exception as error:  # noqa: BLE001 - a thread's exception is lost otherwise
+            self.post_error(error)
+            self.post(self.fail, "reading the camera broke off")
+
+
+def main() -> int:
+    return run(CameraNode, sys.argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

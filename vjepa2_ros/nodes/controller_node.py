@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Commands in, a moving robot and its measured state out.
+
+Everything that decides about motion is in robot/controller.py and robot/safety.py; this node owns
+the topics, the rate and the choice of the robot.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from std_srvs.srv import Trigger
+
+from vjepa2_ros.msg import Command, PlanningStatus, RobotState
+from vjepa2_ros.nodes.conversions import motion_command, robot_state_message
+from vjepa2_ros.nodes.lifecycle import ManagedNode
+from vjepa2_ros.nodes.parameters import Parameter
+from vjepa2_ros.nodes.qos import COMMAND, LATCHED, STREAM
+from vjepa2_ros.nodes.runner import run
+from vjepa2_ros.nodes.simulated_robot import SimulatedRobot
+from vjepa2_ros.robot.controller import MotionController
+from vjepa2_ros.robot.safety import MotionLimits
+
+BACKENDS = {"simulator": SimulatedRobot}
+_LIMITS = MotionLimits()
+
+
+class ControllerNode(ManagedNode):
+    """Drives one robot through the gate, and halts it whenever something falls silent."""
+
+    NAME = "controller_node"
+    PARAMETERS = (
+        Parameter("backend", "simulator", "robot to drive", choices=tuple(BACKENDS)),
+        Parameter("base_frame", "base", "frame of all poses: the robot's base"),
+        Parameter("state_rate", 50.0, "rate of robot_state and of the watchdogs", "Hz", 10.0, 1000.0),
+        Parameter("workspace_lower", list(_LIMITS.workspace_lower),
+                  "lower corner of the box for the tool centre point", "m", -2.0, 2.0, length=3),
+        Parameter("workspace_upper", list(_LIMITS.workspace_upper),
+                  "upper corner of the box for the tool centre point", "m", -2.0, 2.0, length=3),
+        Parameter("max_step", _LIMITS.max_step,
+                  "largest step of one command on each axis", "m", 0.001, 0.5),
+        Parameter("max_rotation", _LIMITS.max_rotation,
+                  "largest turn of one command", "rad", 0.001, 3.2),
+        Parameter("max_observation_age", _LIMITS.max_observation_age,
+                  "oldest image that a command may be planned from", "s", 0.01, 600.0),
+        Parameter("max_state_age", _LIMITS.max_state_age,
+                  "oldest measured state; older latches a fault", "s", 0.01, 10.0),
+        Parameter("lifetime", _LIMITS.lifetime,
+                  "how long a command without a lifetime of its own may keep the robot moving",
+                  "s", 0.1, 60.0),
+        Parameter("planner_timeout", 1.0,
+                  "longest silence of the planner during a motion", "s", 0.1, 60.0),
+    )  # fmt: skip
+
+    def configure(self) -> None:
+        settings = self.settings
+        limits = MotionLimits(
+            tuple(settings.workspace_lower),
+            tuple(settings.workspace_upper),
+            settings.max_step,
+            settings.max_rotation,
+            settings.max_observation_age,
+            settings.max_state_age,
+            settings.lifetime,
+        )
+        self._robot = BACKENDS[settings.backend](self, settings.base_frame)
+        self._controller = MotionController(
+            self._robot, limits, settings.base_frame, settings.planner_timeout
+        )
+        self._states = self.advertise(RobotState, "robot_state", STREAM)
+        self.subscribe(Command, "command", self._on_command, COMMAND)
+        self.subscribe(PlanningStatus, "status", self._on_status, LATCHED)
+        self.serve(Trigger, "halt", self._on_halt)
+        self.serve(Trigger, "reset_fault", self._on_reset_fault)
+        self.every(1.0 / settings.state_rate, self._on_tick)
+
+    def activate(self) -> None:
+        # A fault does not outlive a deactivation: bringing the node up again is a reset.
+        self._controller.reset_fault()
+
+    def deactivate(self) -> None:
+        if hasattr(self, "_controller"):
+            self._controller.halt("the controller was deactivated")
+
+    def cleanup(self) -> None:
+        if hasattr(self, "_robot"):
+            self._robot.close()
+            del self._robot, self._controller
+
+    def _on_command(self, message: Command) -> None:
+        verdict = self._controller.command(motion_command(message), self.now(), self.steady_now())
+        if not verdict.accepted:
+            self.get_logger().warning(self._controller.message)
+
+    def _on_status(self, message: PlanningStatus) -> None:
+        self._controller.planner_heard(self.steady_now())
+
+    def _on_halt(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        self._controller.halt("the `halt` service was called")
+        response.success, response.message = True, self._controller.message
+        return response
+
+    def _on_reset_fault(
+        self, request: Trigger.Request, response: Trigger.Response
+    ) -> Trigger.Response:
+        fault = self._controller.fault
+        self._controller.reset_fault()
+        response.success, response.message = True, f"was: {fault}" if fault else "no fault"
+        return response
+
+    def _on_tick(self) -> None:
+        controller = self._controller
+        before = controller.fault
+        state = controller.tick(self.now(), self.steady_now())
+        if controller.fault and not before:
+            self.get_logger().error(f"fault: {controller.fault}")
+        self._report_health(controller, state is not None)
+        if state is None:
+            return
+        self._states.publish(
+            robot_state_message(
+                state,
+                self.settings.base_frame,
+                moving=controller.moving,
+                goal_id=controller.goal_id,
+                sequence=controller.sequence,
+                refused_sequence=controller.refused_sequence,
+                message=controller.message,
+                fault=controller.fault,
+            )
+        )
+
+    def _report_health(self, controller: MotionController, has_state: bool) -> None:
+        self.health.set("message", controller.message)
+        if controller.fault:
+            self.health.error(f"fault: {controller.fault}; look after the robot, then call reset_fault")
+        elif has_state:
+            self.health.beat()
+        else:
+            self.health.warn(controller.message)
+
+
+def main() -> int:
+    return run(ControllerNode, sys.argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

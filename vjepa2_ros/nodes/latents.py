@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Latents as ROS messages, checked on the way in."""
+
+from __future__ import annotations
+
+from array import array
+
+import numpy as np
+import torch
+from std_msgs.msg import Header
+
+from vjepa2_ros.msg import Latent
+from vjepa2_ros.nodes.conversions import MessageError
+
+_TYPES = {Latent.FLOAT32: np.dtype("<f4"), Latent.FLOAT16: np.dtype("<f2")}
+
+
+def latent_message(
+    latent: torch.Tensor, grid: tuple[int, int], model: str, header: Header, half: bool = False
+) -> Latent:
+    """Message of a latent [rows * columns, channels] of the model with that fingerprint."""
+    rows, columns = grid
+    encoding = Latent.FLOAT16 if half else Latent.FLOAT32
+    values = latent.detach().cpu().float().numpy().astype(_TYPES[encoding])
+    return Latent(
+        header=header,
+        model=model,
+        rows=rows,
+        columns=columns,
+        channels=values.shape[1],
+        encoding=encoding,
+        data=array("B", values.tobytes()),
+    )
+
+
+def latent_tensor(message: Latent, grid: tuple[int, int], channels: int, model: str) -> torch.Tensor:
+    """Float32 latent [rows * columns, channels] of a message.
+
+    Raises MessageError if it comes from another model, has another shape, or is not finite.
+    """
+    if message.model != model:
+        raise MessageError(
+            f"latent of another model: made by {message.model!r}, but this node has loaded "
+            f"{model!r}; give encoder and planner the same checkpoint"
+        )
+    shape, expected = (message.rows, message.columns, message.channels), (*grid, channels)
+    if shape != expected:
+        raise MessageError(f"latent of another shape: {shape} instead of {expected}")
+    if message.encoding not in _TYPES:
+        raise MessageError(f"latent in unknown encoding {message.encoding}")
+    kind = _TYPES[message.encoding]
+    count = message.rows * message.columns * message.channels
+    if len(message.data) != count * kind.itemsize:
+        raise MessageError(
+            f"latent of {count} numbers in {len(message.data)} bytes, not {count * kind.itemsize}"
+        )
+    values = np.frombuffer(message.data, kind).astype(np.float32)
+    if not np.isfinite(values).all():
+        raise MessageError("latent is not finite: the encoder or its image is broken")
+    return torch.from_numpy(values.reshape(-1, message.channels))

@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The one base class of all nodes: it owns the lifecycle, and subclasses fill four hooks.
+
+What rclpy leaves to each node is done here once: exceptions of transitions are logged instead of
+swallowed, a failed transition leaves nothing behind, an exception in a callback neither ends the
+process nor goes unheard, an inactive node neither acts nor pretends to, and once a second every
+node says on `/diagnostics` that it lives, how fast it works and what last went wrong.
+
+All callbacks run in one thread. Work that takes long runs in a worker (see mailbox.py) and hands
+its result back with `post`, so that no node needs a lock.
+"""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from types import SimpleNamespace
+from typing import Any, Callable
+
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.clock import Clock, ClockType
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter as RosParameter
+from rcl_interfaces.msg import SetParametersResult
+
+from vjepa2_ros.nodes.health import Health
+from vjepa2_ros.nodes.parameters import Parameter, ParameterError, check_all
+
+HEARTBEAT_PERIOD = 1.0
+# Faults of the surroundings, told in a sentence; anything else is a fault of the program, told
+# with a traceback.
+_EXPECTED = (ValueError, OSError, RuntimeError)
+
+
+class Refused(Exception):
+    """Raised in a service callback to answer no; the text becomes the answer's `message`."""
+
+
+class ManagedNode(LifecycleNode):
+    """A managed node. Subclasses set NAME and PARAMETERS and fill the hooks that they need.
+
+    Hooks: `configure` loads and creates, `activate` starts, `deactivate` stops, `cleanup`
+    releases. They raise on failure, and the last two must work after half of the first two, since
+    they also undo a transition that failed. Communication is created in
+    `configure` with `advertise`, `subscribe`, `serve` and `every`, and destroyed by this class.
+
+    settings: the checked values of the parameters, as attributes.
+    """
+
+    NAME = ""
+    PARAMETERS: tuple[Parameter, ...] = ()
+
+    def __init__(self, **node_arguments: Any) -> None:
+        super().__init__(self.NAME, **node_arguments)
+        self.settings = SimpleNamespace(**self._declare_parameters())
+        self.health = Health(self.get_fully_qualified_name())
+        self._is_active = False
+        self._created: list[tuple[Callable, Any]] = []
+        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self.create_timer(HEARTBEAT_PERIOD, self._publish_health, clock=self._steady)
+
+    # Hooks ----------------------------------------------------------------------------------
+
+    def configure(self) -> None:
+        """Load what is needed and create the communication."""
+
+    def activate(self) -> None:
+        """Start to work."""
+
+    def deactivate(self) -> None:
+        """Stop to work."""
+
+    def cleanup(self) -> None:
+        """Release what `configure` loaded."""
+
+    # For subclasses -------------------------------------------------------------------------
+
+    @property
+    def is_active(self) -> bool:
+        """True between a successful activation and the deactivation."""
+        return self._is_active
+
+    def now(self) -> float:
+        """ROS time in seconds: what stamps and ages are measured with."""
+        return self.get_clock().now().nanoseconds * 1e-9
+
+    def steady_now(self) -> float:
+        """Steady time in seconds: what watchdogs are measured with; no clock change moves it."""
+        return self._steady.now().nanoseconds * 1e-9
+
+    def advertise(self, message_type: type, topic: str, qos: Any) -> Any:
+        """Create a publisher for the time of this configuration."""
+        publisher = self.create_publisher(message_type, topic, qos)
+        self._created.append((self.destroy_publisher, publisher))
+        return publisher
+
+    def subscribe(self, message_type: type, topic: str, callback: Callable, qos: Any) -> None:
+        """Subscribe; the callback runs only while the node is active."""
+        subscription = self.create_subscription(message_type, topic, self._guard(callback), qos)
+        self._created.append((self.destroy_subscription, subscription))
+
+    def every(self, period: float, callback: Callable) -> None:
+        """Call back every `period` seconds of steady time while the node is active."""
+        timer = self.create_timer(period, self._guard(callback), clock=self._steady)
+        self._created.append((self.destroy_timer, timer))
+
+    def serve(self, service_type: type, name: str, callback: Callable) -> None:
+        """Offer a service. The callback fills the response and returns it, or raises Refused.
+
+        It may be a coroutine; calls may then overlap.
+        """
+        service = self.create_service(
+            service_type, name, self._answer(callback), callback_group=ReentrantCallbackGroup()
+        )
+        self._created.append((self.destroy_service, service))
+
+    def use_service(self, service_type: type, name: str) -> Any:
+        """Create a client whose answers arrive while other callbacks are suspended."""
+        client = self.create_client(
+            service_type, name, callback_group=ReentrantCallbackGroup()
+        )
+        self._created.append((self.destroy_client, client))
+        return client
+
+    def post(self, callback: Callable, *arguments: Any) -> None:
+        """Run a callback in the executor's thread; may be called from any thread."""
+        executor = self.executor
+        if executor is not None:
+            executor.create_task(self._guard(callback), *arguments)
+
+    def post_error(self, error: Exception) -> None:
+        """Report an exception of another thread in the executor's thread."""
+        self.post(self._report, "worker", error)
+
+    def fail(self, reason: str) -> None:
+        """Give up after a fault that needs somebody: report it and deactivate."""
+        self.get_logger().error(f"{reason}; deactivating")
+        self.health.error(reason)
+        if self._is_active:
+            self.trigger_deactivate()
+
+    def shut_down(self) -> None:
+        """Wind down in whatever state the node is, before its process ends."""
+        if self._state_machine.current_state[1] != "finalized":
+            self.trigger_shutdown()
+
+    # Transitions ----------------------------------------------------------------------------
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        result = self._transition("configure", self.configure)
+        if result != TransitionCallbackReturn.SUCCESS:
+            self._release()
+        return result
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        result = self._transition("activate", self.activate)
+        if result == TransitionCallbackReturn.SUCCESS:
+            self._is_active = True
+        else:
+            self._transition("undo the activation", self.deactivate)
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._is_active = False
+        return self._transition("deactivate", self.deactivate)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._release()
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        return self._wind_down()
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        # SUCCESS leads back to `unconfigured`, from where the node can be tried again.
+        self._wind_down()
+        return TransitionCallbackReturn.SUCCESS
+
+    def _wind_down(self) -> TransitionCallbackReturn:
+        if self._is_active:
+            self._is_active = False
+            self._transition("deactivate", self.deactivate)
+        return self._release()
+
+    def _release(self) -> TransitionCallbackReturn:
+        result = self._transition("clean up", self.cleanup)
+        for destroy, entity in reversed(self._created):
+            destroy(entity)
+        self._created.clear()
+        return result
+
+    def _transition(self, name: str, hook: Callable[[], None]) -> TransitionCallbackReturn:
+        try:
+            hook()
+        except Exception as error:  # noqa: BLE001 - rclpy would swallow it
+            self._report(f"cannot {name}", error)
+            self._publish_health()
+            expected = isinstance(error, _EXPECTED)
+            return TransitionCallbackReturn.FAILURE if expected else TransitionCallbackReturn.ERROR
+        self.get_logger().info(f"{name}: done")
+        return TransitionCallbackReturn.SUCCESS
+
+    # Guards ---------------------------------------------------------------------------------
+
+    def _guard(self, callback: Callable) -> Callable:
+        def guarded(*arguments: Any) -> None:
+            if not self._is_active:
+                return
+            try:
+                callback(*arguments)
+            except Exception as error:  # noqa: BLE001 - would end the process otherwise
+                self._report(callback.__name__, error)
+
+        return guarded
+
+    def _answer(self, callback: Callable) -> Callable:
+        async def answer(request: Any, response: Any) -> Any:
+            try:
+                if not self._is_active:
+                    raise Refused(f"{self.NAME} is not active; bring it up first")
+                result = callback(request, response)
+                return await result if inspect.isawaitable(result) else result
+            except Refused as refusal:
+                text = str(refusal)
+            except Exception as error:  # noqa: BLE001 - the caller would wait for ever otherwise
+                text = self._report(callback.__name__, error)
+            self.get_logger().warning(f"refused: {text}")
+            response = type(response)()
+            response.message = text
+            return response
+
+        return answer
+
+    def _report(self, what: str, error: Exception) -> str:
+        text = f"{what}: {error}" if isinstance(error, _EXPECTED) else f"{what}: {error!r}"
+        if isinstance(error, _EXPECTED):
+            self.get_logger().error(text)
+        else:
+            self.get_logger().error("".join(traceback.format_exception(error)))
+        self.health.error(text)
+        return text
+
+    def _publish_health(self) -> None:
+        status = self.health.report(self._state_machine.current_state[1])
+        stamp = self.get_clock().now().to_msg()
+        message = DiagnosticArray(status=[status])
+        message.header.stamp = stamp
+        self._diagnostics.publish(message)
+
+    # Parameters -----------------------------------------------------------------------------
+
+    def _declare_parameters(self) -> dict[str, Any]:
+        given = {name: given.value for name, given in self._parameter_overrides.items()}
+        values = check_all(self.PARAMETERS, given)
+        for parameter in self.PARAMETERS:
+            self.declare_parameter(
+                parameter.name,
+                values[parameter.name],
+                parameter.descriptor(),
+                ignore_override=True,
+            )
+        self.add_on_set_parameters_callback(self._on_set_parameters)
+        return values
+
+    def _on_set_parameters(self, changes: list[RosParameter]) -> SetParametersResult:
+        label = self._state_machine.current_state[1]
+        if label != "unconfigured":
+            reason = f"{self.NAME} is {label}; deactivate and clean it up to change parameters"
+            return SetParametersResult(successful=False, reason=reason)
+        try:
+            values = check_all(self.PARAMETERS, {change.name: change.value for change in changes})
+        except ParameterError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        for change in changes:
+            if hasattr(self.settings, change.name):
+                setattr(self.settings, change.name, values[change.name])
+        return SetParametersResult(successful=True)

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs one node as a process: start, spin, and a clean end on Ctrl-C or SIGTERM."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from typing import Sequence
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+
+from vjepa2_ros.nodes.lifecycle import ManagedNode
+from vjepa2_ros.nodes.parameters import ParameterError
+
+# How soon a signal is seen while nothing happens: Python handles it between two waits.
+_WAIT = 0.1
+
+
+def stop_on_signal() -> threading.Event:
+    """Return an event that Ctrl-C and SIGTERM set.
+
+    rclpy's own handlers shut the context down at once, and a node could no longer halt the robot
+    nor say goodbye; so they are not installed.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
+
+
+def initialise(arguments: Sequence[str] | None) -> bool:
+    """Initialise rclpy without its signal handlers; False with a message if it cannot be."""
+    try:
+        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+    except Exception as error:  # noqa: BLE001 - rclpy raises several types for bad arguments
+        print(f"ROS arguments refused: {error}", file=sys.stderr, flush=True)
+        return False
+    return True
+
+
+def run(node_class: type[ManagedNode], arguments: Sequence[str] | None = None) -> int:
+    """Run a node until it is told to stop; returns the exit code of the process."""
+    stop = stop_on_signal()
+    if not initialise(arguments):
+        return 1
+    try:
+        node = node_class()
+    except ParameterError as error:
+        print(f"{node_class.NAME}: {error}", file=sys.stderr, flush=True)
+        rclpy.shutdown()
+        return 1
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    while not stop.is_set():
+        try:
+            executor.spin_once(timeout_sec=_WAIT)
+        except Exception as error:  # noqa: BLE001 - one bad callback must not end the node
+            node.get_logger().error(f"unexpected: {error!r}")
+            node.health.error(repr(error))
+    node.shut_down()
+    executor.remove_node(node)
+    node.destroy_node()
+    rclpy.shutdown()
+    return 0

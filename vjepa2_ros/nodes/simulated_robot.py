@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The simulator node as a robot: the driver that the controller node uses in simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+from std_msgs.msg import Header
+
+from vjepa2_ros.msg import RobotState as RobotStateMessage
+from vjepa2_ros.msg import SimulatorTarget
+from vjepa2_ros.nodes.conversions import pose_message, robot_state, stamp
+from vjepa2_ros.nodes.lifecycle import ManagedNode
+from vjepa2_ros.nodes.qos import COMMAND, STREAM
+from vjepa2_ros.robot.interface import RobotError, RobotState
+
+
+class SimulatedRobot:
+    """A `Robot` on the far side of the topics `simulator/target` and `simulator/state`."""
+
+    def __init__(self, node: ManagedNode, base_frame: str) -> None:
+        self._node = node
+        self._base_frame = base_frame
+        self._state: RobotState | None = None
+        self._targets = node.advertise(SimulatorTarget, "simulator/target", COMMAND)
+        node.subscribe(RobotStateMessage, "simulator/state", self._on_state, STREAM)
+
+    def read_state(self) -> RobotState:
+        if self._state is None:
+            raise RobotError("no state on simulator/state yet; is simulator_node active?")
+        return self._state
+
+    def move_to(
+        self, position: np.ndarray, quaternion_xyzw: np.ndarray, gripper_closedness: float
+    ) -> None:
+        if self._targets.get_subscription_count() == 0:
+            raise RobotError("nobody listens on simulator/target; start simulator_node")
+        self._targets.publish(
+            SimulatorTarget(
+                header=self._header(),
+                mode=SimulatorTarget.MOVE,
+                pose=pose_message(position, quaternion_xyzw),
+                gripper_closedness=float(gripper_closedness),
+            )
+        )
+
+    def stop(self) -> None:
+        self._targets.publish(SimulatorTarget(header=self._header(), mode=SimulatorTarget.HOLD))
+
+    def close(self) -> None:
+        self._state = None
+
+    def _header(self) -> Header:
+        return Header(stamp=stamp(self._node.now()), frame_id=self._base_frame)
+
+    def _on_state(self, message: RobotStateMessage) -> None:
+        self._state = robot_state(message)

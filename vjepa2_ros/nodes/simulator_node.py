@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The simulated robot cell as a node: an arm's driver and a camera, in real time.
+
+To the other nodes it is what the hardware would be: states and targets of an arm on
+`simulator/state` and `simulator/target`, and the images of a camera.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+
+import numpy as np
+from sensor_msgs.msg import CameraInfo, Image
+
+from vjepa2_ros.msg import RobotState, SimulatorTarget
+from vjepa2_ros.nodes.conversions import camera_info, image_message, pose_arrays, robot_state_message
+from vjepa2_ros.nodes.lifecycle import ManagedNode
+from vjepa2_ros.nodes.parameters import Parameter
+from vjepa2_ros.nodes.qos import COMMAND, LATEST, STREAM
+from vjepa2_ros.nodes.runner import run
+from vjepa2_ros.robot import interface
+from vjepa2_ros.simulation.simulator import Simulator
+
+
+class SimulatorNode(ManagedNode):
+    """Steps and renders in a thread of its own; the executor only takes targets."""
+
+    NAME = "simulator_node"
+    PARAMETERS = (
+        Parameter("seed", 0, "start pose of the arm and places of cup and box", minimum=0,
+                  maximum=2**31 - 1),
+        Parameter("image_size", 256, "side of the square image", "pixels", 64, 1024),
+        Parameter("image_rate", 10.0, "rate of images", "Hz", 0.1, 50.0),
+        Parameter("state_rate", 50.0, "rate of states", "Hz", 10.0, 50.0),
+        Parameter("camera_frame", "camera", "frame of the images"),
+        Parameter("base_frame", "base", "frame of the poses: the robot's base"),
+    )  # fmt: skip
+
+    def configure(self) -> None:
+        self._target: SimulatorTarget | None = None
+        self._states = self.advertise(RobotState, "simulator/state", STREAM)
+        self._images = self.advertise(Image, "camera/image_raw", LATEST)
+        self._infos = self.advertise(CameraInfo, "camera/camera_info", LATEST)
+        self.subscribe(SimulatorTarget, "simulator/target", self._on_target, COMMAND)
+        self._started = threading.Event()
+        self._closed = threading.Event()
+        self._running = threading.Event()
+        self._problem: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="simulation", daemon=True)
+        self._thread.start()
+        if not self._started.wait(60.0):
+            raise RuntimeError("the simulation did not start within 60 s")
+        if self._problem is not None:
+            raise RuntimeError(
+                f"the simulation cannot render: {self._problem}; install libegl1 and "
+                "libgl1-mesa-dri, or set MUJOCO_GL=osmesa and install libosmesa6"
+            ) from self._problem
+
+    def activate(self) -> None:
+        self._running.set()
+
+    def deactivate(self) -> None:
+        self._running.clear()
+
+    def cleanup(self) -> None:
+        if hasattr(self, "_thread"):
+            self._closed.set()
+            self._running.set()
+            self._thread.join(10.0)
+
+    def _on_target(self, message: SimulatorTarget) -> None:
+        self._target = message
+
+    def _run(self) -> None:
+        # All of MuJoCo lives in this thread, since a rendering context belongs to one.
+        try:
+            simulator = Simulator()
+            simulator.reset(self.settings.seed)
+            simulator.render(self.settings.image_size)
+        except Exception as problem:  # noqa: BLE001 - handed over to `configure`
+            self._problem = problem
+            return
+        finally:
+            self._started.set()
+        while not self._closed.is_set():
+            self._running.wait()
+            try:
+                self._run_in_real_time(simulator)
+            except Exception as error:  # noqa: BLE001 - a thread's exception is lost otherwise
+                self.post_error(error)
+                self.post(self.fail, "the simulation broke off")
+                self._running.clear()
+
+    def _run_in_real_time(self, simulator: Simulator) -> None:
+        period = 1.0 / self.settings.state_rate
+        every = max(1, round(self.settings.state_rate / self.settings.image_rate))
+        info = camera_info(
+            simulator.camera_matrix(self.settings.image_size),
+            self.settings.image_size,
+            self.settings.image_size,
+        )
+        due, step = time.monotonic(), 0
+        while self._running.is_set() and not self._closed.is_set():
+            self._apply_target(simulator)
+            simulator.advance(period)
+            now = self.now()
+            self._publish_state(simulator, now)
+            if step % every == 0:
+                self._publish_image(simulator, info, now)
+            step += 1
+            due += period
+            # A machine that cannot keep up slows the simulated world down instead of jumping.
+            due = max(due, time.monotonic() - period)
+            self._closed.wait(max(0.0, due - time.monotonic()))
+
+    def _apply_target(self, simulator: Simulator) -> None:
+        target, self._target = self._target, None
+        if target is None:
+            return
+        if target.mode == SimulatorTarget.MOVE:
+            simulator.set_target(*pose_arrays(target.pose), target.gripper_closedness)
+        else:
+            simulator.halt()
+
+    def _publish_state(self, simulator: Simulator, now: float) -> None:
+        state = interface.RobotState(*simulator.pose(), now)
+        moving = not simulator.settled()
+        self._states.publish(robot_state_message(state, self.settings.base_frame, moving=moving))
+
+    def _publish_image(self, simulator: Simulator, info: CameraInfo, now: float) -> None:
+        image = np.ascontiguousarray(simulator.render(self.settings.image_size))
+        message = image_message(image, now, self.settings.camera_frame)
+        info.header = message.header
+        self._images.publish(message)
+        self._infos.publish(info)
+        self.post(self.health.beat)
+
+
+def main() -> int:
+    return run(SimulatorNode, sys.argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
