@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One training loop for both halves: progress, resumable checkpoints, history and loss curves."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402  (the back end is chosen before)
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """Length and learning rate of one training run.
+
+    Attributes:
+        iterations: number of optimiser steps.
+        learning_rate: peak; linear warm-up, then a half cosine to a hundredth of it.
+        warmup: iterations of warm-up.
+        weight_decay: of AdamW (0.04 in the paper).
+        checkpoint_every: iterations between two checkpoints.
+        seed: every batch is drawn from (seed, iteration), so a resumed run sees the same ones.
+    """
+
+    iterations: int
+    learning_rate: float = 1e-3
+    warmup: int = 100
+    weight_decay: float = 0.04
+    checkpoint_every: int = 200
+    seed: int = 0
+
+
+def _rate(config: LoopConfig, iteration: int) -> float:
+    if iteration < config.warmup:
+        return config.learning_rate * (iteration + 1) / config.warmup
+    progress = (iteration - config.warmup) / max(1, config.iterations - config.warmup)
+    return config.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def train(name: str, module: nn.Module, losses: Callable[[np.random.Generator, float], dict[str, torch.Tensor]],
+          config: LoopConfig, folder: Path, after_step: Callable[[float], None] = lambda progress: None) -> None:
+    """Minimise the sum `losses(random, progress)["loss"]` over the parameters of `module` that need gradients.
+
+    Args:
+        name: of the files `<name>.pt`, `<name>.jsonl` and `<name>.png` in `folder`, and of the bar.
+        module: trained in place; its whole state is what a checkpoint holds.
+        losses: draws a batch with the generator and returns scalars; "loss" is the one minimised.
+        after_step: called after each step with the progress 0…1 (for an EMA).
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    optimiser = torch.optim.AdamW([
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0}], betas=(0.9, 0.98))
+    checkpoint, history = folder / f"{name}.pt", folder / f"{name}.jsonl"
+    first = 0
+    if checkpoint.is_file():
+        saved = torch.load(checkpoint, weights_only=True)
+        module.load_state_dict(saved["module"])
+        optimiser.load_state_dict(saved["optimiser"])
+        first = saved["iteration"]
+        kept = history.read_text().splitlines()[:first]
+        history.write_text("".join(line + "\n" for line in kept))
+    else:
+        history.unlink(missing_ok=True)
+    with history.open("a") as log, tqdm(total=config.iterations, initial=first, desc=name) as bar:
+        for iteration in range(first, config.iterations):
+            progress = iteration / config.iterations
+            for group in optimiser.param_groups:
+                group["lr"] = _rate(config, iteration)
+            values = losses(np.random.default_rng([config.seed, iteration]), progress)
+            optimiser.zero_grad(set_to_none=True)
+            values["loss"].backward()
+            nn.utils.clip_grad_norm_(trained, 1.0)
+            optimiser.step()
+            after_step(progress)
+            record = {key: round(float(value.detach()), 6) for key, value in values.items()}
+            log.write(json.dumps(record) + "\n")
+            bar.update()
+            bar.set_postfix({key: f"{value:.3f}" for key, value in record.items()}, refresh=False)
+            done = iteration + 1
+            if done % config.checkpoint_every == 0 or done == config.iterations:
+                log.flush()
+                partial = checkpoint.with_suffix(".part")
+                torch.save({"module": module.state_dict(), "optimiser": optimiser.state_dict(),
+                            "iteration": done}, partial)
+                partial.replace(checkpoint)
+    plot(name, history, folder / f"{name}.png")
+
+
+def plot(name: str, history: Path, picture: Path) -> None:
+    """Draw every column of a history file over the iterations, smoothed, into a PNG."""
+    records = [json.loads(line) for line in history.read_text().splitlines()]
+    keys = list(records[0])
+    width = max(1, len(records) // 100)
+    figure, axes = plt.subplots(1, len(keys), figsize=(4 * len(keys), 3), squeeze=False)
+    for axis, key in zip(axes[0], keys, strict=True):
+        values = np.array([record[key] for record in records])
+        smooth = np.convolve(values, np.ones(width) / width, mode="valid")
+        axis.plot(values, alpha=0.25)
+        axis.plot(np.arange(len(smooth)) + width / 2, smooth)
+        axis.set(title=f"{name}: {key}", xlabel="iteration", yscale="log" if (values > 0).all() else "linear")
+    figure.tight_layout()
+    figure.savefig(picture, dpi=100)
+    plt.close(figure)

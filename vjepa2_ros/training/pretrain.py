@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pre-training of the small encoder: masked latent prediction with an EMA target, and the robot's own state.
+
+As in V-JEPA 2 (paper, section 2.1) a student sees part of the patches, a light predictor fills
+in the latents of the rest, and the targets come from an exponential moving average of the
+student, compared by L1. Two things differ at this size:
+
+* The context holds a whole earlier frame of the same episode, so that the still background costs
+  nothing and only what moved is left to explain. Each frame is encoded on its own, as it will be
+  when the encoder is used.
+* Every latent is asked for the state that the robot measured of itself (tool position and gripper
+  closedness), through a fixed orthonormal projection. That makes the pose part of every token on a
+  known scale, so that the energy, a mean distance over tokens, falls all the way to the goal even
+  when hand and goal share no patch. Nothing about the objects is asked for: their place is the
+  simulator's truth, which a robot does not measure.
+"""
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import VJEPA2Config
+from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2Layer
+
+from vjepa2_ros.training.dataset import Dataset
+from vjepa2_ros.training.loop import LoopConfig, train
+from vjepa2_ros.world_model.encoder import Encoder
+from vjepa2_ros.world_model.preprocessing import preprocess
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """What is predicted from what, and how strongly.
+
+    Attributes:
+        batch: pairs of frames in a step.
+        visible: share of the later frame's patches that the student sees.
+        predicted: share of the later frame's patches that are predicted.
+        max_gap: most steps between the two frames.
+        predictor_layers: depth of the mask predictor, which is thrown away afterwards.
+        momentum: of the EMA target at the start; it rises to 1 linearly.
+        state_weight: weight of the state loss; 0 leaves masked prediction alone.
+        state_gain: length in latent space of one `POSITION_SCALE` of motion.
+    """
+
+    batch: int = 64
+    visible: float = 0.15
+    predicted: float = 0.45
+    max_gap: int = 3
+    predictor_layers: int = 2
+    momentum: float = 0.99
+    state_weight: float = 2.0
+    state_gain: float = 3.0
+
+
+POSITION_CENTRE = (0.5, 0.0, 0.2)
+"""Middle of the workspace [m]."""
+POSITION_SCALE = 0.2
+"""Metres to one unit of the state loss; the gripper's whole stroke counts as one unit too."""
+
+
+class MaskedPrediction(nn.Module):
+    """Student, target, mask predictor and state projection, with the loss over a batch of pairs."""
+
+    def __init__(self, encoder: Encoder, config: PretrainConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.student = encoder
+        self.target = copy.deepcopy(encoder).requires_grad_(False)
+        width = encoder.channels
+        shape: VJEPA2Config = encoder.model.config
+        self.mask_token = nn.Parameter(torch.zeros(width))
+        self.layers = nn.ModuleList(
+            VJEPA2Layer(shape, hidden_size=width, num_attention_heads=shape.num_attention_heads)
+            for _ in range(config.predictor_layers))
+        self.norm = nn.LayerNorm(width)
+        self.project = nn.Linear(width, width)
+        self.state_projection = nn.Linear(width, 4, bias=False).requires_grad_(False)
+        nn.init.orthogonal_(self.state_projection.weight)
+        nn.init.trunc_normal_(self.mask_token, std=0.02)
+
+    def losses(self, earlier: torch.Tensor, later: torch.Tensor, visible: torch.Tensor,
+               hidden: torch.Tensor, state: torch.Tensor) -> dict[str, torch.Tensor]:
+        """L1 of the predicted latents at hidden patches, and of the state read from every latent.
+
+        Args:
+            earlier, later: preprocessed frames [B, 3, S, S].
+            visible, hidden: patch indices [B, V] and [B, P] of the later frame, seen and predicted.
+            state: of the earlier frame, in units of the state loss [B, 4].
+        """
+        context = self.student(earlier)
+        seen = encode_patches(self.student, later, visible)
+        with torch.no_grad():
+            wanted = self.target(later)
+            wanted = wanted.gather(1, hidden[..., None].expand(-1, -1, wanted.shape[-1]))
+        batch, patches = context.shape[:2]
+        everything = torch.arange(patches).expand(batch, -1)
+        tokens = torch.cat([context, seen, self.mask_token.expand(batch, hidden.shape[1], -1)], dim=1)
+        places = torch.cat([everything, visible + patches, hidden + patches], dim=1)
+        for layer in self.layers:
+            tokens = layer(tokens, position_mask=places)[0]
+        predicted = self.project(self.norm(tokens[:, -hidden.shape[1]:]))
+        predicted = functional.layer_norm(predicted, predicted.shape[-1:])
+        masked = functional.l1_loss(predicted, wanted)
+        own = functional.smooth_l1_loss(self.state_projection(context) / self.config.state_gain,
+                                        state[:, None].expand(-1, patches, -1), beta=0.02)
+        return {"loss": masked + self.config.state_weight * own, "masked": masked, "state": own}
+
+    @torch.no_grad()
+    def follow(self, progress: float) -> None:
+        """Move the target towards the student."""
+        momentum = self.config.momentum + (1 - self.config.momentum) * progress
+        for target, student in zip(self.target.parameters(), self.student.parameters(), strict=True):
+            target.lerp_(student, 1 - momentum)
+
+
+def encode_patches(encoder: Encoder, frames: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
+    """Latents [B, V, D] of the patches [B, V] alone: what the student sees of a masked frame."""
+    layers = encoder.model.encoder
+    tokens = layers.embeddings(frames[:, None])
+    tokens = tokens.gather(1, patches[..., None].expand(-1, -1, tokens.shape[-1]))
+    for layer in layers.layer:
+        tokens = layer(tokens, position_mask=patches)[0]
+    return functional.layer_norm(layers.layernorm(tokens), tokens.shape[-1:])
+
+
+def state_targets(states: np.ndarray) -> torch.Tensor:
+    """Measured states [B, 7] as targets of the state loss [B, 4]: position and closedness, centred."""
+    position = (states[:, :3] - np.array(POSITION_CENTRE)) / POSITION_SCALE
+    return torch.tensor(np.concatenate([position, states[:, 6:] - 0.5], axis=1), dtype=torch.float32)
+
+
+def draw_pairs(dataset: Dataset, random: np.random.Generator, batch: int, max_gap: int,
+               episodes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Episode and the two step indices of `batch` random pairs, 0 … `max_gap` steps apart, in either order."""
+    length = dataset.frames.shape[1]
+    episode = random.integers(0, episodes, batch)
+    first = random.integers(0, length, batch)
+    second = np.clip(first + random.integers(-max_gap, max_gap + 1, batch), 0, length - 1)
+    return episode, first, second
+
+
+def pretrain(dataset: Dataset, encoder: Encoder, config: PretrainConfig, loop: LoopConfig, folder: Path,
+             episodes: int) -> Encoder:
+    """Train `encoder` on the first `episodes` of the recording; returns its EMA, frozen."""
+    torch.manual_seed(loop.seed)
+    module = MaskedPrediction(encoder, config)
+    patches = encoder.rows * encoder.columns
+    visible = round(config.visible * patches)
+    hidden = round(config.predicted * patches)
+
+    def losses(random: np.random.Generator, progress: float) -> dict[str, torch.Tensor]:
+        episode, first, second = draw_pairs(dataset, random, config.batch, config.max_gap, episodes)
+        order = torch.from_numpy(random.permuted(np.tile(np.arange(patches), (config.batch, 1)), axis=1))
+        return module.losses(preprocess(dataset.frames[episode, first], encoder.size),
+                             preprocess(dataset.frames[episode, second], encoder.size),
+                             order[:, :visible], order[:, visible:visible + hidden],
+                             state_targets(dataset.states[episode, first]))
+
+    train("encoder", module, losses, loop, folder, after_step=module.follow)
+    return module.target.eval().requires_grad_(False)
