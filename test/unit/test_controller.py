@@ -86,7 +86,7 @@ def test_a_motion_ends_when_the_robot_has_arrived_and_rests(cell):
     cell.run(1.0)
     assert not cell.controller.moving and cell.calls == ["move"]
     np.testing.assert_allclose(cell.position, target)
-    assert cell.controller.sequence == 1 and not cell.controller.fault
+    assert cell.controller.accepted == ("goal", 1) and not cell.controller.fault
 
 
 def test_an_arm_that_is_held_short_of_its_target_counts_as_done(cell):
@@ -151,7 +151,7 @@ def test_a_violation_halts_and_latches_until_it_is_reset(cell, offset):
 def test_a_stale_command_is_dropped_and_the_motion_under_way_goes_on(cell):
     assert cell.command().accepted
     verdict = cell.command(sequence=2, observation_stamp=cell.time - 60)
-    assert verdict.reason is Reason.STALE and cell.controller.refused_sequence == 2
+    assert verdict.reason is Reason.STALE and cell.controller.refused == ("goal", 2)
     assert cell.controller.moving and cell.calls == ["move"]
 
 

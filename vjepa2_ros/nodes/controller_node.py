@@ -122,9 +122,10 @@ class ControllerNode(ManagedNode):
                 state,
                 self.settings.base_frame,
                 moving=controller.moving,
-                goal_id=controller.goal_id,
-                sequence=controller.sequence,
-                refused_sequence=controller.refused_sequence,
+                goal_id=controller.accepted[0],
+                sequence=controller.accepted[1],
+                refused_goal_id=controller.refused[0],
+                refused_sequence=controller.refused[1],
                 message=controller.message,
                 fault=controller.fault,
             )

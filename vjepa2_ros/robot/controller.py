@@ -44,6 +44,10 @@ class MotionController:
     """Sends commands that pass the gate to the robot, and watches over each motion.
 
     planner_timeout: longest silence of the planner during a motion [s].
+
+    To be read: `state` (measured, None before the first), `moving`, `accepted` and `refused` (goal
+    id and sequence number of the last such command), `message` (what was last done and why) and
+    `fault` (latched; empty while all is well).
     """
 
     def __init__(
@@ -63,7 +67,8 @@ class MotionController:
         self._started = self._deadline = self._planner_heard = 0.0
         self._recent: deque[RobotState] = deque()
         self.state: RobotState | None = None
-        self.goal_id, self.sequence, self.refused_sequence = "", 0, 0
+        self.accepted: tuple[str, int] = ("", 0)
+        self.refused: tuple[str, int] = ("", 0)
         self.message, self.fault = "waiting for the first state of the robot", ""
 
     @property
@@ -80,12 +85,12 @@ class MotionController:
         self.planner_heard(steady)
         verdict = self._judge(command, now)
         if not verdict.accepted:
-            self.refused_sequence = command.sequence
+            self.refused = command.goal_id, command.sequence
             self.message = f"refused command {command.sequence}: {verdict.text}"
             if verdict.violation:
                 self._latch(self.message)
             return verdict
-        self.goal_id, self.sequence = command.goal_id, command.sequence
+        self.accepted = command.goal_id, command.sequence
         self.message = f"command {command.sequence} {verdict.text}"
         try:
             self._robot.move_to(
@@ -170,7 +175,7 @@ class MotionController:
         if self._at_rest() and (impatient or self._at_target()):
             self._target = None
         elif steady > self._deadline:
-            self._stop(f"halted: command {self.sequence} outlived its lifetime")
+            self._stop(f"halted: command {self._target.sequence} outlived its lifetime")
         elif steady - self._planner_heard > self._planner_timeout:
             silence = steady - self._planner_heard
             self.halt(f"the planner has been silent for {silence:.2f} s")
