@@ -8,11 +8,13 @@ from rich.markup import escape
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", metavar="DIR", help="folder of meta_X.json, arrays_X.npz, weights_X.safetensors")
+    parser.add_argument(
+        "folder", metavar="DIR", help="folder of meta_X.json, arrays_X.npz, weights_X.safetensors"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print a table of every comparison.  0 where all pass, 1 on a breach, 2 where the folder cannot be read."""
+    """Print a table of every comparison.  0: all pass, 1: a breach, 2: the folder is unusable."""
     from vjepa2_ros.verification.golden import GoldenError
     from vjepa2_ros.verification.verify import run as compare_all
     from vjepa2_ros.verification.verify import table

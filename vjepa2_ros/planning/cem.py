@@ -48,18 +48,33 @@ class CEMConfig:
     close_gripper_from: int | None = None
 
     def __post_init__(self):
-        for name, least in (("iterations", 1), ("top_k", 2), ("horizon", 1), ("samples", self.top_k)):
+        for name, least in (
+            ("iterations", 1),
+            ("top_k", 2),
+            ("horizon", 1),
+            ("samples", self.top_k),
+        ):
             self._require(name, getattr(self, name) >= least, f"at least {least}")
         for name in ("max_translation", "max_gripper"):
             self._require(name, 0 < getattr(self, name) < float("inf"), "a positive number")
         self._require("gripper_threshold", self.gripper_threshold >= 0, "0 or more")
         for momentum in fields(self):
             if momentum.name.startswith("momentum"):
-                self._require(momentum.name, 0 <= getattr(self, momentum.name) < 1, "at least 0 and below 1")
-        self._require("fixed_axes", set(self.fixed_axes) <= set(AXES), f"a mapping of some of {', '.join(AXES)}")
-        self._require("fixed_axes", all(abs(v) < float("inf") for v in self.fixed_axes.values()), "finite")
+                self._require(
+                    momentum.name, 0 <= getattr(self, momentum.name) < 1, "at least 0 and below 1"
+                )
+        self._require(
+            "fixed_axes",
+            set(self.fixed_axes) <= set(AXES),
+            f"a mapping of some of {', '.join(AXES)}",
+        )
+        self._require(
+            "fixed_axes", all(abs(v) < float("inf") for v in self.fixed_axes.values()), "finite"
+        )
         first = self.close_gripper_from
-        self._require("close_gripper_from", first is None or first >= 0, "the number of an action, or None")
+        self._require(
+            "close_gripper_from", first is None or first >= 0, "the number of an action, or None"
+        )
 
     def _require(self, name: str, holds: bool, wanted: str) -> None:
         if not holds:
@@ -140,9 +155,11 @@ class CrossEntropyMethod:
         return mean, std
 
     def _draw(self, generator: torch.Generator | None) -> Tensor:
-        # One draw per action, as the reference: a single larger one would give other numbers for the same seed.
+        # One draw per action, as the reference: one larger draw gives other numbers for a seed.
         shape = (self.config.samples, len(AXES))
-        return torch.stack([torch.randn(shape, generator=generator) for _ in range(self.config.horizon)])
+        return torch.stack(
+            [torch.randn(shape, generator=generator) for _ in range(self.config.horizon)]
+        )
 
     def _candidates(self, noise: Tensor, mean: Tensor, std: Tensor) -> Tensor:
         """Clipped action sequences [S, H, 7] from standard normal noise [H, S, 4]."""
@@ -160,7 +177,9 @@ class CrossEntropyMethod:
         energies = objective(actions)
         if not energies.isfinite().all():
             count = int((~energies.isfinite()).sum())
-            raise ValueError(f"{count} of {len(energies)} energies are not finite: no plan can be trusted")
+            raise ValueError(
+                f"{count} of {len(energies)} energies are not finite: no plan can be trusted"
+            )
         return energies
 
     @staticmethod
@@ -182,5 +201,14 @@ def searched_axes(actions: Tensor) -> Tensor:
 
 
 def _trace(history: list[tuple[Tensor, ...]], mean: Tensor, std: Tensor) -> Trace:
-    draws, actions, energies, elites, means, stds = (torch.stack(column) for column in zip(*history, strict=True))
-    return Trace(draws, actions, energies, elites, torch.cat([means, mean[None]]), torch.cat([stds, std[None]]))
+    draws, actions, energies, elites, means, stds = (
+        torch.stack(column) for column in zip(*history, strict=True)
+    )
+    return Trace(
+        draws,
+        actions,
+        energies,
+        elites,
+        torch.cat([means, mean[None]]),
+        torch.cat([stds, std[None]]),
+    )

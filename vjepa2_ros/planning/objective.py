@@ -10,7 +10,7 @@ COSTS = ("l1", "l2")
 
 
 def distance(latent: Tensor, goal: Tensor, cost: str = "l1") -> Tensor:
-    """Energy [...] of latents [..., N, D] against a goal [N, D], averaged over patches and channels.
+    """Energy [...] of latents [..., N, D] against a goal [N, D], a mean over patches and channels.
 
     "l1" is the mean absolute difference (the paper's), "l2" the mean squared one.
     """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loop round the planner: plan, take the first action, look again, move on through the sub-goals.
+"""The loop round the planner: plan, take the first action, look again, sub-goal by sub-goal.
 
 A pure state machine, stepped with one observation at a time, shared by
 evaluation and the planner node.  As in the paper, sub-goals follow each other
@@ -41,11 +41,16 @@ class RecedingHorizonSettings:
 
     def __post_init__(self):
         if not self.steps_per_subgoal or min(self.steps_per_subgoal) < 1:
-            raise ValueError(f"steps_per_subgoal must be numbers of at least 1, got {list(self.steps_per_subgoal)}")
+            raise ValueError(
+                "steps_per_subgoal must be numbers of at least 1,"
+                f" got {list(self.steps_per_subgoal)}"
+            )
         if self.patience is not None and self.patience < 1:
             raise ValueError(f"patience must be at least 1 or None, got {self.patience}")
         if not 0 <= self.min_improvement < 1:
-            raise ValueError(f"min_improvement must be at least 0 and below 1, got {self.min_improvement}")
+            raise ValueError(
+                f"min_improvement must be at least 0 and below 1, got {self.min_improvement}"
+            )
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,11 @@ class Step:
 
 
 class RecedingHorizon:
-    """goals: latents [G, N, D] of the sub-goal images, in order.  Raises ValueError on what does not fit."""
+    """A run through sub-goals.
+
+    goals: latents [G, N, D] of the sub-goal images, in order.
+    Raises ValueError where goals, settings and model do not fit each other.
+    """
 
     def __init__(
         self,
@@ -83,7 +92,10 @@ class RecedingHorizon:
         settings: RecedingHorizonSettings,
     ):
         if goals.dim() != 3 or goals.shape[1:] != world_model.latent_shape:
-            raise ValueError(f"goals have shape {list(goals.shape)}, wanted [G, {', '.join(map(str, world_model.latent_shape))}]")
+            raise ValueError(
+                f"goals have shape {list(goals.shape)},"
+                f" wanted [G, {', '.join(map(str, world_model.latent_shape))}]"
+            )
         if not goals.isfinite().all():
             raise ValueError("a goal latent holds values that are not finite")
         if len(settings.steps_per_subgoal) != len(goals):

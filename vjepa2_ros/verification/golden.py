@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-# Kinds of quantity and the words for them in the set's advice on tolerances; figures where it is silent.
+# Kinds of quantity, their words in the set's advice on tolerances, figures where it is silent.
 _ADVICE = {
     "feature": ("features", 1e-4),
     "energy": ("energies", 2e-6),
@@ -33,7 +33,7 @@ class GoldenError(ValueError):
 
 @dataclass(frozen=True)
 class Case:
-    """One comparison: the maximal absolute error of `what` in `case`, or a message why there is none."""
+    """One comparison: the maximal absolute error of `what` in `case`, or why there is none."""
 
     case: str
     what: str
@@ -52,7 +52,9 @@ class GoldenSet:
         weights_path = meta_path.with_name(f"weights_{self.name}.safetensors")
         for path in (arrays_path, weights_path):
             if not path.is_file():
-                raise GoldenError(f"{path} is missing: set {self.name} needs it beside {meta_path.name}")
+                raise GoldenError(
+                    f"{path} is missing: set {self.name} needs it beside {meta_path.name}"
+                )
         try:
             self.meta = json.loads(meta_path.read_text())
             with np.load(arrays_path) as archive:
@@ -63,7 +65,9 @@ class GoldenSet:
         except (zipfile.BadZipFile, EOFError, ValueError) as error:
             raise GoldenError(f"{arrays_path} is truncated or no npz archive: {error}") from error
         except SafetensorError as error:
-            raise GoldenError(f"{weights_path} is truncated or no safetensors file: {error}") from error
+            raise GoldenError(
+                f"{weights_path} is truncated or no safetensors file: {error}"
+            ) from error
         self._unread = set(self._arrays)
 
     def __contains__(self, key: str) -> bool:
@@ -73,7 +77,7 @@ class GoldenSet:
         return [key for key in self._arrays if key.startswith(prefix)]
 
     def groups(self, prefix: str) -> dict[str, list[str]]:
-        """Names of the arrays under each folder of `prefix`: {"T2": ["z", "out"]} for "ac/T2/z", "ac/T2/out"."""
+        """Names by folder under `prefix`: {"T2": ["z", "out"]} for "ac/T2/z" and "ac/T2/out"."""
         found: dict[str, list[str]] = {}
         for key in self.keys(prefix):
             group, _, name = key.removeprefix(prefix).rpartition("/")
@@ -91,7 +95,11 @@ class GoldenSet:
 
     def weights(self, model: str) -> dict[str, Tensor]:
         prefix = self.meta["models"][model].get("weights_prefix", f"{model}/")
-        found = {key.removeprefix(prefix): value for key, value in self._weights.items() if key.startswith(prefix)}
+        found = {
+            key.removeprefix(prefix): value
+            for key, value in self._weights.items()
+            if key.startswith(prefix)
+        }
         if not found:
             raise GoldenError(f"weights of model {model} are missing")
         return found
@@ -116,7 +124,12 @@ def compare(case: str, what: str, actual, expected, tolerance: float) -> Case:
     """Maximal absolute difference of two arrays or tensors; another shape or a NaN fails."""
     actual, expected = (np.asarray(x, dtype=np.float64) for x in (actual, expected))
     if actual.shape != expected.shape:
-        return Case(case, what, False, message=f"shape {list(actual.shape)} instead of {list(expected.shape)}")
+        return Case(
+            case,
+            what,
+            False,
+            message=f"shape {list(actual.shape)} instead of {list(expected.shape)}",
+        )
     error = float(np.abs(actual - expected).max(initial=0.0))
     return Case(case, what, error <= tolerance, error, tolerance)
 

@@ -9,7 +9,12 @@ from torch import Tensor
 
 from vjepa2_ros.verification.golden import Case, GoldenError, GoldenSet, compare, not_covered
 from vjepa2_ros.world_model.poses import compose, difference
-from vjepa2_ros.world_model.preprocessing import NOTEBOOK_ASPECT, TRAINING_ASPECT, central_crop, preprocess
+from vjepa2_ros.world_model.preprocessing import (
+    NOTEBOOK_ASPECT,
+    TRAINING_ASPECT,
+    central_crop,
+    preprocess,
+)
 
 # Array and crop names of the two transforms, and their crop's aspect.
 _OUTPUTS = {"out": NOTEBOOK_ASPECT, "out_traincfg": TRAINING_ASPECT}
@@ -40,7 +45,11 @@ def _input_of(golden: GoldenSet, group: str) -> str:
     if f"preproc/{group}/in" in golden:
         return f"preproc/{group}/in"
     name = re.sub(r"_\d+$", "", group)
-    shared = [key for key in golden.keys("preproc/") if re.fullmatch(rf"preproc/{re.escape(name)}_\d+/in", key)]
+    shared = [
+        key
+        for key in golden.keys("preproc/")
+        if re.fullmatch(rf"preproc/{re.escape(name)}_\d+/in", key)
+    ]
     if len(shared) != 1:
         raise GoldenError(f"array preproc/{group}/in is missing")
     return shared[0]
@@ -57,7 +66,9 @@ def _crop_cases(size: str, described: dict) -> list[Case]:
         if name in _CROPS:
             actual = central_crop(height, width, _CROPS[name])
             # Where the reference picks among several at random, any of them is right.
-            error = min(max(abs(a - b) for a, b in zip(actual, crop, strict=True)) for crop in crops)
+            error = min(
+                max(abs(a - b) for a, b in zip(actual, crop, strict=True)) for crop in crops
+            )
             cases.append(Case(case, name, error == 0, float(error), 0.0))
         elif name.endswith("_crop_i_j_h_w"):
             cases.append(not_covered(case, name, "unknown transform"))
@@ -82,7 +93,9 @@ def pose_cases(golden: GoldenSet) -> list[Case]:
             if name.startswith("gimbal"):
                 cases.append(_compare_matrices(name, actual, expected, tolerance))
             else:
-                cases.append(compare("pose", name, _wrapped_to(actual, expected), expected, tolerance))
+                cases.append(
+                    compare("pose", name, _wrapped_to(actual, expected), expected, tolerance)
+                )
         except (GoldenError, RuntimeError) as error:
             cases.append(Case("pose", name, False, message=str(error)))
 
@@ -94,12 +107,16 @@ def pose_cases(golden: GoldenSet) -> list[Case]:
     if "pose/franka_diff" in golden:
         states = golden.tensor("pose/franka_states")
         expected = golden.tensor("pose/franka_diff")
-        cases.append(compare("pose", "franka_diff", difference(states[0, 0], states[0, 1]), expected, tolerance))
+        cases.append(
+            compare(
+                "pose", "franka_diff", difference(states[0, 0], states[0, 1]), expected, tolerance
+            )
+        )
     return cases
 
 
 def _wrapped_to(actual: Tensor, expected: Tensor) -> Tensor:
-    """Angles of `actual` by whole turns nearest to `expected`: -pi and pi are the same orientation."""
+    """`actual` with angles turned fully to be nearest `expected`: -pi and pi are the same."""
     actual = actual.clone()
     turns = ((expected[..., 3:6] - actual[..., 3:6]) / (2 * np.pi)).round()
     actual[..., 3:6] += 2 * np.pi * turns

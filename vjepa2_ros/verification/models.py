@@ -8,7 +8,14 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from vjepa2_ros.verification.golden import Case, GoldenError, GoldenSet, compare, exactly, not_covered
+from vjepa2_ros.verification.golden import (
+    Case,
+    GoldenError,
+    GoldenSet,
+    compare,
+    exactly,
+    not_covered,
+)
 from vjepa2_ros.world_model.encoder import Encoder, encoder_config, normalise
 from vjepa2_ros.world_model.predictor import ActionConditionedPredictor, PredictorConfig
 from vjepa2_ros.world_model.published import transformers_names, transformers_state
@@ -63,7 +70,7 @@ def build_predictor(golden: GoldenSet, name: str) -> ActionConditionedPredictor:
 
 
 def build_encoder(golden: GoldenSet, name: str, size: int | None = None) -> Encoder:
-    """Encoder of a set for inputs up to `size` pixels a side (None: the set's), with its weights."""
+    """Encoder of a set, with its weights, for inputs of at most `size` px (None: the set's)."""
     options = golden.meta["models"][name]["kwargs"]
     _refuse_unknown(options, _ENCODER_OPTIONS)
     if not options.get("use_rope", False):
@@ -116,11 +123,15 @@ def model_cases(golden: GoldenSet) -> list[Case]:
 def _predictor_case(golden: GoldenSet, model: str, group: str, names: list[str]) -> list[Case]:
     case = f"{model}/{group}"
     predictor = build_predictor(golden, model)
-    expected = {name for name in names if name in ("out", "out_ln") or _INTERMEDIATE.fullmatch(name)}
+    expected = {
+        name for name in names if name in ("out", "out_ln") or _INTERMEDIATE.fullmatch(name)
+    }
     inputs = [golden.tensor(f"{case}/{name}") for name in ("z", "actions", "states")]
     if f"{case}/extrinsics" in golden:
         inputs.append(golden.tensor(f"{case}/extrinsics"))
-    found = _run(predictor, predictor.predictor_blocks, "attn", lambda: predictor(*inputs), expected)
+    found = _run(
+        predictor, predictor.predictor_blocks, "attn", lambda: predictor(*inputs), expected
+    )
     found["out_ln"] = normalise(found["out"])
     return _compare_all(golden, case, found, expected)
 
@@ -135,12 +146,18 @@ def _encoder_case(golden: GoldenSet, model: str, group: str, names: list[str]) -
         video = frames.unsqueeze(1).repeat(1, 2, 1, 1, 1)
     encoder = build_encoder(golden, model, size=max(video.shape[-2:]))
     expected = {name for name in names if name == "out" or _INTERMEDIATE.fullmatch(name)}
-    found = _run(encoder, encoder.model.encoder.layer, "attention", lambda: encoder.features(video), expected)
+    found = _run(
+        encoder, encoder.model.encoder.layer, "attention", lambda: encoder.features(video), expected
+    )
     return _compare_all(golden, case, found, expected)
 
 
 def _run(
-    model: nn.Module, blocks: nn.ModuleList, attention: str, call: Callable[[], Tensor], expected: set[str]
+    model: nn.Module,
+    blocks: nn.ModuleList,
+    attention: str,
+    call: Callable[[], Tensor],
+    expected: set[str],
 ) -> dict[str, Tensor]:
     """Output of the call as "out", and what hooks see of the blocks that `expected` names."""
     found: dict[str, Tensor] = {}
@@ -165,7 +182,9 @@ def _run(
     return found
 
 
-def _compare_all(golden: GoldenSet, case: str, found: dict[str, Tensor], expected: set[str]) -> list[Case]:
+def _compare_all(
+    golden: GoldenSet, case: str, found: dict[str, Tensor], expected: set[str]
+) -> list[Case]:
     cases = []
     for name in sorted(expected):
         if name not in found:
@@ -221,11 +240,19 @@ def _published_size(part: str, described: dict) -> list[Case]:
                 "qkv_bias": True,
             }
             model = Encoder(encoder_config(fields)).model
-            renamed = transformers_state({name: torch.empty(shape) for name, shape in shapes.items()})
+            renamed = transformers_state(
+                {name: torch.empty(shape) for name, shape in shapes.items()}
+            )
             state = {name: value.shape for name, value in model.state_dict().items()}
             wrong = [name for name, value in renamed.items() if state.get(name) != value.shape]
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return [
         exactly(case, "names and shapes", wrong),
-        Case(case, "parameters", parameters == described["params"], abs(parameters - described["params"]), 0.0),
+        Case(
+            case,
+            "parameters",
+            parameters == described["params"],
+            abs(parameters - described["params"]),
+            0.0,
+        ),
     ]

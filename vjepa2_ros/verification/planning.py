@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Golden cases of planning: latents of real frames, energies of given actions, traces of the optimiser."""
+"""Golden cases of planning: latents of real frames, energies of given actions, search traces."""
 
 import re
 
@@ -38,7 +38,9 @@ def planning_cases(golden: GoldenSet) -> list[Case]:
         return [Case("plan", "models", False, message=str(error))]
     cases = []
     checks = [_latents, _landscape, _tables]
-    checks += [lambda g, m, name=name: _cem_cases(g, m, name) for name in golden.meta.get("cem", {})]
+    checks += [
+        lambda g, m, name=name: _cem_cases(g, m, name) for name in golden.meta.get("cem", {})
+    ]
     for check in checks:
         try:
             cases += check(golden, model)
@@ -48,26 +50,37 @@ def planning_cases(golden: GoldenSet) -> list[Case]:
 
 
 def planning_model(golden: GoldenSet) -> WorldModel:
-    """The set's encoder and predictor that fit its plan/ latents; where several do, the ones it calls so."""
+    """Encoder and predictor that fit the plan/ latents; of several, those noted for planning."""
     patches, channels = golden.tensor("plan/z_context").shape[-2:]
 
     def choose(kind) -> str:
         fitting = [
             name
             for name, model in golden.meta["models"].items()
-            if kind(model) and model["kwargs"]["embed_dim"] == channels and _patches(model["kwargs"]) == patches
+            if kind(model)
+            and model["kwargs"]["embed_dim"] == channels
+            and _patches(model["kwargs"]) == patches
         ]
-        named = [name for name in fitting if "planning" in golden.meta["models"][name].get("note", "")]
+        named = [
+            name for name in fitting if "planning" in golden.meta["models"][name].get("note", "")
+        ]
         if len(named or fitting) != 1:
-            raise GoldenError(f"which model do the plan/ arrays belong to? candidates: {named or fitting}")
+            raise GoldenError(
+                f"which model do the plan/ arrays belong to? candidates: {named or fitting}"
+            )
         return (named or fitting)[0]
 
-    encoder, predictor = build_encoder(golden, choose(is_encoder)), build_predictor(golden, choose(is_predictor))
+    encoder, predictor = (
+        build_encoder(golden, choose(is_encoder)),
+        build_predictor(golden, choose(is_predictor)),
+    )
     return WorldModel(encoder, predictor, NOTEBOOK_ASPECT)
 
 
 def _patches(options: dict) -> int:
-    return (options["img_size"][0] // options["patch_size"]) * (options["img_size"][1] // options["patch_size"])
+    return (options["img_size"][0] // options["patch_size"]) * (
+        options["img_size"][1] // options["patch_size"]
+    )
 
 
 def _latents(golden: GoldenSet, model: WorldModel) -> list[Case]:
@@ -77,7 +90,9 @@ def _latents(golden: GoldenSet, model: WorldModel) -> list[Case]:
     frames = golden.tensor(f"{clip}/out").transpose(0, 1)
     images = golden.array(f"{clip}/in" if f"{clip}/in" in golden else _shared_images(golden, clip))
     with torch.no_grad():
-        raw = model.encoder.features(frames.unsqueeze(1).repeat(1, model.encoder.config.tubelet_size, 1, 1, 1))
+        raw = model.encoder.features(
+            frames.unsqueeze(1).repeat(1, model.encoder.config.tubelet_size, 1, 1, 1)
+        )
     latents = torch.stack([model.encode(image) for image in images])
     context = golden.tensor("pose/franka_states")[:, :1] if "pose/franka_states" in golden else None
     actual = {
@@ -92,10 +107,14 @@ def _latents(golden: GoldenSet, model: WorldModel) -> list[Case]:
         if f"plan/{name}" in golden
     ]
     if context is not None:
-        cases.append(compare("plan", "pose", context, golden.tensor("plan/pose"), golden.tolerance("pose")))
+        cases.append(
+            compare("plan", "pose", context, golden.tensor("plan/pose"), golden.tolerance("pose"))
+        )
     if "plan/z_goal_reach" in golden:
         reached = model.rollout(*_start(golden), golden.tensor("plan/reach_action"))
-        cases.append(compare("plan", "z_goal_reach", reached, golden.tensor("plan/z_goal_reach"), tolerance))
+        cases.append(
+            compare("plan", "z_goal_reach", reached, golden.tensor("plan/z_goal_reach"), tolerance)
+        )
     return cases
 
 
@@ -130,7 +149,11 @@ def _landscape(golden: GoldenSet, model: WorldModel) -> list[Case]:
     objective = LatentDistance(model, *_start(golden), golden.tensor("plan/z_goal")[0])
     actions = golden.tensor("plan/landscape_actions").unsqueeze(1)
     expected = golden.tensor("plan/landscape_energy")
-    return [compare("plan", "landscape_energy", objective(actions), expected, golden.tolerance("energy"))]
+    return [
+        compare(
+            "plan", "landscape_energy", objective(actions), expected, golden.tolerance("energy")
+        )
+    ]
 
 
 def _tables(golden: GoldenSet, model: WorldModel) -> list[Case]:
@@ -147,17 +170,23 @@ def _tables(golden: GoldenSet, model: WorldModel) -> list[Case]:
     cases = []
     if f"{case}/poses" in golden:
         expected = golden.tensor(f"{case}/poses")
-        cases.append(compare(case, "poses", torch.stack(states, dim=1), expected, golden.tolerance("pose")))
+        cases.append(
+            compare(case, "poses", torch.stack(states, dim=1), expected, golden.tolerance("pose"))
+        )
     for step in range(1, actions.shape[1] + 1):
         imagined = model.rollout(latent, state, actions[:, :step], chunk=64)
         if f"{case}/rep_step{step}" in golden:
             expected = golden.tensor(f"{case}/rep_step{step}")
             part = imagined[: len(expected)]
-            cases.append(compare(case, f"rep_step{step}", part, expected, golden.tolerance("feature")))
+            cases.append(
+                compare(case, f"rep_step{step}", part, expected, golden.tolerance("feature"))
+            )
         if f"{case}/energy_step{step}" in golden:
             expected = golden.tensor(f"{case}/energy_step{step}")
             energies = distance(imagined, goal)
-            cases.append(compare(case, f"energy_step{step}", energies, expected, golden.tolerance("energy")))
+            cases.append(
+                compare(case, f"energy_step{step}", energies, expected, golden.tolerance("energy"))
+            )
     return cases
 
 
@@ -170,7 +199,9 @@ def cem_config(described: dict) -> CEMConfig:
     if unknown:
         raise GoldenError(f"not covered: arguments {', '.join(unknown)}")
     settings = {_CEM_ARGUMENTS[name]: value for name, value in arguments.items()}
-    return CEMConfig(**settings, fixed_axes=fixed, close_gripper_from=described.get("close_gripper"))
+    return CEMConfig(
+        **settings, fixed_axes=fixed, close_gripper_from=described.get("close_gripper")
+    )
 
 
 def _cem_cases(golden: GoldenSet, model: WorldModel, name: str) -> list[Case]:
@@ -187,7 +218,11 @@ def _cem_cases(golden: GoldenSet, model: WorldModel, name: str) -> list[Case]:
             "draws": planner.plan(objective, draws=golden.tensor(f"{case}/draws"), trace=True),
             "seed": planner.plan(objective, generator=seeded, trace=True),
         }
-        return [row for given, plan in plans.items() for row in _compare_plan(golden, f"{case} {given}", case, plan)]
+        return [
+            row
+            for given, plan in plans.items()
+            for row in _compare_plan(golden, f"{case} {given}", case, plan)
+        ]
     except (GoldenError, KeyError, IndexError, ValueError) as error:
         return [Case(case, "search", False, message=str(error))]
 
@@ -201,17 +236,33 @@ def _compare_plan(golden: GoldenSet, case: str, arrays: str, plan: Plan) -> list
         for number, (ours, theirs) in enumerate(zip(trace.elites, wanted_elites, strict=True))
         if set(ours.tolist()) != set(theirs.tolist())
     ]
-    elite_actions = torch.stack([a[i.sort().values] for a, i in zip(trace.actions, trace.elites, strict=True)])
+    elite_actions = torch.stack(
+        [a[i.sort().values] for a, i in zip(trace.actions, trace.elites, strict=True)]
+    )
     wanted_order = wanted_elites.argsort(dim=1)[..., None, None]
-    wanted_elite_actions = golden.tensor(f"{arrays}/elite_actions").take_along_dim(wanted_order, dim=1)
+    wanted_elite_actions = golden.tensor(f"{arrays}/elite_actions").take_along_dim(
+        wanted_order, dim=1
+    )
     distribution = golden.tolerance("distribution")
     return [
         compare(case, "draws", trace.draws, golden.tensor(f"{arrays}/draws"), distribution),
         compare(case, "actions", trace.actions, golden.tensor(f"{arrays}/actions"), distribution),
-        compare(case, "energies", trace.energies, golden.tensor(f"{arrays}/energies"), golden.tolerance("energy")),
+        compare(
+            case,
+            "energies",
+            trace.energies,
+            golden.tensor(f"{arrays}/energies"),
+            golden.tolerance("energy"),
+        ),
         exactly(case, "elite_idx (sets)", wrong),
         compare(case, "elite_actions", elite_actions, wanted_elite_actions, distribution),
         compare(case, "mean", trace.mean, golden.tensor(f"{arrays}/mean"), distribution),
         compare(case, "std", trace.std, golden.tensor(f"{arrays}/std"), distribution),
-        compare(case, "final_action", plan.actions, golden.tensor(f"{arrays}/final_action"), distribution),
+        compare(
+            case,
+            "final_action",
+            plan.actions,
+            golden.tensor(f"{arrays}/final_action"),
+            distribution,
+        ),
     ]

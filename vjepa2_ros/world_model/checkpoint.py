@@ -56,7 +56,9 @@ def load_world_model(
     elif path.is_file():
         read = _read_published
     else:
-        raise CheckpointError(f"no checkpoint at {path.absolute()}: give a model folder or a V-JEPA 2-AC .pt file")
+        raise CheckpointError(
+            f"no checkpoint at {path.absolute()}: give a model folder or a V-JEPA 2-AC .pt file"
+        )
     name, crop_aspect, encoder_fields, predictor_config, encoder_state, predictor_state = read(path)
 
     try:
@@ -66,7 +68,11 @@ def load_world_model(
         _assign(encoder.model, encoder_state, f"{path}: encoder")
         _assign(predictor, predictor_state, f"{path}: predictor")
         return WorldModel(
-            encoder.to(chosen_device).eval(), predictor.to(chosen_device).eval(), crop_aspect, name, compute_dtype
+            encoder.to(chosen_device).eval(),
+            predictor.to(chosen_device).eval(),
+            crop_aspect,
+            name,
+            compute_dtype,
         )
     except CheckpointError:
         raise
@@ -105,7 +111,9 @@ def _choose(device: str, dtype: str, attention: str) -> tuple[torch.device, torc
     except RuntimeError as error:
         raise ValueError(f"unknown device {device!r}: use auto, cpu, cuda or cuda:N") from error
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {device!r} is not there: PyTorch sees {torch.cuda.device_count()} CUDA devices")
+        raise ValueError(
+            f"device {device!r} is not there: PyTorch sees {torch.cuda.device_count()} CUDA devices"
+        )
     if dtype == "auto":
         dtype = "bfloat16" if chosen.type == "cuda" else "float32"
     if dtype not in DTYPES:
@@ -122,10 +130,17 @@ def _read_folder(folder: Path) -> tuple:
     try:
         config = json.loads((folder / CONFIG_FILE).read_text())
         if config["format"] != FORMAT:
-            raise CheckpointError(f"{folder / CONFIG_FILE}: format {config['format']!r}, this version reads {FORMAT!r}")
+            raise CheckpointError(
+                f"{folder / CONFIG_FILE}: format {config['format']!r}, wanted {FORMAT!r}"
+            )
         predictor = dict(config["predictor"])
         predictor["image_size"] = tuple(predictor["image_size"])
-        described = (config["name"], float(config["crop_aspect"]), config["encoder"], PredictorConfig(**predictor))
+        described = (
+            config["name"],
+            float(config["crop_aspect"]),
+            config["encoder"],
+            PredictorConfig(**predictor),
+        )
     except KeyError as error:
         raise CheckpointError(f"{folder / CONFIG_FILE} lacks {error}") from error
     except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
@@ -133,7 +148,9 @@ def _read_folder(folder: Path) -> tuple:
     try:
         weights = load_file(folder / WEIGHTS_FILE)
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{folder / WEIGHTS_FILE} is truncated or no safetensors file: {error}") from error
+        raise CheckpointError(
+            f"{folder / WEIGHTS_FILE} is truncated or no safetensors file: {error}"
+        ) from error
     states = {"encoder": {}, "predictor": {}}
     for name, weight in weights.items():
         part, _, rest = name.partition(".")
@@ -148,11 +165,18 @@ def _read_published(path: Path) -> tuple:
     encoder_state, predictor_state = read_published(path)
     encoder = infer_encoder_fields(encoder_state, geometry)
     predictor = infer_predictor_config(predictor_state, encoder, geometry)
-    return path.stem, geometry.crop_aspect, encoder, predictor, transformers_state(encoder_state), predictor_state
+    return (
+        path.stem,
+        geometry.crop_aspect,
+        encoder,
+        predictor,
+        transformers_state(encoder_state),
+        predictor_state,
+    )
 
 
 def _assign(module: nn.Module, state: dict[str, Tensor], what: str) -> None:
-    """Make `state` the module's weights without copying.  Raises CheckpointError unless it fits exactly."""
+    """Make `state` the module's weights without copying.  Raises CheckpointError unless it fits."""
     wanted = module.state_dict()
     faults = {
         "missing": sorted(set(wanted) - set(state)),
@@ -164,7 +188,7 @@ def _assign(module: nn.Module, state: dict[str, Tensor], what: str) -> None:
         ],
     }
     found = [
-        f"{len(names)} {fault}: {', '.join(names[:_LISTED])}{', ...' if len(names) > _LISTED else ''}"
+        f"{len(names)} {fault}: {', '.join(names[:_LISTED] + ['...'] * (len(names) > _LISTED))}"
         for fault, names in faults.items()
         if names
     ]

@@ -51,11 +51,13 @@ class Encoder(nn.Module):
 
     def forward(self, frames: Tensor) -> Tensor:
         """Latents [B, N, D] float32 of preprocessed frames [B, 3, H, W], every frame on its own."""
-        features = self.features(frames.unsqueeze(1).expand(-1, self.config.tubelet_size, -1, -1, -1))
+        features = self.features(
+            frames.unsqueeze(1).expand(-1, self.config.tubelet_size, -1, -1, -1)
+        )
         return normalise(features.float())
 
     def features(self, video: Tensor) -> Tensor:
-        """Tokens [B, T/tubelet * rows * columns, D] after the final LayerNorm, of video [B, T, 3, H, W].
+        """Tokens [B, T/tubelet * rows * columns, D], after the final LayerNorm, of [B, T, 3, H, W].
 
         The grid follows the input's height and width, neither of which may
         exceed `config.crop_size`; raises ValueError otherwise.
@@ -65,7 +67,8 @@ class Encoder(nn.Module):
         rows, columns = (side // self.config.patch_size for side in video.shape[-2:])
         if max(rows, columns) > self.rows:
             raise ValueError(
-                f"input of {video.shape[-2]}x{video.shape[-1]} px is larger than the encoder's {self.size} px"
+                f"input of {video.shape[-2]}x{video.shape[-1]} px is larger"
+                f" than the encoder's {self.size} px"
             )
         positions = None
         if (rows, columns) != (self.rows, self.columns):
@@ -106,9 +109,12 @@ def encoder_fields(config: VJEPA2Config) -> dict:
 
 
 def encoder_config(fields: dict, attention: str = "sdpa") -> VJEPA2Config:
-    """The configuration that `encoder_fields` came from.  Raises ValueError on missing or unknown fields."""
+    """The configuration that gives these `encoder_fields`.  Raises ValueError on other fields."""
     if set(fields) != set(_CONFIG_FIELDS):
-        missing, unknown = sorted(set(_CONFIG_FIELDS) - set(fields)), sorted(set(fields) - set(_CONFIG_FIELDS))
+        missing, unknown = (
+            sorted(set(_CONFIG_FIELDS) - set(fields)),
+            sorted(set(fields) - set(_CONFIG_FIELDS)),
+        )
         raise ValueError(f"encoder configuration: missing {missing}, unknown {unknown}")
     return VJEPA2Config(**fields, attn_implementation=attention)
 

@@ -23,7 +23,9 @@ def compose(state: Tensor, action: Tensor) -> Tensor:
     [-pi/2, pi/2], and the yaw as 0 in gimbal lock.  Closedness is clipped to 0..1.
     """
     state, action = torch.broadcast_tensors(state, action)
-    rotation = matrix_from_euler(action[..., 3:6].double()) @ matrix_from_euler(state[..., 3:6].double())
+    rotation = matrix_from_euler(action[..., 3:6].double()) @ matrix_from_euler(
+        state[..., 3:6].double()
+    )
     return torch.cat(
         [
             state[..., :3] + action[..., :3],
@@ -37,9 +39,15 @@ def compose(state: Tensor, action: Tensor) -> Tensor:
 def difference(start: Tensor, end: Tensor) -> Tensor:
     """Action [..., 7] that leads from one state [..., 7] to another; closedness is not clipped."""
     start, end = torch.broadcast_tensors(start, end)
-    rotation = matrix_from_euler(end[..., 3:6].double()) @ matrix_from_euler(start[..., 3:6].double()).mT
+    rotation = (
+        matrix_from_euler(end[..., 3:6].double()) @ matrix_from_euler(start[..., 3:6].double()).mT
+    )
     return torch.cat(
-        [end[..., :3] - start[..., :3], euler_from_matrix(rotation).to(start.dtype), end[..., 6:] - start[..., 6:]],
+        [
+            end[..., :3] - start[..., :3],
+            euler_from_matrix(rotation).to(start.dtype),
+            end[..., 6:] - start[..., 6:],
+        ],
         dim=-1,
     )
 
@@ -76,8 +84,10 @@ def euler_from_matrix(matrix: Tensor) -> Tensor:
     return torch.stack([roll, pitch, yaw], dim=-1)
 
 
-def state_from_pose(position: np.ndarray, quaternion_xyzw: np.ndarray, closedness: float) -> np.ndarray:
-    """State [7] float64 of a position [3] in m, an orientation quaternion [4] and a closedness 0..1.
+def state_from_pose(
+    position: np.ndarray, quaternion_xyzw: np.ndarray, closedness: float
+) -> np.ndarray:
+    """State [7] float64 of a position [3] in m, a quaternion xyzw [4] and a closedness 0..1.
 
     Raises ValueError where a value is not finite or the quaternion is zero.
     """
@@ -86,7 +96,9 @@ def state_from_pose(position: np.ndarray, quaternion_xyzw: np.ndarray, closednes
         raise ValueError(f"pose must be 3 + 4 + 1 finite numbers, got {values.tolist()}")
     if np.linalg.norm(quaternion_xyzw) < 1e-6:
         raise ValueError("pose has a zero quaternion: its orientation was never set")
-    angles = euler_from_matrix(torch.from_numpy(Rotation.from_quat(quaternion_xyzw).as_matrix())).numpy()
+    angles = euler_from_matrix(
+        torch.from_numpy(Rotation.from_quat(quaternion_xyzw).as_matrix())
+    ).numpy()
     return np.concatenate([values[:3], angles, values[7:]])
 
 

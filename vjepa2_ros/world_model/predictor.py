@@ -24,7 +24,7 @@ LAYER_NORM_EPS = 1e-6
 
 @dataclass(frozen=True)
 class PredictorConfig:
-    """Geometry of the predictor; the defaults are those of the published model but for `num_frames`.
+    """Geometry of the predictor; the defaults but `num_frames` are those of the published model.
 
     `image_size` is (height, width) in pixels.  `num_frames` counts video frames:
     the predictor takes at most num_frames // tubelet_size latents.
@@ -109,7 +109,9 @@ class ActionConditionedPredictor(nn.Module):
         super().__init__()
         dim = config.predictor_embed_dim
         if dim % config.num_heads:
-            raise ValueError(f"predictor width {dim} is not a multiple of its {config.num_heads} heads")
+            raise ValueError(
+                f"predictor width {dim} is not a multiple of its {config.num_heads} heads"
+            )
         self.config = config
         self.predictor_embed = nn.Linear(config.embed_dim, dim)
         self.action_encoder = nn.Linear(ACTION_DIM, dim)
@@ -164,7 +166,11 @@ class ActionConditionedPredictor(nn.Module):
             config.predictor_embed_dim // config.num_heads,
             x.device,
         )
-        mask = frame_causal_mask(frames, config.conditioning_tokens + patches, x.device) if frames > 1 else None
+        mask = (
+            frame_causal_mask(frames, config.conditioning_tokens + patches, x.device)
+            if frames > 1
+            else None
+        )
         for block in self.predictor_blocks:
             x = block(x, cosine, sine, mask)
 
@@ -172,11 +178,18 @@ class ActionConditionedPredictor(nn.Module):
         return self.predictor_proj(self.predictor_norm(x))
 
     def _check(
-        self, latents: Tensor, actions: Tensor, states: Tensor, extrinsics: Tensor | None, patches: int
+        self,
+        latents: Tensor,
+        actions: Tensor,
+        states: Tensor,
+        extrinsics: Tensor | None,
+        patches: int,
     ) -> None:
         batch, frames = actions.shape[:2]
         if frames > self.config.max_frames:
-            raise ValueError(f"{frames} frames given, this predictor takes at most {self.config.max_frames}")
+            raise ValueError(
+                f"{frames} frames given, this predictor takes at most {self.config.max_frames}"
+            )
         wanted = (frames * patches, self.config.embed_dim)
         if latents.dim() != 3 or latents.shape[1:] != wanted or latents.shape[0] not in (1, batch):
             raise ValueError(
@@ -185,19 +198,25 @@ class ActionConditionedPredictor(nn.Module):
             )
         if actions.shape != (batch, frames, ACTION_DIM) or states.shape != actions.shape:
             raise ValueError(
-                f"actions {list(actions.shape)} and states {list(states.shape)} must both be [B, T, {ACTION_DIM}]"
+                f"actions {list(actions.shape)} and states {list(states.shape)}"
+                f" must both be [B, T, {ACTION_DIM}]"
             )
         if self.config.use_extrinsics != (extrinsics is not None):
             raise ValueError(
-                "this predictor wants extrinsics" if self.config.use_extrinsics else "this predictor takes no extrinsics"
+                "this predictor wants extrinsics"
+                if self.config.use_extrinsics
+                else "this predictor takes no extrinsics"
             )
         if extrinsics is not None and extrinsics.shape != (batch, frames, EXTRINSICS_DIM):
-            raise ValueError(f"extrinsics have shape {list(extrinsics.shape)}, wanted {[batch, frames, EXTRINSICS_DIM]}")
+            raise ValueError(
+                f"extrinsics have shape {list(extrinsics.shape)},"
+                f" wanted {[batch, frames, EXTRINSICS_DIM]}"
+            )
 
 
 @lru_cache(maxsize=32)
 def frame_causal_mask(frames: int, tokens_per_frame: int, device: torch.device) -> Tensor:
-    """Boolean [L, L], True where the row's token may see the column's: its own and earlier frames."""
+    """Boolean [L, L], True where the row's token sees the column's: its own and earlier frames."""
     with torch.inference_mode(False):
         frame = torch.arange(frames, device=device).repeat_interleave(tokens_per_frame)
         return frame[:, None] >= frame[None, :]

@@ -20,7 +20,9 @@ _MEAN = 255.0 * torch.tensor([0.485, 0.456, 0.406])
 _STD = 255.0 * torch.tensor([0.229, 0.224, 0.225])
 
 
-def central_crop(height: int, width: int, crop_aspect: float = TRAINING_ASPECT) -> tuple[int, int, int, int]:
+def central_crop(
+    height: int, width: int, crop_aspect: float = TRAINING_ASPECT
+) -> tuple[int, int, int, int]:
     """Crop (top, left, height, width) in pixels.
 
     Images wider than `crop_aspect` (width / height) lose their sides.  Images
@@ -44,12 +46,19 @@ def preprocess(image: np.ndarray, size: int, crop_aspect: float = TRAINING_ASPEC
     Raises ValueError on another dtype or shape, and on sides under 32 px.
     """
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
-        raise ValueError(f"image must be a uint8 numpy array, got {getattr(image, 'dtype', type(image).__name__)}")
+        raise ValueError(
+            f"image must be a uint8 numpy array,"
+            f" got {getattr(image, 'dtype', type(image).__name__)}"
+        )
     if image.ndim not in (3, 4) or image.shape[-1] != 3:
-        raise ValueError(f"image must be RGB of shape [H, W, 3] or [T, H, W, 3], got {list(image.shape)}")
+        raise ValueError(
+            f"image must be RGB of shape [H, W, 3] or [T, H, W, 3], got {list(image.shape)}"
+        )
     height, width = image.shape[-3:-1]
     if min(height, width) < SMALLEST_SIDE:
-        raise ValueError(f"image of {width}x{height} px is too small, each side needs at least {SMALLEST_SIDE} px")
+        raise ValueError(
+            f"image of {width}x{height} px is too small, a side needs at least {SMALLEST_SIDE} px"
+        )
     if not (np.isfinite(crop_aspect) and crop_aspect > 0):
         raise ValueError(f"crop_aspect must be a positive number, got {crop_aspect}")
 
@@ -58,6 +67,8 @@ def preprocess(image: np.ndarray, size: int, crop_aspect: float = TRAINING_ASPEC
     pixels = torch.from_numpy(cropped).movedim(-1, -3).float()
     if (crop_height, crop_width) != (size, size):
         batch = pixels if pixels.dim() == 4 else pixels.unsqueeze(0)
-        batch = F.interpolate(batch, size=(size, size), mode="bilinear", align_corners=False, antialias=False)
+        batch = F.interpolate(
+            batch, size=(size, size), mode="bilinear", align_corners=False, antialias=False
+        )
         pixels = batch.view(*pixels.shape[:-2], size, size)
     return ((pixels - _MEAN[:, None, None]) / _STD[:, None, None]).contiguous()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The layout of the published `vjepa2-ac-vitg.pt`: names, extras, and a geometry known from shapes alone.
+"""The layout of the published `vjepa2-ac-vitg.pt`: names, extras, and geometry from shapes.
 
 The file is a torch.save of {"encoder": ..., "predictor": ..., and left-overs of
 training}.  Keys carry prefixes of the training wrappers, each attention has one
@@ -60,11 +60,13 @@ class PublishedGeometry:
             return cls(**json.loads(path.read_text()))
         except (json.JSONDecodeError, TypeError) as error:
             fields = ", ".join(cls.__dataclass_fields__)
-            raise CheckpointError(f"{path} must be a JSON object with some of the fields {fields}: {error}") from error
+            raise CheckpointError(
+                f"{path} must be a JSON object with some of the fields {fields}: {error}"
+            ) from error
 
 
 def read_published(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Encoder and predictor weights under their reference names, prefixes and unused entries removed.
+    """Encoder and predictor weights under their reference names, without prefixes and left-overs.
 
     The tensors stay on disk until they are read.  Raises CheckpointError.
     """
@@ -82,15 +84,20 @@ def read_published(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
             f" ({_first_line(error)}); fetch it again and compare its size"
         ) from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds a {type(content).__name__}, wanted 'encoder' and 'predictor'")
+        raise CheckpointError(
+            f"{path} holds a {type(content).__name__}, wanted 'encoder' and 'predictor'"
+        )
     missing = [part for part in ("encoder", "predictor") if not isinstance(content.get(part), dict)]
     if missing:
-        raise CheckpointError(f"{path} lacks {' and '.join(missing)}; it holds {', '.join(map(str, content)) or 'nothing'}")
+        raise CheckpointError(
+            f"{path} lacks {' and '.join(missing)};"
+            f" it holds {', '.join(map(str, content)) or 'nothing'}"
+        )
     encoder, predictor = _clean(content["encoder"]), _clean(content["predictor"])
     if "action_encoder.weight" not in predictor:
         raise CheckpointError(
-            f"{path} holds a predictor without action_encoder: a V-JEPA 2 pre-training checkpoint, not an"
-            " action-conditioned one; use vjepa2-ac-vitg.pt"
+            f"{path} holds a predictor without action_encoder: a V-JEPA 2 pre-training checkpoint,"
+            " not an action-conditioned one; use vjepa2-ac-vitg.pt"
         )
     return encoder, predictor
 
@@ -121,8 +128,10 @@ def infer_encoder_fields(state: dict[str, Tensor], geometry: PublishedGeometry) 
     }
 
 
-def infer_predictor_config(state: dict[str, Tensor], encoder: dict, geometry: PublishedGeometry) -> PredictorConfig:
-    """Predictor configuration from its weights and the encoder's fields.  Raises CheckpointError."""
+def infer_predictor_config(
+    state: dict[str, Tensor], encoder: dict, geometry: PublishedGeometry
+) -> PredictorConfig:
+    """Predictor configuration from its weights and the encoder's.  Raises CheckpointError."""
     width, channels = _shape(state, "predictor", "predictor_embed.weight", 2)
     return PredictorConfig(
         image_size=(geometry.image_size, geometry.image_size),
@@ -133,15 +142,22 @@ def infer_predictor_config(state: dict[str, Tensor], encoder: dict, geometry: Pu
         num_heads=_heads("predictor", width, geometry.predictor_head_dim),
         num_frames=geometry.num_frames,
         tubelet_size=encoder["tubelet_size"],
-        mlp_ratio=_mlp_ratio(width, _shape(state, "predictor", "predictor_blocks.0.mlp.fc1.weight", 2)[0]),
+        mlp_ratio=_mlp_ratio(
+            width, _shape(state, "predictor", "predictor_blocks.0.mlp.fc1.weight", 2)[0]
+        ),
     )
 
 
 def _shape(state: dict[str, Tensor], part: str, name: str, dimensions: int) -> torch.Size:
     if name not in state:
-        raise CheckpointError(f"the {part} lacks {name}: not a V-JEPA 2-AC checkpoint, or an incomplete one")
+        raise CheckpointError(
+            f"the {part} lacks {name}: not a V-JEPA 2-AC checkpoint, or an incomplete one"
+        )
     if state[name].dim() != dimensions:
-        raise CheckpointError(f"the {part}'s {name} has shape {list(state[name].shape)}, wanted {dimensions} dimensions")
+        raise CheckpointError(
+            f"the {part}'s {name} has shape {list(state[name].shape)},"
+            f" wanted {dimensions} dimensions"
+        )
     return state[name].shape
 
 
@@ -149,7 +165,9 @@ def _depth(state: dict[str, Tensor], part: str, blocks: str) -> int:
     numbers = {int(name.split(".")[1]) for name in state if name.startswith(f"{blocks}.")}
     absent = set(range(max(numbers, default=-1) + 1)) - numbers
     if absent or not numbers:
-        raise CheckpointError(f"the {part} lacks {blocks} {sorted(absent) or ''}: an incomplete checkpoint")
+        raise CheckpointError(
+            f"the {part} lacks {blocks} {sorted(absent) or ''}: an incomplete checkpoint"
+        )
     return len(numbers)
 
 
@@ -169,7 +187,7 @@ def _mlp_ratio(width: int, hidden: int) -> float:
 
 
 def transformers_names(name: str) -> list[str]:
-    """Names in `VJEPA2Model` of an encoder weight; three for a fused qkv, to be cut in that order."""
+    """Names in `VJEPA2Model` of an encoder weight; three, in order, for a fused qkv."""
     name = re.sub(r"^patch_embed\.", "embeddings.patch_embeddings.", name)
     name = re.sub(r"^norm\.", "layernorm.", name)
     name = re.sub(r"^blocks\.(\d+)\.", r"layer.\1.", name).replace(".attn.", ".attention.")

@@ -21,7 +21,12 @@ BASE = 10000.0
 
 @lru_cache(maxsize=32)
 def rotary_tables(
-    frames: int, rows: int, columns: int, conditioning_tokens: int, head_dim: int, device: torch.device
+    frames: int,
+    rows: int,
+    columns: int,
+    conditioning_tokens: int,
+    head_dim: int,
+    device: torch.device,
 ) -> tuple[Tensor, Tensor]:
     """Cosine and signed sine per token and channel, each [L, head_dim] float32.
 
@@ -53,11 +58,13 @@ def rotary_tables(
 def _angles(position: Tensor, channels: int) -> Tensor:
     """Angles [positions, channels] with the frequencies tiled twice."""
     half = channels // 2
-    frequency = 1.0 / BASE ** (torch.arange(half, dtype=torch.float32, device=position.device) / half)
+    frequency = 1.0 / BASE ** (
+        torch.arange(half, dtype=torch.float32, device=position.device) / half
+    )
     return torch.outer(position, frequency).repeat(1, 2)
 
 
 def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Rotate neighbouring channels of x [..., head_dim] by broadcastable tables from `rotary_tables`."""
+    """Rotate neighbouring channels of x [..., head_dim] by tables from `rotary_tables`."""
     swapped = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
     return torch.addcmul(x * cosine, swapped, sine)

@@ -17,7 +17,7 @@ from vjepa2_ros.world_model.poses import compose
 from vjepa2_ros.world_model.predictor import ACTION_DIM, ActionConditionedPredictor
 from vjepa2_ros.world_model.preprocessing import TRAINING_ASPECT, preprocess
 
-# Fingerprints read at most this many values of a tensor, evenly spread, to stay cheap for 1.3 B weights.
+# Fingerprints read at most this many evenly spread values of a tensor: 1.3 B would take long.
 _FINGERPRINT_VALUES = 65536
 
 
@@ -41,7 +41,8 @@ class WorldModel:
         given = (encoder.rows, encoder.columns, encoder.channels)
         if given != wanted:
             raise ValueError(
-                f"the encoder makes latents of {given} (rows, columns, channels), the predictor takes {wanted}"
+                f"the encoder makes latents of {given} (rows, columns, channels),"
+                f" the predictor takes {wanted}"
             )
         self.encoder = encoder
         self.predictor = predictor
@@ -64,7 +65,8 @@ class WorldModel:
         return {
             "crop_aspect": self.crop_aspect,
             "encoder": encoder_fields(self.encoder.config),
-            "predictor": asdict(self.predictor.config) | {"image_size": list(self.predictor.config.image_size)},
+            "predictor": asdict(self.predictor.config)
+            | {"image_size": list(self.predictor.config.image_size)},
         }
 
     @cached_property
@@ -93,8 +95,10 @@ class WorldModel:
             return self.encoder(frame.unsqueeze(0).to(self.device))[0]
 
     @torch.no_grad()
-    def rollout(self, latent: Tensor, state: Tensor, actions: Tensor, chunk: int | None = None) -> Tensor:
-        """Latents [S, N, D] imagined after the last of S action sequences, layer-normed, on `device`.
+    def rollout(
+        self, latent: Tensor, state: Tensor, actions: Tensor, chunk: int | None = None
+    ) -> Tensor:
+        """Latents [S, N, D] imagined after each of S action sequences, layer-normed, on `device`.
 
         latent [N, D] and state [7] (see `poses`) are the present; actions [S, H, 7].
         Each step sees the whole imagined history; later states follow from the
@@ -102,24 +106,37 @@ class WorldModel:
         Raises ValueError on shapes that do not fit the model.
         """
         if latent.shape != self.latent_shape:
-            raise ValueError(f"latent has shape {list(latent.shape)}, this model's are {list(self.latent_shape)}")
+            raise ValueError(
+                f"latent has shape {list(latent.shape)}, this model's are {list(self.latent_shape)}"
+            )
         if state.shape != (ACTION_DIM,) or actions.dim() != 3 or actions.shape[2] != ACTION_DIM:
-            raise ValueError(f"wanted state [7] and actions [S, H, 7], got {list(state.shape)}, {list(actions.shape)}")
-        latent, state, actions = (x.to(self.device, torch.float32) for x in (latent, state, actions))
+            raise ValueError(
+                "wanted state [7] and actions [S, H, 7],"
+                f" got {list(state.shape)}, {list(actions.shape)}"
+            )
+        latent, state, actions = (
+            x.to(self.device, torch.float32) for x in (latent, state, actions)
+        )
         with self._computation():
-            imagined = [self._imagine(latent, state, part) for part in actions.split(chunk or len(actions))]
+            imagined = [
+                self._imagine(latent, state, part) for part in actions.split(chunk or len(actions))
+            ]
         return imagined[0] if len(imagined) == 1 else torch.cat(imagined)
 
     def _imagine(self, latent: Tensor, state: Tensor, actions: Tensor) -> Tensor:
         samples, horizon = actions.shape[:2]
-        history = latent.unsqueeze(0)  # of batch 1 as long as it is shared: the predictor embeds it once
+        history = latent.unsqueeze(
+            0
+        )  # of batch 1 as long as it is shared: the predictor embeds it once
         states = state.expand(samples, 1, -1)
         for step in range(1, horizon + 1):
             predicted = self.predictor(history, actions[:, :step], states)[:, -len(latent) :]
             predicted = normalise(predicted.float())
             if step < horizon:
                 history = torch.cat([history.expand(samples, -1, -1), predicted], dim=1)
-                states = torch.cat([states, compose(states[:, -1:], actions[:, step - 1 : step])], dim=1)
+                states = torch.cat(
+                    [states, compose(states[:, -1:], actions[:, step - 1 : step])], dim=1
+                )
         return predicted
 
     def _computation(self) -> ExitStack:

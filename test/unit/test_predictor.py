@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The predictor's structure; its numbers are compared with the reference in test_verify.py."""
+
+import pytest
+import torch
+from small_model import small_predictor
+
+from vjepa2_ros.world_model.predictor import ActionConditionedPredictor, PredictorConfig
+from vjepa2_ros.world_model.rope import rotary_tables
+
+N, D = 16, 48
+
+
+def inputs(batch=2, frames=3):
+    generator = torch.Generator().manual_seed(1)
+    shapes = [(batch, frames * N, D), (batch, frames, 7), (batch, frames, 7)]
+    return [torch.randn(shape, generator=generator) for shape in shapes]
+
+
+@torch.no_grad()
+def test_a_frame_does_not_see_later_frames():
+    predictor = small_predictor()
+    latents, actions, states = inputs()
+    before = predictor(latents, actions, states)
+    latents[:, 2 * N :] += 1.0
+    actions[:, 2:] += 1.0
+    states[:, 2:] += 1.0
+    after = predictor(latents, actions, states)
+    torch.testing.assert_close(after[:, : 2 * N], before[:, : 2 * N])
+    assert (after[:, 2 * N :] - before[:, 2 * N :]).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_a_shared_latent_gives_what_copies_of_it_give():
+    predictor = small_predictor()
+    latents, actions, states = inputs(batch=5, frames=1)
+    shared = predictor(latents[:1], actions, states)
+    torch.testing.assert_close(shared, predictor(latents[:1].expand(5, -1, -1), actions, states))
+
+
+def test_it_trains_after_it_was_used_in_inference_mode():
+    predictor = small_predictor()
+    with torch.inference_mode():
+        predictor(*inputs())
+    predictor(*inputs()).square().mean().backward()
+    used = {name for name, weight in predictor.named_parameters() if weight.grad is not None}
+    assert used == {
+        name for name, _ in predictor.named_parameters() if not name.startswith("extrinsics")
+    }
+
+
+def test_tokens_of_conditions_turn_with_time_only_and_left_over_channels_not_at_all():
+    cosine, _ = rotary_tables(2, 2, 2, 2, 32, torch.device("cpu"))
+    cosine = cosine.unflatten(0, (2, 6))
+    assert (cosine[1, :2, 10:] == 1).all() and (cosine[1, :2, :5] < 1).all()
+    assert (cosine[..., 30:] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda z, a, s: (z[:, :-1], a, s), "latents have shape"),
+        (lambda z, a, s: (z[..., :-1], a, s), "latents have shape"),
+        (lambda z, a, s: (z, a[..., :6], s), "must both be"),
+        (lambda z, a, s: (z, a, s[:, :2]), "must both be"),
+        (lambda z, a, s: (z, a, s, torch.zeros(2, 3, 6)), "takes no extrinsics"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused(change, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        small_predictor()(*change(*inputs()))
+
+
+def test_more_frames_than_it_was_made_for_are_refused():
+    with pytest.raises(ValueError, match="at most 8"):
+        small_predictor()(*inputs(frames=9))
+
+
+def test_missing_extrinsics_are_named():
+    with pytest.raises(ValueError, match="wants extrinsics"):
+        small_predictor(use_extrinsics=True)(*inputs())
+
+
+def test_a_width_that_heads_do_not_divide_is_refused():
+    with pytest.raises(ValueError, match="not a multiple"):
+        ActionConditionedPredictor(PredictorConfig(predictor_embed_dim=50, num_heads=4))
