@@ -209,9 +209,28 @@ def test_a_configuration_of_another_kind_is_refused(folder, change, complaint):
     refused(folder, complaint)
 
 
-def test_a_configuration_that_is_no_json_is_refused(folder):
-    (folder / "config.json").write_text("{")
+@pytest.mark.parametrize("text", ["{", "[]", '"model"'])
+def test_a_configuration_that_is_no_json_object_is_refused(folder, text):
+    (folder / "config.json").write_text(text)
     refused(folder, "cannot be used")
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "value"),
+    [
+        ("encoder", "hidden_size", "wide"),
+        ("encoder", "num_attention_heads", 0),
+        ("encoder", "hidden_act", "nothing"),
+        ("predictor", "num_heads", 0),
+        ("predictor", "image_size", [64]),
+        ("predictor", "patch_size", 8),
+    ],
+)
+def test_a_configuration_that_makes_no_model_is_refused(folder, part, field, value):
+    config = json.loads((folder / "config.json").read_text())
+    config[part][field] = value
+    (folder / "config.json").write_text(json.dumps(config))
+    refused(folder, "describes no model that works")
 
 
 @pytest.mark.parametrize(

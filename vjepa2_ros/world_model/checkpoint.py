@@ -65,19 +65,14 @@ def load_world_model(
         with torch.device("meta"):
             encoder = Encoder(encoder_config(encoder_fields, attention))
             predictor = ActionConditionedPredictor(predictor_config)
-        _assign(encoder.model, encoder_state, f"{path}: encoder")
-        _assign(predictor, predictor_state, f"{path}: predictor")
-        return WorldModel(
-            encoder.to(chosen_device).eval(),
-            predictor.to(chosen_device).eval(),
-            crop_aspect,
-            name,
-            compute_dtype,
-        )
-    except CheckpointError:
-        raise
-    except (ValueError, TypeError) as error:
-        raise CheckpointError(f"{path}: {error}") from error
+        model = WorldModel(encoder, predictor, crop_aspect, name, compute_dtype)
+    except Exception as error:  # transformers raises anything at all on values that make no sense
+        raise CheckpointError(f"{path} describes no model that works: {error!r}") from error
+    _assign(encoder.model, encoder_state, f"{path}: encoder")
+    _assign(predictor, predictor_state, f"{path}: predictor")
+    encoder.to(chosen_device).eval()
+    predictor.to(chosen_device).eval()
+    return model
 
 
 def save_world_model(model: WorldModel, folder: str | Path, card: dict) -> None:
@@ -130,20 +125,14 @@ def _read_folder(folder: Path) -> tuple:
     try:
         config = json.loads((folder / CONFIG_FILE).read_text())
         if config["format"] != FORMAT:
-            raise CheckpointError(
-                f"{folder / CONFIG_FILE}: format {config['format']!r}, wanted {FORMAT!r}"
-            )
+            raise ValueError(f"format {config['format']!r}, wanted {FORMAT!r}")
         predictor = dict(config["predictor"])
         predictor["image_size"] = tuple(predictor["image_size"])
-        described = (
-            config["name"],
-            float(config["crop_aspect"]),
-            config["encoder"],
-            PredictorConfig(**predictor),
-        )
+        crop_aspect = float(config["crop_aspect"])
+        described = (config["name"], crop_aspect, config["encoder"], PredictorConfig(**predictor))
     except KeyError as error:
         raise CheckpointError(f"{folder / CONFIG_FILE} lacks {error}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError, TypeError) as error:
+    except (ValueError, TypeError) as error:
         raise CheckpointError(f"{folder / CONFIG_FILE} cannot be used: {error}") from error
     try:
         weights = load_file(folder / WEIGHTS_FILE)
