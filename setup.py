@@ -25,17 +25,34 @@ def package_version() -> str:
     return ElementTree.parse(ROOT / "package.xml").findtext("version")
 
 
+def ros_is_sourced() -> bool:
+    return "ROS_DISTRO" in os.environ
+
+
+def requirements(file: str, pattern: str) -> list[str]:
+    lines = (ROOT / file).read_text().splitlines()
+    return [line for line in lines if re.match(pattern, line)]
+
+
 def ros_requirements() -> list[str]:
-    """Packages that the compiled interfaces need at run time: none where ROS is sourced."""
-    if "ROS_DISTRO" in os.environ:
+    """The ROS that the compiled interfaces belong to; the bootstrapper serves any."""
+    pattern = "ros-wheels-bootstrapper" if ros_is_sourced() else "ros-"
+    return requirements("requirements-ros.txt", pattern)
+
+
+def build_requirements() -> list[str]:
+    """What pip brings into the environment it builds in: ROS itself where none is sourced."""
+    if ros_is_sourced():
         return []
-    lines = (ROOT / "requirements-ros.txt").read_text().splitlines()
-    return [line for line in lines if re.match(r"[a-z]", line)]
+    return [
+        *requirements("requirements-ros.txt", "ros-|catkin-pkg"),
+        *requirements("requirements.txt", "numpy"),
+    ]
 
 
 def ros_environment() -> dict[str, str]:
     """Environment in which CMake finds ROS: as it is when sourced, else of the PyPI packages."""
-    if "AMENT_PREFIX_PATH" in os.environ:
+    if ros_is_sourced():
         return dict(os.environ)
     ament_package = find_spec("ament_package")
     if ament_package is None:
@@ -160,7 +177,13 @@ class BinaryDistribution(Distribution):
 
 setup(
     version=package_version(),
-    install_requires=ros_requirements(),
+    install_requires=[
+        *requirements("requirements.in", r"\w"),
+        # Any build of it: the pinned one is for the CPU and would replace one for a GPU.
+        "torch",
+        *ros_requirements(),
+    ],
+    setup_requires=build_requirements(),
     data_files=[("share/" + PACKAGE, ["package.xml"])],
     cmdclass={"build": Build, "build_interfaces": BuildInterfaces},
     distclass=BinaryDistribution,

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Every target sets up what it needs first: see scripts/setup, also for PYTHON and TORCH.
+# ARGS goes to the program, for instance: make demo ARGS="--seed 3"
+
+export PYTHON TORCH
+
+PROGRAM := .venv/bin/vjepa2-ros
+EPISODES ?= 50
+SEED ?= 1
+REPORT ?= runs/evaluate/reach.json
+GOLDEN ?= ../shared/reference/golden
+
+.PHONY: help setup demo test train evaluate verify lint clean
+
+help: ## this list
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 16
+
+setup: ## only the set-up: virtual environment, dependencies, messages and services
+	@scripts/setup
+
+demo: setup ## all nodes with the simulated arm: from a goal picture to the goal
+	$(PROGRAM) demo $(ARGS)
+
+test: setup ## all tests
+	.venv/bin/python -m pytest $(ARGS)
+
+train: setup ## collect data in the simulation and train the world model
+	$(PROGRAM) train $(ARGS)
+
+evaluate: setup ## reach EPISODES goals from SEED and write REPORT
+	@mkdir -p $(dir $(REPORT))
+	$(PROGRAM) evaluate --task reach --episodes $(EPISODES) --seed $(SEED) --json $(REPORT) $(ARGS)
+
+verify: setup ## compare the world model with the reference tensors in the folder GOLDEN
+	$(PROGRAM) verify $(GOLDEN) $(ARGS)
+
+lint: setup ## check the style
+	@.venv/bin/python -m pip install --quiet -r requirements-lint.txt
+	.venv/bin/python -m ruff check . $(ARGS)
+
+clean: ## remove what set-up and builds made; runs/ stays
+	rm -rf .venv build install log dist *.egg-info vjepa2_ros/msg vjepa2_ros/srv vjepa2_ros/*.so
+	find . -name __pycache__ -prune -exec rm -rf {} +
