@@ -118,6 +118,12 @@ def test_goals_that_do_not_fit_are_refused(model):
         loop(model, latents(2), [3])
 
 
+def test_a_horizon_beyond_the_models_frames_is_refused_at_once(model):
+    planner = CrossEntropyMethod(CEMConfig(horizon=9))
+    with pytest.raises(ValueError, match="horizon 9 is longer than the model's 8 frames"):
+        RecedingHorizon(planner, model, latents(1), RecedingHorizonSettings([3]))
+
+
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [

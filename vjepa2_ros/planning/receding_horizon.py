@@ -24,7 +24,8 @@ from vjepa2_ros.world_model.world_model import WorldModel
 class RecedingHorizonSettings:
     """steps_per_subgoal: steps towards each sub-goal, one number per goal.
 
-    cost, chunk: see `LatentDistance`.
+    cost, chunk: see `LatentDistance`.  64 sequences at once stay in a CPU's caches, which is a
+        third faster than 256 for the small model, and in the memory of a 16 GiB GPU for the large.
     patience: stop at the last sub-goal after this many steps in a row for which the
         planner predicts no improvement (None: never stop early).
     min_improvement: the predicted relative fall in energy that counts as one, 0 to below 1.
@@ -34,7 +35,7 @@ class RecedingHorizonSettings:
 
     steps_per_subgoal: Sequence[int]
     cost: str = "l1"
-    chunk: int | None = None
+    chunk: int | None = 64
     patience: int | None = None
     min_improvement: float = 0.0
     seed: int = 0
@@ -98,6 +99,11 @@ class RecedingHorizon:
             )
         if not goals.isfinite().all():
             raise ValueError("a goal latent holds values that are not finite")
+        longest = world_model.predictor.config.max_frames
+        if planner.config.horizon > longest:
+            raise ValueError(
+                f"horizon {planner.config.horizon} is longer than the model's {longest} frames"
+            )
         if len(settings.steps_per_subgoal) != len(goals):
             raise ValueError(f"{len(goals)} goals, but steps for {len(settings.steps_per_subgoal)}")
         self.planner = planner
