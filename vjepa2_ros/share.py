@@ -27,3 +27,10 @@ def share_directory() -> Path:
         f"no share/vjepa2_ros above {package}: install the package with colcon or pip "
         "instead of copying its modules"
     )
+
+
+def model_path(name: str) -> Path:
+    """Path of a checkpoint: what `name` points to, or else the shipped model of that bare name."""
+    path = Path(name).expanduser()
+    shipped = share_directory() / "models" / name
+    return shipped if path.parent == Path() and not path.exists() and shipped.exists() else path

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The planner's settings as the configuration files give them: flat names, plain values.
+
+The planner node and `vjepa2-ros evaluate` read the same file through here, so that what was
+evaluated is what runs.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vjepa2_ros.planning.cem import CEMConfig
+from vjepa2_ros.planning.receding_horizon import RecedingHorizonSettings
+
+_OF_THE_SEARCH = ("samples", "iterations", "top_k", "horizon", "max_translation", "max_gripper",
+                  "gripper_threshold", "momentum_mean", "momentum_mean_gripper", "momentum_std",
+                  "momentum_std_gripper")
+
+
+def read_node_parameters(path: Path) -> dict[str, Any]:
+    """Parameters of the one node that a ROS parameter file configures.
+
+    Raises:
+        ValueError: the file is none, or configures several nodes.
+    """
+    content = yaml.safe_load(path.read_text())
+    try:
+        (node,) = content.values()
+        return dict(node["ros__parameters"])
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise ValueError(f"{path} is not a parameter file of one node "
+                         "(a node's name, then `ros__parameters`)") from None
+
+
+def cem_config(values: Mapping[str, Any]) -> CEMConfig:
+    """Settings of the search; `close_gripper_from` below 0 means never. ValueError if they make no sense."""
+    first_closed = values["close_gripper_from"]
+    return CEMConfig(**{name: values[name] for name in _OF_THE_SEARCH},
+                     fixed_axes=fixed_axes(values["fixed_axes"]),
+                     close_gripper_from=None if first_closed < 0 else first_closed)
+
+
+def loop_settings(values: Mapping[str, Any], steps: Sequence[int]) -> RecedingHorizonSettings:
+    """Settings of the loop for sub-goals of so many steps; 0 stands for "none" in `chunk` and `patience`."""
+    return RecedingHorizonSettings(
+        steps_per_subgoal=steps, cost=values["cost"], chunk=values["chunk"] or None,
+        patience=values["patience"] or None, min_improvement=values["min_improvement"], seed=values["seed"])
+
+
+def fixed_axes(text: str) -> dict[str, float]:
+    """Axes and values of a text like "gripper=0, z=0.01".
+
+    Raises:
+        ValueError: an entry is not of that form.
+    """
+    axes = {}
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        name, _, value = entry.partition("=")
+        try:
+            axes[name.strip()] = float(value)
+        except ValueError:
+            raise ValueError(f"fixed_axes holds {entry!r}; write it like 'gripper=0, z=0.01'") from None
+    return axes
