@@ -24,6 +24,7 @@ class Health:
         self._last_beat: float | None = None
         self._level, self._message = DiagnosticStatus.OK, ""
         self._last_error, self._last_error_time = "", 0.0
+        self._errors = 0
         self._values: dict[str, str] = {}
 
     @property
@@ -49,6 +50,11 @@ class Health:
         """Set the level to ERROR and remember the text."""
         self._level, self._message = DiagnosticStatus.ERROR, text
         self._last_error, self._last_error_time = text, self._clock()
+        self._errors += 1
+
+    def repeats(self, text: str) -> bool:
+        """True if this error is the one that was reported last, less than 10 s ago."""
+        return text == self._last_error and self._clock() - self._last_error_time < 10.0
 
     def set(self, key: str, value: object) -> None:
         """Set a value of the node's own to be reported."""
@@ -64,6 +70,7 @@ class Health:
             values["age_s"] = f"{now - self._last_beat:.3f}"
         if self._last_error:
             values["last_error"] = self._last_error
+            values["errors"] = str(self._errors)
             values["last_error_age_s"] = f"{now - self._last_error_time:.1f}"
         values.update(self._values)
         return DiagnosticStatus(

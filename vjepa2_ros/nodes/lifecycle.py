@@ -12,6 +12,7 @@ its result back with `post`, so that no node needs a lock.
 
 from __future__ import annotations
 
+import concurrent.futures
 import inspect
 import traceback
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter as RosParameter
+from rclpy.task import Future as RosFuture
 from rcl_interfaces.msg import SetParametersResult
 
 from vjepa2_ros.nodes.health import Health
@@ -134,6 +136,22 @@ class ManagedNode(LifecycleNode):
         """Report an exception of another thread in the executor's thread."""
         self.post(self._report, "worker", error)
 
+    async def result_of(self, job: concurrent.futures.Future) -> Any:
+        """Await a job of a worker in a coroutine callback; raises what the job raised."""
+        future = RosFuture(executor=self.executor)
+        job.add_done_callback(lambda _: self.executor.create_task(self._hand_over, job, future))
+        return await future
+
+    async def answer_of(self, client: Any, request: Any, timeout: float) -> Any:
+        """Await a service's answer in a coroutine callback; raises TimeoutError."""
+        future = client.call_async(request)
+        timer = self.create_timer(timeout, lambda: self._give_up(future), clock=self._steady)
+        try:
+            return await future
+        finally:
+            self.destroy_timer(timer)
+            client.remove_pending_request(future)
+
     def fail(self, reason: str) -> None:
         """Give up after a fault that needs somebody: report it and deactivate."""
         self.get_logger().error(f"{reason}; deactivating")
@@ -145,6 +163,20 @@ class ManagedNode(LifecycleNode):
         """Wind down in whatever state the node is, before its process ends."""
         if self._state_machine.current_state[1] != "finalized":
             self.trigger_shutdown()
+
+    def _hand_over(self, job: concurrent.futures.Future, future: RosFuture) -> None:
+        error = job.exception()
+        if error is None:
+            future.set_result(job.result())
+        else:
+            future.set_exception(error)
+        # The coroutine that awaits was looked at before this: have the executor look again.
+        self.executor.wake()
+
+    @staticmethod
+    def _give_up(future: RosFuture) -> None:
+        if not future.done():
+            future.set_exception(TimeoutError("no answer in time"))
 
     # Transitions ----------------------------------------------------------------------------
 
@@ -233,11 +265,12 @@ class ManagedNode(LifecycleNode):
         return answer
 
     def _report(self, what: str, error: Exception) -> str:
-        text = f"{what}: {error}" if isinstance(error, _EXPECTED) else f"{what}: {error!r}"
-        if isinstance(error, _EXPECTED):
-            self.get_logger().error(text)
-        else:
-            self.get_logger().error("".join(traceback.format_exception(error)))
+        expected = isinstance(error, _EXPECTED)
+        text = f"{what}: {error}" if expected else f"{what}: {error!r}"
+        # What goes wrong with every image fills no log: it is told when it changes, and counted.
+        if not self.health.repeats(text):
+            detail = text if expected else "".join(traceback.format_exception(error))
+            self.get_logger().error(detail)
         self.health.error(text)
         return text
 

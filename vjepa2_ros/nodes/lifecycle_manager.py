@@ -1,0 +1,216 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Brings managed nodes up in order and down in reverse, and watches that they stay up.
+
+Every wait has a deadline. A node that refuses is named with its own words (from its diagnostics),
+and the others are brought down again. While all are up, each must say once a second that it is
+alive and active; when one falls silent or leaves its state, all are brought down, the nodes that
+move the robot first to last in reverse order, and the process ends with exit code 1.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import State, Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
+
+from vjepa2_ros.nodes.parameters import Parameter, ParameterError, check_all
+from vjepa2_ros.nodes.runner import initialise, stop_on_signal
+
+READY = "all nodes are active"
+"""What is printed when everything is up; starters wait for this line."""
+_PARAMETERS = (
+    Parameter("nodes", ["controller_node", "camera_node", "encoder_node", "planner_node"],
+              "nodes in the order in which they come up"),
+    Parameter("discovery_timeout", 60.0, "longest wait for a node to appear", "s", 0.1, 600.0),
+    Parameter("transition_timeout", 120.0,
+              "longest wait for a transition; loading a large model takes minutes", "s", 0.1, 3600.0),
+    Parameter("heartbeat_timeout", 5.0,
+              "longest silence of a node while all are up", "s", 1.5, 600.0),
+    Parameter("shutdown_timeout", 5.0, "longest wait for each transition on the way down",
+              "s", 0.1, 600.0),
+)  # fmt: skip
+
+
+class BringUpError(RuntimeError):
+    """A node could not be brought up, or did not stay up; the text says which and why."""
+
+
+class LifecycleManager:
+    """The one runner of the managed nodes of a namespace. A plain program, not callbacks."""
+
+    def __init__(self, stop) -> None:
+        self._node = Node("lifecycle_manager")
+        given = {name: entry.value for name, entry in self._node._parameter_overrides.items()}
+        values = check_all(_PARAMETERS, given)
+        for parameter in _PARAMETERS:
+            self._node.declare_parameter(
+                parameter.name, values[parameter.name], parameter.descriptor(), ignore_override=True
+            )
+        self._values = values
+        self._stop = stop
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self._node)
+        self._clients: dict[tuple[str, type], object] = {}
+        self._heartbeats: dict[str, tuple[float, str, str]] = {}
+        self._brought_up: list[str] = []
+        self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 50)
+        self.log = self._node.get_logger()
+
+    def bring_up(self) -> None:
+        """Configure and activate all nodes in order; BringUpError names the one that refused."""
+        for name in self._values["nodes"]:
+            self._wait_for(name)
+            state = self._state_of(name)
+            if state == State.PRIMARY_STATE_UNCONFIGURED:
+                self._change(name, Transition.TRANSITION_CONFIGURE, "configure")
+            # From here on something is to be undone.
+            self._brought_up.append(name)
+            if state != State.PRIMARY_STATE_ACTIVE:
+                self._change(name, Transition.TRANSITION_ACTIVATE, "activate")
+            self.log.info(f"{name} is active")
+
+    def watch(self) -> None:
+        """Return when told to stop; BringUpError when a node falls silent or leaves its state."""
+        started = time.monotonic()
+        while not self._stop.is_set():
+            self._executor.spin_once(timeout_sec=0.1)
+            for name in self._brought_up:
+                heard, lifecycle, message = self._heartbeats.get(name, (started, "active", ""))
+                # What a node said before it was brought up is no news.
+                if heard > started and lifecycle != "active":
+                    raise BringUpError(f"{name} is {lifecycle}: {message}")
+                silence = time.monotonic() - max(heard, started)
+                if silence > self._values["heartbeat_timeout"]:
+                    raise BringUpError(f"{name} has been silent for {silence:.1f} s")
+
+    def bring_down(self) -> None:
+        """Deactivate all in reverse order, then clean them up; one that does not answer is skipped."""
+        silent = set()
+        for transition, name_of in (
+            (Transition.TRANSITION_DEACTIVATE, "deactivate"),
+            (Transition.TRANSITION_CLEANUP, "cleanup"),
+        ):
+            for name in reversed(self._brought_up):
+                if name in silent:
+                    continue
+                request = ChangeState.Request(transition=Transition(id=transition))
+                answer = self._call(name, ChangeState, "change_state", request,
+                                    self._values["shutdown_timeout"])  # fmt: skip
+                if answer is None:
+                    silent.add(name)
+                    self.log.warning(f"{name} did not answer to {name_of}")
+        self._brought_up.clear()
+        self.log.info("all nodes are down")
+
+    def close(self) -> None:
+        """Destroy the node."""
+        self._executor.shutdown()
+        self._node.destroy_node()
+
+    # ----------------------------------------------------------------------------------------
+
+    def _wait_for(self, name: str) -> None:
+        timeout = self._values["discovery_timeout"]
+        deadline = time.monotonic() + timeout
+        client = self._client(name, ChangeState, "change_state")
+        while not client.service_is_ready():
+            self._check_stop()
+            if time.monotonic() > deadline:
+                raise BringUpError(
+                    f"{name} did not appear within {timeout:.0f} s: is its process running, in "
+                    f"namespace {self._node.get_namespace()} and the same ROS_DOMAIN_ID?"
+                )
+            self._executor.spin_once(timeout_sec=0.1)
+
+    def _state_of(self, name: str) -> int:
+        answer = self._call(name, GetState, "get_state", GetState.Request(), 10.0)
+        if answer is None:
+            raise BringUpError(f"{name} does not say which state it is in")
+        return answer.current_state.id
+
+    def _change(self, name: str, transition: int, verb: str) -> None:
+        timeout = self._values["transition_timeout"]
+        request = ChangeState.Request(transition=Transition(id=transition))
+        asked = time.monotonic()
+        answer = self._call(name, ChangeState, "change_state", request, timeout)
+        if answer is None:
+            self._check_stop()
+            raise BringUpError(f"{name} did not {verb} within {timeout:.0f} s")
+        if not answer.success:
+            raise BringUpError(f"{name} did not {verb}: {self._reason(name, asked)}")
+
+    def _reason(self, name: str, asked: float) -> str:
+        """The node's own words, which it publishes before it answers, but on another topic."""
+        deadline = time.monotonic() + 3.0
+        while time.monotonic() < deadline:
+            heard, _, message = self._heartbeats.get(name, (0.0, "", ""))
+            if heard > asked and message not in ("unconfigured", "inactive"):
+                return message
+            self._executor.spin_once(timeout_sec=0.1)
+        return "it gave no reason on /diagnostics; see its log"
+
+    def _call(self, name: str, service: type, suffix: str, request, timeout: float):
+        """Answer of a service of a node, None if there was none in time."""
+        client = self._client(name, service, suffix)
+        if not client.service_is_ready():
+            return None
+        future = client.call_async(request)
+        deadline = time.monotonic() + timeout
+        while not future.done() and time.monotonic() < deadline:
+            self._executor.spin_once(timeout_sec=0.1)
+        client.remove_pending_request(future)
+        return future.result() if future.done() else None
+
+    def _client(self, name: str, service: type, suffix: str):
+        key = name, service
+        if key not in self._clients:
+            self._clients[key] = self._node.create_client(service, f"{name}/{suffix}")
+        return self._clients[key]
+
+    def _check_stop(self) -> None:
+        if self._stop.is_set():
+            raise BringUpError("told to stop")
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        prefix = self._node.get_namespace().rstrip("/") + "/"
+        for status in message.status:
+            lifecycle = next((v.value for v in status.values if v.key == "lifecycle"), None)
+            if lifecycle is not None and status.name.startswith(prefix):
+                name = status.name[len(prefix) :]
+                self._heartbeats[name] = time.monotonic(), lifecycle, status.message
+
+
+def main() -> int:
+    stop = stop_on_signal()
+    if not initialise(sys.argv):
+        return 1
+    try:
+        manager = LifecycleManager(stop)
+    except ParameterError as error:
+        print(f"lifecycle_manager: {error}", file=sys.stderr, flush=True)
+        rclpy.shutdown()
+        return 1
+    try:
+        manager.bring_up()
+        manager.log.info(READY)
+        manager.watch()
+        return 0
+    except BringUpError as error:
+        if stop.is_set():
+            return 0
+        manager.log.error(f"{error}; bringing all nodes down")
+        return 1
+    finally:
+        manager.bring_down()
+        manager.close()
+        rclpy.shutdown()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The planner's parameters, and the settings of the core made from them.
+
+Defaults are the paper's (arXiv 2506.09985, appendix B.2); the shipped YAML file says where and why
+the small model's differ.
+"""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from vjepa2_ros.nodes.parameters import Parameter, ParameterError
+from vjepa2_ros.planning.cem import CEMConfig
+from vjepa2_ros.planning.objective import COSTS
+from vjepa2_ros.planning.receding_horizon import RecedingHorizonSettings
+
+_PAPER = CEMConfig()
+
+PLANNER_PARAMETERS = (
+    Parameter("samples", _PAPER.samples, "candidates per iteration", minimum=2, maximum=100_000),
+    Parameter("iterations", _PAPER.iterations, "iterations per plan", minimum=1, maximum=1000),
+    Parameter("top_k", _PAPER.top_k, "best candidates that shape the next iteration",
+              minimum=2, maximum=10_000),
+    Parameter("horizon", _PAPER.horizon, "actions per candidate", minimum=1, maximum=15),
+    Parameter("max_translation", _PAPER.max_translation, "bound of one action on each axis",
+              "m", 0.001, 0.3),
+    Parameter("max_gripper", _PAPER.max_gripper, "bound of one action's change of closedness",
+              minimum=0.01, maximum=1.0),
+    Parameter("gripper_threshold", _PAPER.gripper_threshold,
+              "smaller changes of closedness are taken for none", minimum=0.0, maximum=1.0),
+    Parameter("momentum_mean", _PAPER.momentum_mean, "weight of the old mean, translation",
+              minimum=0.0, maximum=0.99),
+    Parameter("momentum_mean_gripper", _PAPER.momentum_mean_gripper,
+              "weight of the old mean, gripper", minimum=0.0, maximum=0.99),
+    Parameter("momentum_std", _PAPER.momentum_std, "weight of the old deviation, translation",
+              minimum=0.0, maximum=0.99),
+    Parameter("momentum_std_gripper", _PAPER.momentum_std_gripper,
+              "weight of the old deviation, gripper", minimum=0.0, maximum=0.99),
+    Parameter("fixed_axes", "",
+              "axes that are not searched and the value held, as in 'gripper=0, z=0.01'"),
+    Parameter("close_gripper_from", -1,
+              "candidates close the gripper from this action on; -1 = the gripper is searched",
+              minimum=-1, maximum=14),
+    Parameter("cost", "l1", "distance between latents", choices=COSTS),
+    Parameter("chunk", 0, "candidates imagined at once, to bound memory; 0 = all",
+              minimum=0, maximum=100_000),
+    Parameter("steps_per_subgoal", 15, "steps spent on each sub-goal that names no number",
+              minimum=1, maximum=10_000),
+    Parameter("patience", 2,
+              "steps without a predicted improvement after which the last sub-goal counts as "
+              "reached; 0 = never", minimum=0, maximum=1000),
+    Parameter("min_improvement", 0.0, "relative fall in energy that counts as an improvement",
+              minimum=0.0, maximum=0.99),
+    Parameter("seed", 0, "of the planner's samples", minimum=0, maximum=2**31 - 1),
+)  # fmt: skip
+
+
+def cem_config(settings: SimpleNamespace) -> CEMConfig:
+    """Settings of the optimiser; ValueError on a combination that makes no sense."""
+    names = (
+        "samples", "iterations", "top_k", "horizon", "max_translation", "max_gripper",
+        "gripper_threshold", "momentum_mean", "momentum_mean_gripper", "momentum_std",
+        "momentum_std_gripper",
+    )  # fmt: skip
+    first_closed = settings.close_gripper_from
+    return CEMConfig(
+        **{name: getattr(settings, name) for name in names},
+        fixed_axes=_fixed_axes(settings.fixed_axes),
+        close_gripper_from=None if first_closed < 0 else first_closed,
+    )
+
+
+def loop_settings(settings: SimpleNamespace, steps: list[int]) -> RecedingHorizonSettings:
+    """Settings of the loop for a goal with these steps per sub-goal; ValueError if they do not fit."""
+    return RecedingHorizonSettings(
+        steps_per_subgoal=steps,
+        cost=settings.cost,
+        chunk=settings.chunk or None,
+        patience=settings.patience or None,
+        min_improvement=settings.min_improvement,
+        seed=settings.seed,
+    )
+
+
+def _fixed_axes(text: str) -> dict[str, float]:
+    axes = {}
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        name, _, value = entry.partition("=")
+        try:
+            axes[name.strip()] = float(value)
+        except ValueError:
+            raise ParameterError(
+                f"fixed_axes holds {entry!r}; write it like 'gripper=0, z=0.01'"
+            ) from None
+    return axes

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole stack as processes, without `ros2 launch`: the demo, the tests and `vjepa2-ros up`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Mapping
+
+from vjepa2_ros.nodes.process_group import NAMESPACE, ProcessGroup
+
+# What is printed by lifecycle_manager once all nodes are active (kept there as READY; repeated here
+# because this module must not need rclpy).
+READY = "all nodes are active"
+SIMULATION = ("simulator_node", "controller_node", "encoder_node", "planner_node")
+HARDWARE = ("controller_node", "camera_node", "encoder_node", "planner_node")
+_WITH_MODEL = ("encoder_node", "planner_node")
+
+
+def start_stack(
+    group: ProcessGroup,
+    nodes: tuple[str, ...] = SIMULATION,
+    parameters: Mapping[str, Mapping[str, Any]] | None = None,
+    checkpoint: str | None = None,
+    config: Mapping[str, Path] | None = None,
+    namespace: str = NAMESPACE,
+    timeout: float = 180.0,
+) -> None:
+    """Start a process for each node and the lifecycle manager, and wait until all are active.
+
+    nodes: in the order in which they come up.
+    parameters: changes to the files under config/, by node name.
+    checkpoint: model of encoder and planner, if not the files'.
+    config: parameter files to use instead, by node name.
+    Raises ProcessGroupError with what the process said that did not come up.
+    """
+    for name in nodes:
+        changes = dict((parameters or {}).get(name, {}))
+        if checkpoint is not None and name in _WITH_MODEL:
+            changes.setdefault("checkpoint", checkpoint)
+        group.start_node(name, changes, (config or {}).get(name), namespace)
+    changes = {"nodes": list(nodes), **(parameters or {}).get("lifecycle_manager", {})}
+    group.start_node("lifecycle_manager", changes, namespace=namespace)
+    group.wait_for_line("lifecycle_manager", READY, timeout)
