@@ -2,9 +2,12 @@
 """`vjepa2-ros verify DIR`: compare this package with tensors of the reference implementation."""
 
 import argparse
+import sys
 
 from rich.console import Console
 from rich.markup import escape
+
+PIPED_WIDTH = 160
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +22,8 @@ def run(arguments: argparse.Namespace) -> int:
     from vjepa2_ros.verification.verify import run as compare_all
     from vjepa2_ros.verification.verify import table
 
-    console = Console()
+    # Rows stay whole in a file or a pipe, which has no width of its own.
+    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
     try:
         cases = compare_all(arguments.folder)
     except GoldenError as error:

@@ -3,6 +3,7 @@
 
 from pathlib import Path
 
+from rich.markup import escape
 from rich.table import Table
 
 from vjepa2_ros.verification.golden import Case, GoldenError, GoldenSet, not_covered
@@ -66,6 +67,8 @@ def table(cases: list[Case], title: str) -> Table:
             case.what,
             "-" if case.error is None else f"{case.error:.2e}",
             "-" if case.tolerance is None else f"{case.tolerance:.0e}",
-            "[green]pass[/]" if case.passed else f"[bold red]FAIL[/] {case.message}".rstrip(),
+            "[green]pass[/]"
+            if case.passed
+            else f"[bold red]FAIL[/] {escape(case.message)}".rstrip(),
         )
     return drawn
