@@ -20,10 +20,10 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from vjepa2_ros.nodes.parameters import Parameter, ParameterError, check_all
-from vjepa2_ros.nodes.runner import initialise, stop_on_signal
+from vjepa2_ros.nodes.runner import initialise
+from vjepa2_ros.nodes.signals import stop_on_signal
+from vjepa2_ros.nodes.stack import READY
 
-READY = "all nodes are active"
-"""What is printed when everything is up; starters wait for this line."""
 _PARAMETERS = (
     Parameter("nodes", ["controller_node", "camera_node", "encoder_node", "planner_node"],
               "nodes in the order in which they come up"),

@@ -8,31 +8,29 @@ a worker thread, sends what comes out, waits until the robot has done it, and lo
 from __future__ import annotations
 
 import sys
-import uuid
+import traceback
 
 import torch
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from vjepa2_ros.msg import Command, Latent, PlanningStatus, RobotState
-from vjepa2_ros.nodes.conversions import MessageError, duration, pose_message, robot_state, seconds, stamp
-from vjepa2_ros.nodes.goal import STATE_NAMES, Goal, Observation
+from vjepa2_ros.nodes.conversions import MessageError, seconds, stamp
 from vjepa2_ros.nodes.latents import latent_tensor
 from vjepa2_ros.nodes.lifecycle import ManagedNode, Refused
 from vjepa2_ros.nodes.mailbox import LatestWorker
 from vjepa2_ros.nodes.model import MODEL_PARAMETERS, load_model
 from vjepa2_ros.nodes.parameters import Parameter
 from vjepa2_ros.nodes.planner_parameters import PLANNER_PARAMETERS, cem_config, loop_settings
+from vjepa2_ros.nodes.pursuit import TERMINAL, Observation, Pursuit
 from vjepa2_ros.nodes.qos import COMMAND, LATCHED, LATEST, STREAM
 from vjepa2_ros.nodes.runner import run
-from vjepa2_ros.nodes.state_history import StateHistory
 from vjepa2_ros.planning.cem import CrossEntropyMethod
 from vjepa2_ros.planning.receding_horizon import RecedingHorizon, Step
 from vjepa2_ros.srv import EncodeImages, SetGoal
-from vjepa2_ros.world_model.poses import pose_from_state, state_from_pose
 
 HALT_TIMEOUT = 2.0
-MOST_SETBACKS = 3
+"""Longest wait for the controller to confirm a halt [s]."""
 
 
 class PlannerNode(ManagedNode):
@@ -65,12 +63,12 @@ class PlannerNode(ManagedNode):
         loop_settings(settings, [settings.steps_per_subgoal])
         self._model = load_model(settings)
         self.health.set("model", f"{self._model.name} {self._model.fingerprint}")
-        self._worker = LatestWorker(self._plan, self._plan_later, self.post_error, "planner")
-        self._states: StateHistory[RobotState] = StateHistory(span=10.0)
-        self._goal: Goal | None = None
+        self._worker = LatestWorker(self._plan, self._plan_done, self.post_error, "planner")
+        self._pursuit = Pursuit(
+            settings, self.now, self.steady_now, self._worker.offer, self._send, self._show
+        )
         self._latest_request = 0
-        self._sent = ("", 0)
-        self._latent_stamp: float | None = None
+        self._latent_seen = False
         self._latent_problem = ""
         self._commands = self.advertise(Command, "command", COMMAND)
         self._status = self.advertise(PlanningStatus, "status", LATCHED)
@@ -84,11 +82,11 @@ class PlannerNode(ManagedNode):
         self.every(1.0 / settings.status_rate, self._on_tick)
 
     def activate(self) -> None:
-        self._publish(PlanningStatus(state=PlanningStatus.IDLE, message="no goal"))
+        self._show(PlanningStatus(state=PlanningStatus.IDLE, message="no goal"))
 
     def deactivate(self) -> None:
-        if getattr(self, "_goal", None) is not None:
-            self._finish(PlanningStatus.CANCELLED, "the planner was deactivated")
+        if hasattr(self, "_pursuit") and self._pursuit.goal is not None:
+            self._pursuit.finish(PlanningStatus.CANCELLED, "the planner was deactivated")
 
     def cleanup(self) -> None:
         if hasattr(self, "_worker"):
@@ -122,7 +120,7 @@ class PlannerNode(ManagedNode):
             )
         except ValueError as error:
             raise Refused(str(error)) from error
-        response.accepted, response.goal_id = True, self._start(loop, len(steps))
+        response.accepted, response.goal_id = True, self._pursuit.start(loop)
         response.message = f"{len(steps)} sub-goal(s), at most {sum(steps)} steps; see `status`"
         return response
 
@@ -140,54 +138,36 @@ class PlannerNode(ManagedNode):
             raise Refused("encoder_node does not answer; bring it up first")
         if self._latent_problem:
             raise Refused(self._latent_problem)
-        if self._latent_stamp is None:
+        if not self._latent_seen:
             raise Refused(
                 "no image has arrived yet: see that the camera publishes camera/image_raw and that "
                 "encoder_node is active, then set the goal again"
             )
-        state = self._states.latest
+        state = self._pursuit.robot
         if state is None:
             raise Refused("no robot_state has arrived yet: see that controller_node is active")
         if state.fault:
             raise Refused(f"the controller reports a fault: {state.fault}; call reset_fault first")
         return steps
 
-    def _start(self, loop: RecedingHorizon, subgoals: int) -> str:
-        if self._goal is not None:
-            self._finish(PlanningStatus.REPLACED, "replaced by a new goal")
-        goal = Goal(f"goal-{uuid.uuid4().hex[:8]}", loop, subgoals, not_before=self.now())
-        self._goal = goal
-        if self._states.latest.moving:
-            # The step of the goal before is let finish, and the first plan made from where it ends.
-            goal.deadline = self.steady_now() + self.settings.step_duration
-            self._show(PlanningStatus.MOVING, "waiting for the robot to finish its last step")
-        else:
-            self._show(PlanningStatus.WAITING, goal.message)
-        self.get_logger().info(f"{goal.goal_id} accepted")
-        return goal.goal_id
-
-    def _finish(self, state: int, message: str) -> None:
-        goal = self._goal
-        self._show(state, message)
-        self._goal = None
-        self._worker.discard()
-        self.get_logger().info(f"{goal.goal_id} {STATE_NAMES[state]}: {message}")
-
     def _on_cancel(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         # A goal whose images are still being encoded must not start after the cancel.
         self._latest_request += 1
-        if self._goal is None:
+        goal = self._pursuit.goal
+        if goal is None:
             raise Refused("there is no goal to cancel")
-        response.success, response.message = True, f"{self._goal.goal_id} cancelled"
-        self._finish(PlanningStatus.CANCELLED, "cancelled; the robot holds at the end of its step")
+        self._pursuit.finish(
+            PlanningStatus.CANCELLED, "cancelled; the robot holds at the end of its step"
+        )
+        response.success, response.message = True, f"{goal.goal_id} cancelled"
         return response
 
     async def _on_stop(
         self, request: Trigger.Request, response: Trigger.Response
     ) -> Trigger.Response:
         self._latest_request += 1
-        if self._goal is not None:
-            self._finish(PlanningStatus.STOPPED, "stopped; the robot was told to halt")
+        if self._pursuit.goal is not None:
+            self._pursuit.finish(PlanningStatus.STOPPED, "stopped; the robot was told to halt")
         if not self._halt.service_is_ready():
             raise Refused("planning has stopped, but controller_node does not answer: use the "
                           "robot's own stop")  # fmt: skip
@@ -210,76 +190,13 @@ class PlannerNode(ManagedNode):
         try:
             latent = self._tensor(message)
         except MessageError as error:
-            self._latent_problem = str(error)
+            self._latent_problem = self._pursuit.trouble = str(error)
             raise
-        self._latent_problem = ""
-        self._latent_stamp = seconds(message.header.stamp)
-        goal = self._goal
-        waiting = goal is not None and goal.state == PlanningStatus.WAITING
-        if not waiting or self._latent_stamp <= goal.not_before:
-            return
-        age = self.now() - self._latent_stamp
-        state = self._states.nearest(self._latent_stamp, self.settings.state_tolerance)
-        if age > self.settings.max_observation_age:
-            goal.message = f"the newest image is {age:.2f} s old: too old to plan from"
-        elif state is None:
-            goal.message = "no robot_state was measured at the time of the image"
-        elif not robot_state(state).is_finite():
-            goal.message = "the measured state of the robot is not finite"
-        else:
-            self._show(PlanningStatus.PLANNING, "planning")
-            self._worker.offer(self._observation(goal, latent, state, message, age))
-
-    def _observation(
-        self, goal: Goal, latent: torch.Tensor, state: RobotState, message: Latent, age: float
-    ) -> Observation:
-        measured = robot_state(state)
-        values = state_from_pose(
-            measured.position, measured.quaternion_xyzw, measured.gripper_closedness
-        )
-        return Observation(
-            goal,
-            latent,
-            torch.from_numpy(values).float(),
-            self._latent_stamp,
-            state.header.frame_id,
-            age,
-            message.encode_seconds,
-        )
+        self._latent_problem, self._latent_seen = "", True
+        self._pursuit.observe(latent, seconds(message.header.stamp), message.encode_seconds)
 
     def _on_robot_state(self, message: RobotState) -> None:
-        self._states.add(seconds(message.header.stamp), message)
-        goal = self._goal
-        if goal is None:
-            return
-        if message.fault:
-            self._finish(PlanningStatus.FAILED, f"the controller reports a fault: {message.fault}")
-        elif goal.state == PlanningStatus.MOVING:
-            if (message.goal_id, message.sequence) == self._sent and not message.moving:
-                goal.setbacks = 0
-                self._look_again(goal, seconds(message.header.stamp))
-            elif (message.refused_goal_id, message.refused_sequence) == self._sent:
-                self._set_back(goal, message.message)
-
-    def _look_again(self, goal: Goal, not_before: float) -> None:
-        """The step is over: end at the step limit, or plan from the next image."""
-        goal.not_before = not_before
-        if goal.step is not None and goal.step.finished:
-            self._finish(PlanningStatus.STEP_LIMIT, f"all {goal.step.step} steps were made")
-        else:
-            self._show(PlanningStatus.WAITING, "waiting for the next image")
-
-    def _set_back(self, goal: Goal, reason: str) -> None:
-        """A command came to nothing: try again from a new image, but not for ever."""
-        goal.setbacks += 1
-        self.health.error(reason)
-        self.get_logger().warning(f"{goal.goal_id}: {reason}")
-        if goal.setbacks >= MOST_SETBACKS:
-            self._finish(PlanningStatus.FAILED, reason)
-        else:
-            self._look_again(goal, self.now())
-
-    # Plans ----------------------------------------------------------------------------------
+        self._pursuit.robot_moved(message)
 
     def _plan(self, observation: Observation) -> tuple[Observation, Step | Exception]:
         # In the worker's thread.
@@ -288,96 +205,34 @@ class PlannerNode(ManagedNode):
         except Exception as error:  # noqa: BLE001 - belongs to the goal, and ends it
             return observation, error
 
-    def _plan_later(self, planned: tuple[Observation, Step | Exception]) -> None:
-        self.post(self._on_planned, *planned)
+    def _plan_done(self, outcome: tuple[Observation, Step | Exception]) -> None:
+        self.post(self._on_planned, *outcome)
 
     def _on_planned(self, observation: Observation, step: Step | Exception) -> None:
-        goal = observation.goal
-        if goal is not self._goal:
-            return
-        if isinstance(step, Exception):
-            self.health.error(f"planning: {step}")
-            self._finish(PlanningStatus.FAILED, f"planning failed: {step}")
-            return
-        goal.step = step
-        goal.observation_age, goal.encode_seconds = observation.age, observation.encode_seconds
-        self.health.beat()
-        self.health.set("plan_s", f"{step.plan_seconds:.3f}")
-        age = self.now() - observation.stamp
-        if step.finished == "reached":
-            self._finish(
-                PlanningStatus.REACHED, f"no better step is foreseen after {step.step} steps"
-            )
-        elif age > self.settings.max_observation_age:
-            self._set_back(
-                goal,
-                f"the image was {age:.2f} s old when its plan was done, and at most "
-                f"{self.settings.max_observation_age:.2f} s are allowed: lower samples or "
-                "iterations, or raise max_observation_age",
-            )
+        if isinstance(step, Step):
+            self.health.beat()
+            self.health.set("plan_s", f"{step.plan_seconds:.3f}")
         else:
-            self._send(observation, step)
+            self.get_logger().error("".join(traceback.format_exception(step)))
+        self._pursuit.planned(observation, step)
 
-    def _send(self, observation: Observation, step: Step) -> None:
-        goal = observation.goal
-        position, quaternion, closedness = pose_from_state(step.target_state.double().numpy())
-        self._sent = goal.goal_id, self._sent[1] + 1
-        goal.command_latency = self.now() - observation.stamp
-        self._commands.publish(
-            Command(
-                header=Header(stamp=stamp(observation.stamp), frame_id=observation.base_frame),
-                goal_id=goal.goal_id,
-                sequence=self._sent[1],
-                pose=pose_message(position, quaternion),
-                gripper_closedness=float(closedness),
-                lifetime=duration(self.settings.command_lifetime),
-            )
-        )
-        goal.deadline = self.steady_now() + self.settings.step_duration
-        self._show(PlanningStatus.MOVING, f"step {step.step}")
-
-    # Status ---------------------------------------------------------------------------------
+    # What goes out --------------------------------------------------------------------------
 
     def _on_tick(self) -> None:
-        if self._latent_stamp is not None:
-            self.health.set("latent_age_s", f"{self.now() - self._latent_stamp:.2f}")
-        goal = self._goal
-        if goal is None:
-            return
-        if goal.state == PlanningStatus.MOVING and self.steady_now() > goal.deadline:
-            self._on_late(goal)
-        elif goal.state == PlanningStatus.WAITING:
-            self._name_what_is_missing(goal)
-        if self._goal is not None:
-            self._publish(self._goal.status())
+        self._pursuit.tick()
+        if self._pursuit.goal is not None and self._pursuit.trouble:
+            self.health.warn(self._pursuit.trouble)
 
-    def _on_late(self, goal: Goal) -> None:
-        state = self._states.latest
-        if (state.goal_id, state.sequence) == self._sent or goal.step is None:
-            self._look_again(goal, self.now())
-        else:
-            self._set_back(
-                goal,
-                f"controller_node did not take command {self._sent[1]} within "
-                f"{self.settings.step_duration} s; is it active?",
-            )
+    def _send(self, command: Command) -> None:
+        self._commands.publish(command)
 
-    def _name_what_is_missing(self, goal: Goal) -> None:
-        silence = self.now() - self._latent_stamp
-        if self._latent_problem:
-            goal.message = self._latent_problem
-        elif silence > 1.0:
-            goal.message = (
-                f"no image for {silence:.1f} s: the robot holds; see camera and encoder_node"
-            )
-        if goal.message:
-            self.health.warn(goal.message)
-
-    def _show(self, state: int, message: str) -> None:
-        self._goal.state, self._goal.message = state, message
-        self._publish(self._goal.status())
-
-    def _publish(self, status: PlanningStatus) -> None:
+    def _show(self, status: PlanningStatus) -> None:
+        if status.state in TERMINAL:
+            failed = status.state == PlanningStatus.FAILED
+            text = f"{status.goal_id} is over: {status.message}"
+            (self.get_logger().error if failed else self.get_logger().info)(text)
+            if failed:
+                self.health.error(text)
         status.header = Header(stamp=stamp(self.now()))
         self._status.publish(status)
 

@@ -109,10 +109,13 @@ class ProcessGroup:
             command += ["-p", f"{key}:={text.removesuffix('...' + chr(10)).strip()}"]
         return self.start(name, command)
 
-    def wait_for_line(self, name: str, text: str, timeout: float) -> str:
+    def wait_for_line(
+        self, name: str, text: str, timeout: float, stop: threading.Event | None = None
+    ) -> str:
         """Wait until a process prints a line with this text; returns the line.
 
-        Raises ProcessGroupError if any process of the group ends first, or at the timeout.
+        Raises ProcessGroupError if any process of the group ends first, at the timeout, or once
+        the event `stop` is set.
         """
         deadline = time.monotonic() + timeout
         with self._changed:
@@ -121,12 +124,14 @@ class ProcessGroup:
                 if found is not None:
                     return found
                 self._raise_if_ended()
-                if not self._changed.wait(timeout=min(0.5, deadline - time.monotonic())):
-                    if time.monotonic() > deadline:
-                        raise ProcessGroupError(
-                            f"{name} did not print {text!r} within {timeout:.0f} s; it said:\n"
-                            f"{self.processes[name].tail()}"
-                        )
+                if stop is not None and stop.is_set():
+                    raise ProcessGroupError("told to stop")
+                if time.monotonic() > deadline:
+                    raise ProcessGroupError(
+                        f"{name} did not print {text!r} within {timeout:.0f} s; it said:\n"
+                        f"{self.processes[name].tail()}"
+                    )
+                self._changed.wait(0.2)
 
     def check(self) -> None:
         """Raise ProcessGroupError if a process has ended."""

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 from typing import Sequence
 
 import rclpy
@@ -14,25 +12,18 @@ from rclpy.signals import SignalHandlerOptions
 
 from vjepa2_ros.nodes.lifecycle import ManagedNode
 from vjepa2_ros.nodes.parameters import ParameterError
+from vjepa2_ros.nodes.signals import stop_on_signal
 
 # How soon a signal is seen while nothing happens: Python handles it between two waits.
 _WAIT = 0.1
 
 
-def stop_on_signal() -> threading.Event:
-    """Return an event that Ctrl-C and SIGTERM set.
-
-    rclpy's own handlers shut the context down at once, and a node could no longer halt the robot
-    nor say goodbye; so they are not installed.
-    """
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    return stop
-
-
 def initialise(arguments: Sequence[str] | None) -> bool:
-    """Initialise rclpy without its signal handlers; False with a message if it cannot be."""
+    """Initialise rclpy; False with a message if the arguments are bad.
+
+    Without rclpy's own signal handlers: they shut the context down at once, and a node could no
+    longer halt the robot nor say goodbye.
+    """
     try:
         rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
     except Exception as error:  # noqa: BLE001 - rclpy raises several types for bad arguments

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any, Mapping
 
 from vjepa2_ros.nodes.process_group import NAMESPACE, ProcessGroup
 
-# What is printed by lifecycle_manager once all nodes are active (kept there as READY; repeated here
-# because this module must not need rclpy).
 READY = "all nodes are active"
+"""What lifecycle_manager prints once everything is up."""
 SIMULATION = ("simulator_node", "controller_node", "encoder_node", "planner_node")
 HARDWARE = ("controller_node", "camera_node", "encoder_node", "planner_node")
 _WITH_MODEL = ("encoder_node", "planner_node")
@@ -24,6 +24,7 @@ def start_stack(
     config: Mapping[str, Path] | None = None,
     namespace: str = NAMESPACE,
     timeout: float = 180.0,
+    stop: threading.Event | None = None,
 ) -> None:
     """Start a process for each node and the lifecycle manager, and wait until all are active.
 
@@ -31,6 +32,8 @@ def start_stack(
     parameters: changes to the files under config/, by node name.
     checkpoint: model of encoder and planner, if not the files'.
     config: parameter files to use instead, by node name.
+    stop: ends the wait.
+
     Raises ProcessGroupError with what the process said that did not come up.
     """
     for name in nodes:
@@ -40,4 +43,4 @@ def start_stack(
         group.start_node(name, changes, (config or {}).get(name), namespace)
     changes = {"nodes": list(nodes), **(parameters or {}).get("lifecycle_manager", {})}
     group.start_node("lifecycle_manager", changes, namespace=namespace)
-    group.wait_for_line("lifecycle_manager", READY, timeout)
+    group.wait_for_line("lifecycle_manager", READY, timeout, stop)

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vjepa2-ros goal IMAGE…`: show a running stack what the camera shall see in the end."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.add_argument(
+        "images", nargs="*", metavar="IMAGE", help="JPEG or PNG files, one for each sub-goal in order"
+    )
+    parser.add_argument(
+        "--steps", type=int, nargs="+", default=[], help="steps for each sub-goal (default: planner's)"
+    )
+    parser.add_argument("--namespace", default="/vjepa2", help="namespace of the stack")
+    end = parser.add_mutually_exclusive_group()
+    end.add_argument(
+        "--cancel", action="store_true", help="end the goal; the robot finishes its step"
+    )
+    end.add_argument("--stop", action="store_true", help="end the goal and halt the robot now")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Send the request and print the answer; 1 if it was refused or nobody answered."""
+    from vjepa2_ros.nodes.client import ClientError, StackClient, read_images
+
+    if bool(args.images) == (args.cancel or args.stop):
+        print("give goal images, or one of --cancel and --stop", file=sys.stderr)
+        return 2
+    try:
+        images = read_images(args.images)
+        with StackClient(args.namespace) as client:
+            if args.images:
+                answer = client.set_goal(images, args.steps)
+                accepted, name = answer.accepted, f"{answer.goal_id} accepted: "
+            else:
+                answer = client.stop() if args.stop else client.cancel()
+                accepted, name = answer.success, ""
+    except ClientError as error:
+        print(error, file=sys.stderr)
+        return 1
+    if not accepted:
+        print(f"refused: {answer.message}", file=sys.stderr)
+        return 1
+    print(f"{name}{answer.message}")
+    return 0
