@@ -79,7 +79,9 @@ def test_jobs_are_never_dropped_and_go_before_the_waiting_item(recorder):
     assert recorder.started.acquire(timeout=DEADLINE)
     recorder.worker.offer(2)
     order = []
-    jobs = [recorder.worker.call(lambda n=n: order.append((n, len(recorder.results)))) for n in (1, 2)]
+    jobs = [
+        recorder.worker.call(lambda n=n: order.append((n, len(recorder.results)))) for n in (1, 2)
+    ]
     recorder.gate.release()
     for job in jobs:
         job.result(timeout=DEADLINE)

@@ -13,7 +13,9 @@ from vjepa2_ros.robot.safety import CommandGate, MotionCommand, MotionLimits, Re
 NOW = 1000.0
 DOWN = np.array([1.0, 0.0, 0.0, 0.0])
 STATE = RobotState(np.array([0.5, 0.0, 0.3]), DOWN, 0.0, NOW - 0.01)
-COMMAND = MotionCommand("goal-1", 1, NOW - 0.2, np.array([0.55, -0.05, 0.25]), DOWN, 0.5, frame="base")
+COMMAND = MotionCommand(
+    "goal-1", 1, NOW - 0.2, np.array([0.55, -0.05, 0.25]), DOWN, 0.5, frame="base"
+)
 
 
 @pytest.fixture

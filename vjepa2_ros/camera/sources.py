@@ -91,7 +91,7 @@ class DeviceSource:
                 self._capture.release()
                 raise CameraError(
                     f"{node} does not offer {width}x{height} pixels (nearest: {got[0]}x{got[1]}); "
-                    "list its sizes with `v4l2-ctl --list-formats-ext`, or set width and height to 0"
+                    "list its sizes with `v4l2-ctl --list-formats-ext`, or set both to 0"
                 )
 
     def grab(self) -> bool:
@@ -203,7 +203,9 @@ class FolderSource:
     def retrieve(self) -> np.ndarray:
         image = cv2.imread(str(self._current), cv2.IMREAD_COLOR)
         if image is None:
-            raise CameraError(f"{self._current} cannot be decoded as an image; remove or replace it")
+            raise CameraError(
+                f"{self._current} cannot be decoded as an image; remove or replace it"
+            )
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
     def close(self) -> None:

@@ -10,10 +10,17 @@ import sys
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument(
-        "images", nargs="*", metavar="IMAGE", help="JPEG or PNG files, one for each sub-goal in order"
+        "images",
+        nargs="*",
+        metavar="IMAGE",
+        help="JPEG or PNG files, one for each sub-goal in order",
     )
     parser.add_argument(
-        "--steps", type=int, nargs="+", default=[], help="steps for each sub-goal (default: planner's)"
+        "--steps",
+        type=int,
+        nargs="+",
+        default=[],
+        help="steps for each sub-goal (default: planner's)",
     )
     parser.add_argument("--namespace", default="/vjepa2", help="namespace of the stack")
     end = parser.add_mutually_exclusive_group()

@@ -39,7 +39,9 @@ def run(args: argparse.Namespace) -> int:
         config = {path.stem: path for path in args.config.glob("*.yaml")}
     try:
         with ProcessGroup() as group:
-            start_stack(group, nodes, parameters, args.checkpoint, config, args.namespace, stop=stop)
+            start_stack(
+                group, nodes, parameters, args.checkpoint, config, args.namespace, stop=stop
+            )
             while not stop.wait(0.5):
                 group.check()
     except ProcessGroupError as error:

@@ -32,7 +32,7 @@ class ControllerNode(ManagedNode):
     PARAMETERS = (
         Parameter("backend", "simulator", "robot to drive", choices=tuple(BACKENDS)),
         Parameter("base_frame", "base", "frame of all poses: the robot's base"),
-        Parameter("state_rate", 50.0, "rate of robot_state and of the watchdogs", "Hz", 10.0, 1000.0),
+        Parameter("state_rate", 50.0, "rate of robot_state and the watchdogs", "Hz", 10.0, 1000.0),
         Parameter("workspace_lower", list(_LIMITS.workspace_lower),
                   "lower corner of the box for the tool centre point", "m", -2.0, 2.0, length=3),
         Parameter("workspace_upper", list(_LIMITS.workspace_upper),
@@ -134,7 +134,9 @@ class ControllerNode(ManagedNode):
     def _report_health(self, controller: MotionController, has_state: bool) -> None:
         self.health.set("message", controller.message)
         if controller.fault:
-            self.health.error(f"fault: {controller.fault}; look after the robot, then call reset_fault")
+            self.health.error(
+                f"fault: {controller.fault}; look after the robot, then call reset_fault"
+            )
         elif has_state:
             self.health.beat()
         else:

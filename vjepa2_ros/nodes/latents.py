@@ -33,7 +33,9 @@ def latent_message(
     )
 
 
-def latent_tensor(message: Latent, grid: tuple[int, int], channels: int, model: str) -> torch.Tensor:
+def latent_tensor(
+    message: Latent, grid: tuple[int, int], channels: int, model: str
+) -> torch.Tensor:
     """Float32 latent [rows * columns, channels] of a message.
 
     Raises MessageError if it comes from another model, has another shape, or is not finite.

@@ -15,16 +15,17 @@ from __future__ import annotations
 import concurrent.futures
 import inspect
 import traceback
+from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any, Callable
+from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.task import Future as RosFuture
-from rcl_interfaces.msg import SetParametersResult
 
 from vjepa2_ros.nodes.health import Health
 from vjepa2_ros.nodes.parameters import Parameter, ParameterError, check_all
@@ -120,9 +121,7 @@ class ManagedNode(LifecycleNode):
 
     def use_service(self, service_type: type, name: str) -> Any:
         """Create a client whose answers arrive while other callbacks are suspended."""
-        client = self.create_client(
-            service_type, name, callback_group=ReentrantCallbackGroup()
-        )
+        client = self.create_client(service_type, name, callback_group=ReentrantCallbackGroup())
         self._created.append((self.destroy_client, client))
         return client
 

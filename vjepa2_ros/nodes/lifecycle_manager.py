@@ -29,7 +29,8 @@ _PARAMETERS = (
               "nodes in the order in which they come up"),
     Parameter("discovery_timeout", 60.0, "longest wait for a node to appear", "s", 0.1, 600.0),
     Parameter("transition_timeout", 120.0,
-              "longest wait for a transition; loading a large model takes minutes", "s", 0.1, 3600.0),
+              "longest wait for a transition; loading a large model takes minutes",
+              "s", 0.1, 3600.0),
     Parameter("heartbeat_timeout", 5.0,
               "longest silence of a node while all are up", "s", 1.5, 600.0),
     Parameter("shutdown_timeout", 5.0, "longest wait for each transition on the way down",
@@ -90,7 +91,7 @@ class LifecycleManager:
                     raise BringUpError(f"{name} has been silent for {silence:.1f} s")
 
     def bring_down(self) -> None:
-        """Deactivate all in reverse order, then clean them up; one that does not answer is skipped."""
+        """Deactivate all in reverse order, then clean them up, skipping one that is silent."""
         silent = set()
         for transition, name_of in (
             (Transition.TRANSITION_DEACTIVATE, "deactivate"),

@@ -3,19 +3,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import torch
 
 from vjepa2_ros.nodes.parameters import Parameter
-from vjepa2_ros.share import share_directory
+from vjepa2_ros.share import model_path
 from vjepa2_ros.world_model.checkpoint import ATTENTIONS, DTYPES, load_world_model
 from vjepa2_ros.world_model.world_model import WorldModel
 
 MODEL_PARAMETERS = (
     Parameter("checkpoint", "reach",
-              "model folder or published .pt file; a bare name means models/<name> of this package"),
+              "model folder or published .pt file; a bare name means models/<name> of here"),
     Parameter("device", "auto", "where to compute: auto, cpu, cuda, cuda:1, ..."),
     Parameter("dtype", "auto", "precision of the networks", choices=("auto", *DTYPES)),
     Parameter("attention", "sdpa", "implementation of attention", choices=ATTENTIONS),
@@ -26,8 +25,5 @@ MODEL_PARAMETERS = (
 def load_model(settings: SimpleNamespace) -> WorldModel:
     """Load the world model that the parameters name; its errors say what to do."""
     torch.set_num_threads(settings.threads)
-    path = Path(settings.checkpoint).expanduser()
-    shipped = share_directory() / "models" / settings.checkpoint
-    if path.parent == Path() and not path.exists() and shipped.exists():
-        path = shipped
+    path = model_path(settings.checkpoint)
     return load_world_model(path, settings.device, settings.dtype, settings.attention)

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Mapping, Sequence
+from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
@@ -64,7 +65,8 @@ class Parameter:
             value = float(value)
         if type(value) is not kind:
             raise ParameterError(
-                f"{self.name} must be of type {kind.__name__}, not {type(value).__name__} ({value!r})"
+                f"{self.name} must be of type {kind.__name__}, not {type(value).__name__} "
+                f"({value!r})"
             )
         if kind is float and not math.isfinite(value):
             raise ParameterError(f"{self.name} must be finite, not {value}")

@@ -21,12 +21,13 @@ from vjepa2_ros.nodes.lifecycle import ManagedNode, Refused
 from vjepa2_ros.nodes.mailbox import LatestWorker
 from vjepa2_ros.nodes.model import MODEL_PARAMETERS, load_model
 from vjepa2_ros.nodes.parameters import Parameter
-from vjepa2_ros.nodes.planner_parameters import PLANNER_PARAMETERS, cem_config, loop_settings
+from vjepa2_ros.nodes.planner_parameters import PLANNER_PARAMETERS
 from vjepa2_ros.nodes.pursuit import TERMINAL, Observation, Pursuit
 from vjepa2_ros.nodes.qos import COMMAND, LATCHED, LATEST, STREAM
 from vjepa2_ros.nodes.runner import run
 from vjepa2_ros.planning.cem import CrossEntropyMethod
 from vjepa2_ros.planning.receding_horizon import RecedingHorizon, Step
+from vjepa2_ros.planning.settings import cem_config, loop_settings
 from vjepa2_ros.srv import EncodeImages, SetGoal
 
 HALT_TIMEOUT = 2.0
@@ -41,7 +42,8 @@ class PlannerNode(ManagedNode):
         *MODEL_PARAMETERS,
         *PLANNER_PARAMETERS,
         Parameter("step_duration", 3.0,
-                  "time given to the robot for one step before it is looked at again", "s", 0.1, 60.0),
+                  "time given to the robot for one step before it is looked at again",
+                  "s", 0.1, 60.0),
         Parameter("command_lifetime", 0.0,
                   "how long a command may keep the robot moving; 0 = the controller's default",
                   "s", 0.0, 60.0),
@@ -53,14 +55,13 @@ class PlannerNode(ManagedNode):
         Parameter("encode_timeout", 30.0, "longest wait for the latents of the goal images",
                   "s", 0.1, 600.0),
         Parameter("status_rate", 5.0,
-                  "rate of `status` while a goal is pursued; the controller halts when it falls silent",
+                  "rate of `status` while a goal is pursued: the controller's sign of life",
                   "Hz", 1.0, 50.0),
     )  # fmt: skip
 
     def configure(self) -> None:
         settings = self.settings
-        self._planner = CrossEntropyMethod(cem_config(settings))
-        loop_settings(settings, [settings.steps_per_subgoal])
+        self._planner = CrossEntropyMethod(cem_config(vars(settings)))
         self._model = load_model(settings)
         self.health.set("model", f"{self._model.name} {self._model.fingerprint}")
         self._worker = LatestWorker(self._plan, self._plan_done, self.post_error, "planner")
@@ -103,7 +104,9 @@ class PlannerNode(ManagedNode):
         ticket = self._latest_request
         try:
             answer = await self.answer_of(
-                self._encoder, EncodeImages.Request(images=request.images), self.settings.encode_timeout
+                self._encoder,
+                EncodeImages.Request(images=request.images),
+                self.settings.encode_timeout,
             )
         except TimeoutError:
             raise Refused(
@@ -116,7 +119,7 @@ class PlannerNode(ManagedNode):
         try:
             goals = torch.stack([self._tensor(latent) for latent in answer.latents])
             loop = RecedingHorizon(
-                self._planner, self._model, goals, loop_settings(self.settings, steps)
+                self._planner, self._model, goals, loop_settings(vars(self.settings), steps)
             )
         except ValueError as error:
             raise Refused(str(error)) from error
@@ -132,7 +135,7 @@ class PlannerNode(ManagedNode):
         steps = list(request.steps) or [self.settings.steps_per_subgoal] * count
         if len(steps) != count or min(steps) < 1:
             raise Refused(
-                f"steps {steps} do not fit {count} image(s): give one number from 1 for each, or none"
+                f"steps {steps} do not fit {count} image(s): give a number from 1 for each, or none"
             )
         if not self._encoder.service_is_ready():
             raise Refused("encoder_node does not answer; bring it up first")

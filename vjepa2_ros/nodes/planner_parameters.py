@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The planner's parameters, and the settings of the core made from them.
+"""The planner's parameters; planning/settings.py makes the core's settings of them.
 
 Defaults are the paper's (arXiv 2506.09985, appendix B.2); the shipped YAML file says where and why
 the small model's differ.
@@ -7,12 +7,9 @@ the small model's differ.
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
-from vjepa2_ros.nodes.parameters import Parameter, ParameterError
+from vjepa2_ros.nodes.parameters import Parameter
 from vjepa2_ros.planning.cem import CEMConfig
 from vjepa2_ros.planning.objective import COSTS
-from vjepa2_ros.planning.receding_horizon import RecedingHorizonSettings
 
 _PAPER = CEMConfig()
 
@@ -53,43 +50,3 @@ PLANNER_PARAMETERS = (
               minimum=0.0, maximum=0.99),
     Parameter("seed", 0, "of the planner's samples", minimum=0, maximum=2**31 - 1),
 )  # fmt: skip
-
-
-def cem_config(settings: SimpleNamespace) -> CEMConfig:
-    """Settings of the optimiser; ValueError on a combination that makes no sense."""
-    names = (
-        "samples", "iterations", "top_k", "horizon", "max_translation", "max_gripper",
-        "gripper_threshold", "momentum_mean", "momentum_mean_gripper", "momentum_std",
-        "momentum_std_gripper",
-    )  # fmt: skip
-    first_closed = settings.close_gripper_from
-    return CEMConfig(
-        **{name: getattr(settings, name) for name in names},
-        fixed_axes=_fixed_axes(settings.fixed_axes),
-        close_gripper_from=None if first_closed < 0 else first_closed,
-    )
-
-
-def loop_settings(settings: SimpleNamespace, steps: list[int]) -> RecedingHorizonSettings:
-    """Settings of the loop for a goal with these steps per sub-goal; ValueError if they do not fit."""
-    return RecedingHorizonSettings(
-        steps_per_subgoal=steps,
-        cost=settings.cost,
-        chunk=settings.chunk or None,
-        patience=settings.patience or None,
-        min_improvement=settings.min_improvement,
-        seed=settings.seed,
-    )
-
-
-def _fixed_axes(text: str) -> dict[str, float]:
-    axes = {}
-    for entry in filter(None, (part.strip() for part in text.split(","))):
-        name, _, value = entry.partition("=")
-        try:
-            axes[name.strip()] = float(value)
-        except ValueError:
-            raise ParameterError(
-                f"fixed_axes holds {entry!r}; write it like 'gripper=0, z=0.01'"
-            ) from None
-    return axes

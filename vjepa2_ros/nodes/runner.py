@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Sequence
+from collections.abc import Sequence
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor

@@ -15,7 +15,12 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo, Image
 
 from vjepa2_ros.msg import RobotState, SimulatorTarget
-from vjepa2_ros.nodes.conversions import camera_info, image_message, pose_arrays, robot_state_message
+from vjepa2_ros.nodes.conversions import (
+    camera_info,
+    image_message,
+    pose_arrays,
+    robot_state_message,
+)
 from vjepa2_ros.nodes.lifecycle import ManagedNode
 from vjepa2_ros.nodes.parameters import Parameter
 from vjepa2_ros.nodes.qos import COMMAND, LATEST, STREAM

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Mapping
+from typing import Any
 
 from vjepa2_ros.nodes.process_group import NAMESPACE, ProcessGroup
 

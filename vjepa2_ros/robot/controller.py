@@ -195,9 +195,10 @@ class MotionController:
 
     def _at_target(self) -> bool:
         offset = np.linalg.norm(self.state.position - self._target_position)
-        turn = Rotation.from_quat(self._target.quaternion_xyzw) * Rotation.from_quat(
-            self.state.quaternion_xyzw
-        ).inv()
+        turn = (
+            Rotation.from_quat(self._target.quaternion_xyzw)
+            * Rotation.from_quat(self.state.quaternion_xyzw).inv()
+        )
         return (
             offset < self._arrival.position_tolerance
             and turn.magnitude() < self._arrival.rotation_tolerance

@@ -72,7 +72,13 @@ class MotionLimits:
                 f"workspace_lower {self.workspace_lower} must be below workspace_upper "
                 f"{self.workspace_upper} on every axis"
             )
-        for name in ("max_step", "max_rotation", "max_observation_age", "max_state_age", "lifetime"):
+        for name in (
+            "max_step",
+            "max_rotation",
+            "max_observation_age",
+            "max_state_age",
+            "lifetime",
+        ):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be greater than zero, not {getattr(self, name)}")
 
@@ -203,9 +209,7 @@ class CommandGate:
             )
         return None
 
-    def _check_ages(
-        self, command: MotionCommand, state: RobotState, now: float
-    ) -> Verdict | None:
+    def _check_ages(self, command: MotionCommand, state: RobotState, now: float) -> Verdict | None:
         limits = self.limits
         if not state.is_finite():
             return _refuse(Reason.STATE_NOT_FINITE, "the measured state is not finite")
@@ -239,12 +243,14 @@ class CommandGate:
             if step > limits.max_step:
                 return _refuse(
                     Reason.STEP_TOO_LARGE,
-                    f"the {name} {_metres(position)} lies {step * 100:.1f} cm on one axis from the "
-                    f"robot at {_metres(state.position)}; allowed are {limits.max_step * 100:.1f} cm",
+                    f"the {name} {_metres(position)} lies {step * 100:.1f} cm on one axis from "
+                    f"the robot at {_metres(state.position)}; allowed are "
+                    f"{limits.max_step * 100:.1f} cm",
                 )
-        turn = Rotation.from_quat(command.quaternion_xyzw) * Rotation.from_quat(
-            state.quaternion_xyzw
-        ).inv()
+        turn = (
+            Rotation.from_quat(command.quaternion_xyzw)
+            * Rotation.from_quat(state.quaternion_xyzw).inv()
+        )
         if turn.magnitude() > limits.max_rotation:
             return _refuse(
                 Reason.ROTATION_TOO_LARGE,
