@@ -4,6 +4,10 @@
 # ARGS goes to the program, for instance: make demo ARGS="--seed 3"
 
 export PYTHON TORCH
+ifdef ROS_DISTRO
+# Where the type support of our messages is; with the ROS of PyPI, Python sees to that itself.
+export LD_LIBRARY_PATH := $(CURDIR)/.venv/lib:$(LD_LIBRARY_PATH)
+endif
 
 PROGRAM := .venv/bin/vjepa2-ros
 EPISODES ?= 50

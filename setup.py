@@ -35,9 +35,8 @@ def requirements(file: str, pattern: str) -> list[str]:
 
 
 def ros_requirements() -> list[str]:
-    """The ROS that the compiled interfaces belong to; the bootstrapper serves any."""
-    pattern = "ros-wheels-bootstrapper" if ros_is_sourced() else "ros-"
-    return requirements("requirements-ros.txt", pattern)
+    """The ROS packages that the compiled interfaces belong to, where they are on PyPI."""
+    return [] if ros_is_sourced() else requirements("requirements-ros.txt", "ros-")
 
 
 def build_requirements() -> list[str]:
@@ -89,8 +88,9 @@ class BuildInterfaces(Command):
         package = generated.parent.parent
         if self.editable_mode:
             self._copy_interfaces(package, ROOT / PACKAGE)
-            # The loader looks for the type support here: ros-wheels-bootstrapper puts this
-            # folder on LD_LIBRARY_PATH. pip installs no data for editable installs.
+            # The loader looks for the type support here: ros-wheels-bootstrapper, or the
+            # Makefile where a ROS is sourced, puts this folder on LD_LIBRARY_PATH. pip itself
+            # installs no data for editable installs.
             for library in (prefix / "lib").glob("*.so"):
                 # A library in use must not be overwritten in place, so replace the file.
                 target = Path(sys.prefix, "lib", library.name)

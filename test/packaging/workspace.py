@@ -7,13 +7,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 
-# What the Python that runs the tests has set for itself and a new shell has not.
-_OWN = {"_ROS_WHEELS_BOOTSTRAP_COMPLETE", "AMENT_PREFIX_PATH", "LD_LIBRARY_PATH", "PYTHONPATH"}
+ROS_IS_SOURCED = "ROS_DISTRO" in os.environ
+
+# What the Python of PyPI's ROS has set for itself and a new shell has not.
+_OWN = {"_ROS_WHEELS_BOOTSTRAP_COMPLETE", "LD_LIBRARY_PATH"}
 
 
 def shell(script: str, folder: Path, timeout: float = 600) -> str:
     """Runs a bash script in a folder, stops it at its first failure, and returns its output."""
-    environment = {name: value for name, value in os.environ.items() if name not in _OWN}
+    own = set() if ROS_IS_SOURCED else _OWN
+    environment = {name: value for name, value in os.environ.items() if name not in own}
     result = subprocess.run(
         ["bash", "-e", "-c", script],
         cwd=folder,
@@ -30,4 +33,4 @@ def shell(script: str, folder: Path, timeout: float = 600) -> str:
 
 def source_ros() -> str:
     """The line that brings ROS into a shell: nothing to do where one is sourced already."""
-    return "" if "ROS_DISTRO" in os.environ else f"source {ROOT}/scripts/ros-from-pypi.bash\n"
+    return "" if ROS_IS_SOURCED else f"source {ROOT}/scripts/ros-from-pypi.bash\n"
