@@ -68,10 +68,11 @@ def predictor_geometry(recipe: Recipe) -> PredictorConfig:
         num_heads=recipe.heads)
 
 
-def run(recipe: Recipe, folder: Path, output: Path) -> dict:
+def run(recipe: Recipe, folder: Path, output: Path, descents: int = 20) -> dict:
     """Train in `folder`, resuming what is there, and write the model to `output`; returns its card.
 
-    The folder keeps the recording, checkpoints, histories and loss curves.
+    The folder keeps the recording, checkpoints, histories and loss curves. The figures count so
+    many `descents` over true pictures.
     """
     started = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,13 +94,13 @@ def run(recipe: Recipe, folder: Path, output: Path) -> dict:
         "readout": read_out(latents, dataset, slice(max(0, trained - 1000), trained), slice(trained, None)),
         "imagined_relative_to_copy": error_by_step(
             predictor, latents[trained:], dataset.states[trained:], steps=4).tolist(),
-        "true_descent_m": descend(model),
+        "true_descent_m": descend(model, descents),
     }
     save_world_model(model, output, card)
     return card
 
 
-def descend(model: WorldModel, episodes: int = 20) -> dict[str, float]:
+def descend(model: WorldModel, episodes: int) -> dict[str, float]:
     """Median and worst end [m] of greedy descents over true pictures, see `true_descent`."""
     simulator = Simulator()
     ends = [true_descent(simulator, ReachEpisode.sample(seed, simulator), model.encode)[-1]
