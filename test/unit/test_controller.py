@@ -98,6 +98,15 @@ def test_an_arm_that_is_held_short_of_its_target_counts_as_done(cell):
     assert not cell.controller.moving and not cell.controller.fault
 
 
+def test_an_arm_that_swings_about_its_target_is_not_at_rest(cell):
+    assert cell.command(lifetime=30.0).accepted
+    cell.speed = 0.0
+    for number in range(100):
+        cell.position[0] += 0.01 if number % 2 else -0.01
+        cell.run(TICK)
+    assert cell.controller.moving
+
+
 def test_states_that_come_late_do_not_pass_for_an_arm_at_rest(cell):
     assert cell.command().accepted
     cell.run(0.1)

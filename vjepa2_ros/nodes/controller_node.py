@@ -54,7 +54,7 @@ class ControllerNode(ManagedNode):
 
     def configure(self) -> None:
         settings = self.settings
-        limits = MotionLimits(
+        self._limits = MotionLimits(
             tuple(settings.workspace_lower),
             tuple(settings.workspace_upper),
             settings.max_step,
@@ -64,9 +64,6 @@ class ControllerNode(ManagedNode):
             settings.lifetime,
         )
         self._robot = BACKENDS[settings.backend](self, settings.base_frame)
-        self._controller = MotionController(
-            self._robot, limits, settings.base_frame, settings.planner_timeout
-        )
         self._states = self.advertise(RobotState, "robot_state", STREAM)
         self.subscribe(Command, "command", self._on_command, COMMAND)
         self.subscribe(PlanningStatus, "status", self._on_status, LATCHED)
@@ -76,7 +73,9 @@ class ControllerNode(ManagedNode):
 
     def activate(self) -> None:
         # A fault does not outlive a deactivation: bringing the node up again is a reset.
-        self._controller.reset_fault()
+        self._controller = MotionController(
+            self._robot, self._limits, self.settings.base_frame, self.settings.planner_timeout
+        )
 
     def deactivate(self) -> None:
         if hasattr(self, "_controller"):
@@ -85,7 +84,7 @@ class ControllerNode(ManagedNode):
     def cleanup(self) -> None:
         if hasattr(self, "_robot"):
             self._robot.close()
-            del self._robot, self._controller
+            del self._robot
 
     def _on_command(self, message: Command) -> None:
         verdict = self._controller.command(motion_command(message), self.now(), self.steady_now())

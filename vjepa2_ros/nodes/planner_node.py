@@ -55,7 +55,7 @@ class PlannerNode(ManagedNode):
         Parameter("encode_timeout", 30.0, "longest wait for the latents of the goal images",
                   "s", 0.1, 600.0),
         Parameter("status_rate", 5.0,
-                  "rate of `status` while a goal is pursued: the controller's sign of life",
+                  "rate of `status`, the sign of life that the controller waits for",
                   "Hz", 1.0, 50.0),
     )  # fmt: skip
 
@@ -69,10 +69,10 @@ class PlannerNode(ManagedNode):
             settings, self.now, self.steady_now, self._worker.offer, self._send, self._show
         )
         self._latest_request = 0
-        self._latent_seen = False
+        self._latent_stamp: float | None = None
         self._latent_problem = ""
         self._commands = self.advertise(Command, "command", COMMAND)
-        self._status = self.advertise(PlanningStatus, "status", LATCHED)
+        self._statuses = self.advertise(PlanningStatus, "status", LATCHED)
         self.subscribe(Latent, "latent", self._on_latent, LATEST)
         self.subscribe(RobotState, "robot_state", self._on_robot_state, STREAM)
         self._encoder = self.use_service(EncodeImages, "encode_images")
@@ -141,7 +141,7 @@ class PlannerNode(ManagedNode):
             raise Refused("encoder_node does not answer; bring it up first")
         if self._latent_problem:
             raise Refused(self._latent_problem)
-        if not self._latent_seen:
+        if self._latent_stamp is None:
             raise Refused(
                 "no image has arrived yet: see that the camera publishes camera/image_raw and that "
                 "encoder_node is active, then set the goal again"
@@ -195,8 +195,8 @@ class PlannerNode(ManagedNode):
         except MessageError as error:
             self._latent_problem = self._pursuit.trouble = str(error)
             raise
-        self._latent_problem, self._latent_seen = "", True
-        self._pursuit.observe(latent, seconds(message.header.stamp), message.encode_seconds)
+        self._latent_problem, self._latent_stamp = "", seconds(message.header.stamp)
+        self._pursuit.observe(latent, self._latent_stamp, message.encode_seconds)
 
     def _on_robot_state(self, message: RobotState) -> None:
         self._pursuit.robot_moved(message)
@@ -223,6 +223,11 @@ class PlannerNode(ManagedNode):
 
     def _on_tick(self) -> None:
         self._pursuit.tick()
+        if self._pursuit.goal is None:
+            # The controller wants a sign of life also after the end: the last step may be going on.
+            self._publish(self._last_status)
+        if self._latent_stamp is not None:
+            self.health.set("latent_age_s", f"{self.now() - self._latent_stamp:.2f}")
         if self._pursuit.goal is not None and self._pursuit.trouble:
             self.health.warn(self._pursuit.trouble)
 
@@ -236,8 +241,12 @@ class PlannerNode(ManagedNode):
             (self.get_logger().error if failed else self.get_logger().info)(text)
             if failed:
                 self.health.error(text)
+        self._last_status = status
+        self._publish(status)
+
+    def _publish(self, status: PlanningStatus) -> None:
         status.header = Header(stamp=stamp(self.now()))
-        self._status.publish(status)
+        self._statuses.publish(status)
 
 
 def main() -> int:

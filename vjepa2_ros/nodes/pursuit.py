@@ -52,7 +52,7 @@ class Goal:
     loop: RecedingHorizon
     not_before: float
     state: int = PlanningStatus.WAITING
-    message: str = ""
+    message: str = "waiting for an image"
     deadline: float = math.inf
     setbacks: int = 0
     step: Step | None = None
@@ -139,9 +139,10 @@ class Pursuit:
         if self.robot.moving:
             # The last step of the goal before is let finish, and the first plan made from there.
             self.goal.deadline = self._steady_clock() + self._settings.step_duration
-            self._enter(PlanningStatus.MOVING, "waiting for the robot to finish its last step")
-        else:
-            self._enter(PlanningStatus.WAITING, "waiting for an image")
+            self.goal.state = PlanningStatus.MOVING
+            self.goal.message = "waiting for the robot to finish its last step"
+        # Shown with the next tick: right after the end of the goal before, it would overwrite that
+        # in the depth of one before it is sent.
         return self.goal.goal_id
 
     def finish(self, state: int, message: str) -> None:
@@ -214,7 +215,7 @@ class Pursuit:
             self._command(observation, step, age)
 
     def tick(self) -> None:
-        """Look after deadlines, and show the status again as a sign of life."""
+        """Look after deadlines, name what is missing, and show the status as a sign of life."""
         goal = self.goal
         if goal is None:
             return

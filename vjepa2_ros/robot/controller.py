@@ -112,6 +112,9 @@ class MotionController:
                 self._latch(f"the robot cannot be read: {error}")
             return None
         if self.state is None:
+            # What was measured before this controller began is no sign of life.
+            if now - state.stamp > self._gate.limits.max_state_age:
+                return None
             self.message = "ready"
         self.state = state
         self._watch_state(now)
@@ -184,14 +187,18 @@ class MotionController:
         window = self._arrival.still_window
         if self.state.stamp - self._started < window:
             return False
-        past = [state for state in self._recent if self.state.stamp - state.stamp >= window]
-        if not past:
-            return False
-        before = past[-1]
-        moved = np.linalg.norm(self.state.position - before.position)
-        # Closedness counts as its share of the fingers' 8 cm.
-        gripped = 0.08 * abs(self.state.gripper_closedness - before.gripper_closedness)
-        return max(moved, gripped) < self._arrival.still_speed * (self.state.stamp - before.stamp)
+        spanned = self.state.stamp - self._recent[0].stamp >= window
+        recent = [state for state in self._recent if self.state.stamp - state.stamp <= window]
+        # Against every state of the window, or an arm that swings would be at rest at the right
+        # moment. Closedness counts as its share of the fingers' 8 cm.
+        moved = max(
+            max(
+                np.linalg.norm(self.state.position - state.position),
+                0.08 * abs(self.state.gripper_closedness - state.gripper_closedness),
+            )
+            for state in recent
+        )
+        return spanned and moved < self._arrival.still_speed * window
 
     def _at_target(self) -> bool:
         offset = np.linalg.norm(self.state.position - self._target_position)

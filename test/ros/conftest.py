@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real nodes in processes of their own over real DDS, on a domain of this test session."""
+
+import os
+import warnings
+
+# Before rclpy is imported anywhere: children inherit it.
+os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest  # noqa: E402
+
+pytest.importorskip("rclpy", reason="ROS 2 IS ABSENT: no node is tested")
+from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
+from probe import Probe  # noqa: E402
+from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
+from small_model import small_world_model  # noqa: E402
+
+from vjepa2_ros.msg import (  # noqa: E402
+    Command,
+    Latent,
+    PlanningStatus,
+    RobotState,
+    SimulatorTarget,
+)
+from vjepa2_ros.nodes.process_group import ProcessGroup  # noqa: E402
+from vjepa2_ros.nodes.qos import COMMAND, LATCHED, LATEST, STREAM  # noqa: E402
+from vjepa2_ros.nodes.stack import start_stack  # noqa: E402
+from vjepa2_ros.share import share_directory  # noqa: E402
+from vjepa2_ros.world_model.checkpoint import save_world_model  # noqa: E402
+
+TOPICS = (
+    (Image, "camera/image_raw", LATEST),
+    (CameraInfo, "camera/camera_info", LATEST),
+    (Latent, "latent", LATEST),
+    (RobotState, "robot_state", STREAM),
+    (Command, "command", COMMAND),
+    (PlanningStatus, "status", LATCHED),
+    (SimulatorTarget, "simulator/target", COMMAND),
+    (DiagnosticArray, "/diagnostics", 50),
+)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    """Folder of a random model of 64 pixels: right in form, wrong in everything else."""
+    folder = tmp_path_factory.mktemp("model")
+    save_world_model(small_world_model(), folder, card={})
+    return folder
+
+
+def _probe(namespace):
+    probe = Probe(namespace)
+    for message_type, topic, qos in TOPICS:
+        probe.listen(message_type, topic, qos)
+    return probe
+
+
+def _planner_sees(message):
+    """True for the planner's word that it has got a latent; a goal set before is refused."""
+    status = message.status[0]
+    keys = {entry.key for entry in status.values}
+    return status.name.endswith("/planner_node") and "latent_age_s" in keys
+
+
+@pytest.fixture
+def group():
+    """Processes of one test."""
+    with ProcessGroup() as group:
+        yield group
+
+
+@pytest.fixture(scope="session")
+def stack(tiny_model):
+    """The simulated stack, all nodes active, and a probe beside it."""
+    shipped = share_directory() / "models" / "reach" / "config.json"
+    checkpoint = "reach" if shipped.is_file() else str(tiny_model)
+    if checkpoint != "reach":
+        warnings.warn("NO SHIPPED MODEL: the nodes are tested with random weights", stacklevel=1)
+    search = {"samples": 16, "iterations": 2, "top_k": 4, "patience": 0}
+    with ProcessGroup() as group:
+        probe = _probe("/vjepa2")
+        # Scene 2 starts high above the table, where three steps in any direction meet nothing.
+        changes = {"planner_node": search, "simulator_node": {"seed": 2}}
+        start_stack(group, parameters=changes, checkpoint=checkpoint)
+        probe.group = group
+        probe.wait("/diagnostics", _planner_sees, after=0)
+        yield probe
+        probe.close()
+
+
+@pytest.fixture(scope="session")
+def bench():
+    """A probe in a namespace where single nodes are tested with the probe as all the others."""
+    probe = _probe("/bench")
+    yield probe
+    probe.close()
