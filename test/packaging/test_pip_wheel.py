@@ -68,7 +68,7 @@ def test_the_wheel_holds_configuration_launch_files_and_models(names):
     prefix = share.removesuffix("package.xml")
     wanted = {"models/small/config.json"}
     for folder in ("config", "launch"):
-        wanted |= {f"{folder}/{file.name}" for file in (ROOT / folder).iterdir() if file.is_file()}
+        wanted |= {f"{folder}/{file.name}" for file in (ROOT / folder).glob("*") if file.is_file()}
     assert {prefix + name for name in wanted} <= set(names)
 
 
