@@ -25,6 +25,7 @@ class Health:
         self._level, self._message = DiagnosticStatus.OK, ""
         self._last_error, self._last_error_time = "", 0.0
         self._errors = 0
+        self._told: dict[str, float] = {}
         self._values: dict[str, str] = {}
 
     @property
@@ -52,9 +53,11 @@ class Health:
         self._last_error, self._last_error_time = text, self._clock()
         self._errors += 1
 
-    def repeats(self, text: str) -> bool:
-        """True if this error is the one that was reported last, less than 10 s ago."""
-        return text == self._last_error and self._clock() - self._last_error_time < 10.0
+    def is_news(self, text: str) -> bool:
+        """True if a text was not asked about in the last 10 s: worth a line in the log."""
+        now = self._clock()
+        self._told = {told: time for told, time in self._told.items() if now - time < 10.0}
+        return self._told.setdefault(text, now) == now
 
     def set(self, key: str, value: object) -> None:
         """Set a value of the node's own to be reported."""

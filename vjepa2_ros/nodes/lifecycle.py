@@ -266,8 +266,8 @@ class ManagedNode(LifecycleNode):
     def _report(self, what: str, error: Exception) -> str:
         expected = isinstance(error, _EXPECTED)
         text = f"{what}: {error}" if expected else f"{what}: {error!r}"
-        # What goes wrong with every image fills no log: it is told when it changes, and counted.
-        if not self.health.repeats(text):
+        # What goes wrong with every image must not fill the log; diagnostics count it.
+        if self.health.is_news(text):
             detail = text if expected else "".join(traceback.format_exception(error))
             self.get_logger().error(detail)
         self.health.error(text)

@@ -159,10 +159,12 @@ class LifecycleManager:
     def _call(self, name: str, service: type, suffix: str, request, timeout: float):
         """Answer of a service of a node, None if there was none in time."""
         client = self._client(name, service, suffix)
-        if not client.service_is_ready():
-            return None
-        future = client.call_async(request)
         deadline = time.monotonic() + timeout
+        while not client.service_is_ready():
+            if time.monotonic() > deadline:
+                return None
+            self._executor.spin_once(timeout_sec=0.1)
+        future = client.call_async(request)
         while not future.done() and time.monotonic() < deadline:
             self._executor.spin_once(timeout_sec=0.1)
         client.remove_pending_request(future)

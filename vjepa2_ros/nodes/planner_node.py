@@ -235,14 +235,13 @@ class PlannerNode(ManagedNode):
         self._commands.publish(command)
 
     def _show(self, status: PlanningStatus) -> None:
-        if status.state in TERMINAL:
-            failed = status.state == PlanningStatus.FAILED
-            text = f"{status.goal_id} is over: {status.message}"
-            (self.get_logger().error if failed else self.get_logger().info)(text)
-            if failed:
-                self.health.error(text)
         self._last_status = status
         self._publish(status)
+        if status.state == PlanningStatus.FAILED:
+            self.get_logger().error(f"{status.goal_id} failed: {status.message}")
+            self.health.error(status.message)
+        elif status.state in TERMINAL:
+            self.get_logger().info(f"{status.goal_id} is over: {status.message}")
 
     def _publish(self, status: PlanningStatus) -> None:
         status.header = Header(stamp=stamp(self.now()))

@@ -59,7 +59,7 @@ class ProcessGroup:
         on_line: Callable[[str, str], None] | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._on_line = on_line or (lambda name, line: print(f"[{name}] {line}", flush=True))
+        self._on_line = on_line or print_line
         self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
         self._changed = threading.Condition()
         self._readers: list[threading.Thread] = []
@@ -134,6 +134,14 @@ class ProcessGroup:
                     )
                 self._changed.wait(0.2)
 
+    def wait_for_end(self, name: str, timeout: float) -> int:
+        """Wait until a process has ended and all it said is known; returns its exit code."""
+        process = self.processes[name]
+        with self._changed:
+            if not self._changed.wait_for(lambda: process.ended, timeout):
+                raise ProcessGroupError(f"{name} did not end within {timeout:.0f} s")
+        return process.popen.wait()
+
     def check(self) -> None:
         """Raise ProcessGroupError if a process has ended."""
         with self._changed:
@@ -174,6 +182,13 @@ class ProcessGroup:
         with self._changed:
             process.ended = True
             self._changed.notify_all()
+
+
+def print_line(name: str, line: str) -> None:
+    """Print a line of a process with its name in front."""
+    # In one call: `print` writes the end of the line apart, and lines of two threads would mix.
+    sys.stdout.write(f"[{name}] {line}\n")
+    sys.stdout.flush()
 
 
 def _end_with_parent() -> None:

@@ -119,7 +119,7 @@ class Pursuit:
         self._show = show
         self._states: StateHistory[RobotState] = StateHistory(span=10.0)
         self._sent = ("", 0)
-        self._image_stamp = -math.inf
+        self._image_came = steady_clock()
         self.goal: Goal | None = None
         self.trouble = ""
 
@@ -154,14 +154,16 @@ class Pursuit:
 
     def observe(self, latent: torch.Tensor, image_stamp: float, encode_seconds: float) -> None:
         """Take the latent [N, D] of an image captured at image_stamp [s]; plan from it if due."""
-        self._image_stamp = image_stamp
+        self._image_came = self._steady_clock()
         goal = self.goal
-        if goal is None or goal.state != PlanningStatus.WAITING or image_stamp <= goal.not_before:
+        if goal is None or goal.state != PlanningStatus.WAITING:
             return
         age = self._clock() - image_stamp
         state = self._states.nearest(image_stamp, self._settings.state_tolerance)
         if age > self._settings.max_observation_age:
             self.trouble = f"the newest image is {age:.2f} s old: too old to plan from"
+        elif image_stamp <= goal.not_before:
+            return
         elif state is None:
             self.trouble = "no robot_state was measured at the time of the image"
         elif not robot_state(state).is_finite():
@@ -222,7 +224,7 @@ class Pursuit:
         if goal.state == PlanningStatus.MOVING and self._steady_clock() > goal.deadline:
             self._give_up_waiting(goal)
         elif goal.state == PlanningStatus.WAITING:
-            silence = self._clock() - max(self._image_stamp, goal.not_before)
+            silence = self._steady_clock() - self._image_came
             if silence > _SILENCE:
                 self.trouble = (
                     f"no image for {silence:.1f} s, the robot holds: see camera and encoder_node"

@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The planner node alone: the probe is its encoder, camera and controller, and gives it bad input."""
+
+from array import array
+
+import numpy as np
+import pytest
+from geometry_msgs.msg import Point, Pose, Quaternion
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import CompressedImage
+from std_msgs.msg import Header
+from std_srvs.srv import Trigger
+
+from vjepa2_ros.msg import Latent, PlanningStatus, RobotState
+from vjepa2_ros.nodes.conversions import seconds, stamp
+from vjepa2_ros.nodes.latents import latent_message
+from vjepa2_ros.nodes.process_group import ProcessGroup
+from vjepa2_ros.nodes.qos import LATEST, STREAM
+from vjepa2_ros.srv import EncodeImages, SetGoal
+from vjepa2_ros.world_model.checkpoint import load_world_model
+
+PARAMETERS = {
+    "samples": 8,
+    "iterations": 1,
+    "top_k": 2,
+    "patience": 0,
+    "steps_per_subgoal": 50,
+    "step_duration": 0.5,
+    "max_observation_age": 1.0,
+    "encode_timeout": 1.0,
+}
+
+
+class Surroundings:
+    """Everything round the planner, with each fault as an attribute."""
+
+    def __init__(self, probe, model):
+        self.probe, self.model = probe, model
+        self.grid = model.encoder.rows, model.encoder.columns
+        self.seeing = self.feeling = True
+        self.latent_age = self.state_age = 0.0
+        self.change_latent = self.change_state = lambda message: message
+        self.obeying = True
+        self.encoder_answers = True
+        self.image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+        self.latent = model.encode(self.image)
+        self.accepted = ("", 0)
+        self.halts = 0
+        node = probe.node
+        self._latents = node.create_publisher(Latent, "latent", LATEST)
+        self._states = node.create_publisher(RobotState, "robot_state", STREAM)
+        self._timer = node.create_timer(0.03, self._tick)
+        self._services = [node.create_service(Trigger, "halt", self._on_halt)]
+        self.offer_encoder()
+
+    def offer_encoder(self):
+        self._services.append(
+            self.probe.node.create_service(EncodeImages, "encode_images", self._on_encode)
+        )
+
+    def withdraw_encoder(self):
+        self.probe.node.destroy_service(self._services.pop())
+
+    def close(self):
+        node = self.probe.node
+        node.destroy_timer(self._timer)
+        node.destroy_publisher(self._latents)
+        node.destroy_publisher(self._states)
+        for service in self._services:
+            node.destroy_service(service)
+
+    def _tick(self):
+        now = self.probe.now()
+        if self.obeying:
+            commands = self.probe.messages("command")
+            if commands:
+                self.accepted = commands[-1].goal_id, commands[-1].sequence
+        if self.feeling:
+            point = Point(x=0.5, y=0.0, z=0.2)
+            state = RobotState(
+                header=Header(stamp=stamp(now - self.state_age), frame_id="base"),
+                pose=Pose(position=point, orientation=Quaternion(x=1.0, w=0.0)),
+                goal_id=self.accepted[0],
+                sequence=self.accepted[1],
+            )
+            self._states.publish(self.change_state(state))
+        if self.seeing:
+            header = Header(stamp=stamp(now - self.latent_age), frame_id="camera")
+            message = latent_message(self.latent, self.grid, self.model.fingerprint, header)
+            self._latents.publish(self.change_latent(message))
+
+    def _on_encode(self, request, response):
+        if self.encoder_answers:
+            response.success = True
+            message = latent_message(self.latent, self.grid, self.model.fingerprint, Header())
+            response.latents = [self.change_latent(message)] * len(request.images)
+        else:
+            response.message = "image 1 of 1: the probe does not like it"
+        return response
+
+    def _on_halt(self, request, response):
+        self.halts += 1
+        response.success, response.message = True, "halted by the probe"
+        return response
+
+    # What tests do
+
+    def forget(self):
+        """Have the planner forget what it has seen so far: bring it down and up again."""
+        for transition in ("deactivate", "cleanup", "configure", "activate"):
+            assert self.probe.change("planner_node", transition)
+
+    def set_goal(self, count=1, **fields):
+        images = [CompressedImage(data=array("B", b"the probe's encoder takes anything"))] * count
+        return self.probe.call(SetGoal, "set_goal", SetGoal.Request(images=images, **fields))
+
+    def accepted_goal(self):
+        """Set a goal as soon as the planner has seen latent and state; returns its id."""
+        while True:
+            mark = self.probe.mark("/diagnostics")
+            answer = self.set_goal()
+            if answer.accepted:
+                return answer.goal_id
+            assert "has arrived yet" in answer.message, answer.message
+            self.probe.wait("/diagnostics", after=mark)
+
+    def wait_status(self, goal_id, state, text=""):
+        def fits(status):
+            found = status.goal_id == goal_id and status.state == state
+            return found and text in status.message
+
+        return self.probe.wait("status", fits, after=max(0, self.probe.mark("status") - 1))
+
+    def commands(self):
+        return self.probe.mark("command")
+
+
+@pytest.fixture(scope="module")
+def planner(bench, tiny_model):
+    with ProcessGroup() as group:
+        parameters = {"checkpoint": str(tiny_model), **PARAMETERS}
+        group.start_node("planner_node", parameters, namespace="/bench")
+        assert bench.change("planner_node", "configure")
+        yield load_world_model(tiny_model)
+
+
+@pytest.fixture
+def around(bench, planner):
+    around = Surroundings(bench, planner)
+    assert bench.change("planner_node", "activate")
+    around.forget()
+    yield around
+    assert bench.change("planner_node", "deactivate")
+    around.close()
+
+
+def test_a_goal_before_the_first_image_is_refused_with_what_to_look_at(around):
+    around.seeing = False
+    around.forget()
+    commands = around.commands()
+    answer = around.set_goal()
+    assert not answer.accepted and "no image has arrived yet" in answer.message
+    assert "camera/image_raw" in answer.message and around.commands() == commands
+
+
+def test_a_goal_before_the_first_robot_state_is_refused(around):
+    around.feeling = False
+    around.forget()
+    while "no image" in (answer := around.set_goal()).message:
+        around.probe.wait("/diagnostics")
+    assert not answer.accepted and "no robot_state has arrived" in answer.message
+    assert "controller_node" in answer.message
+
+
+def test_a_goal_without_an_encoder_is_refused(around):
+    around.withdraw_encoder()
+    while "not answer;" not in (answer := around.set_goal()).message:
+        assert not answer.accepted or around.probe.call(Trigger, "cancel", Trigger.Request())
+        around.probe.wait("/diagnostics")
+    assert "encoder_node" in answer.message and "bring it up" in answer.message
+    around.offer_encoder()
+
+
+def test_the_encoders_refusal_is_passed_on_in_its_own_words(around):
+    around.accepted_goal()
+    around.encoder_answers = False
+    answer = around.set_goal()
+    assert not answer.accepted and answer.message == "image 1 of 1: the probe does not like it"
+
+
+def test_a_goal_is_pursued_step_by_step(around):
+    goal = around.accepted_goal()
+    status = around.wait_status(goal, PlanningStatus.MOVING, "step 3")
+    assert status.step == 3 and status.subgoals == 1 and status.command_latency > 0
+
+
+LATENTS = {
+    "of another model": (lambda m: setattr(m, "model", "somebody else's"), "another model"),
+    "of another shape": (lambda m: setattr(m, "rows", 3), "another shape"),
+    "of unknown encoding": (lambda m: setattr(m, "encoding", 9), "unknown encoding"),
+    "of too few bytes": (lambda m: setattr(m, "data", m.data[:8]), "in 8 bytes"),
+    "that is not finite": (
+        lambda m: setattr(m, "data", array("B", np.full(16 * 48, np.nan, "<f4").tobytes())),
+        "not finite",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LATENTS)
+def test_no_command_follows_a_latent(name, around):
+    spoil, text = LATENTS[name]
+    goal = around.accepted_goal()
+    around.wait_status(goal, PlanningStatus.MOVING)
+
+    def spoiled(message):
+        spoil(message)
+        return message
+
+    around.change_latent = spoiled
+    around.wait_status(goal, PlanningStatus.WAITING, text)
+    commands = around.commands()
+    refused = around.set_goal()
+    assert not refused.accepted and text in refused.message
+    diagnosis = around.probe.wait(
+        "/diagnostics", lambda m: m.status[0].name == "/bench/planner_node" and m.status[0].message
+    )
+    assert text in str(diagnosis.status[0].values) + diagnosis.status[0].message
+    assert around.commands() == commands
+    around.change_latent = lambda message: message
+    around.wait_status(goal, PlanningStatus.MOVING)
+    assert around.commands() > commands, "the goal must go on where it was held up"
+
+
+FAULTS = {
+    "an image that is too old": (
+        lambda a: setattr(a, "latent_age", 5.0), PlanningStatus.WAITING, "too old"),
+    "no more images": (
+        lambda a: setattr(a, "seeing", False), PlanningStatus.WAITING, "no image for"),
+    "a robot state that is too old": (
+        lambda a: setattr(a, "state_age", 5.0), PlanningStatus.WAITING, "no robot_state"),
+    "no more robot states": (
+        lambda a: setattr(a, "feeling", False), PlanningStatus.WAITING, "no robot_state"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_the_robot_holds_and_the_status_names(name, around):
+    disturb, state, text = FAULTS[name]
+    goal = around.accepted_goal()
+    around.wait_status(goal, PlanningStatus.MOVING)
+    disturb(around)
+    around.wait_status(goal, state, text)
+    commands = around.commands()
+    around.probe.wait("status", lambda status: status.goal_id == goal)
+    assert around.commands() == commands
+
+
+def test_a_robot_state_that_is_not_finite_leads_to_no_command(around):
+    goal = around.accepted_goal()
+    around.wait_status(goal, PlanningStatus.MOVING)
+
+    def spoiled(message):
+        message.pose.position.x = float("nan")
+        return message
+
+    around.change_state = spoiled
+    around.wait_status(goal, PlanningStatus.WAITING, "not finite")
+
+
+def test_a_fault_of_the_controller_ends_the_goal_and_forbids_a_new_one(around):
+    goal = around.accepted_goal()
+
+    def faulty(message):
+        message.fault = "the probe fell over"
+        return message
+
+    around.change_state = faulty
+    around.wait_status(goal, PlanningStatus.FAILED, "the probe fell over")
+    answer = around.set_goal()
+    assert not answer.accepted and "reset_fault" in answer.message
+
+
+def test_a_controller_that_takes_no_command_ends_the_goal_after_some_tries(around):
+    around.obeying = False
+    goal = around.accepted_goal()
+    around.wait_status(goal, PlanningStatus.FAILED, "did not take command")
+
+
+def test_refused_commands_are_tried_again_from_a_new_image_and_then_given_up(around):
+    around.obeying = False
+    around.accepted = ("", 0)
+    goal = around.accepted_goal()
+    mark = around.probe.mark("command")
+
+    def refusing(message):
+        commands = around.probe.messages("command")
+        if commands:
+            message.refused_goal_id = commands[-1].goal_id
+            message.refused_sequence = commands[-1].sequence
+            message.message = "refused by the probe"
+        return message
+
+    around.change_state = refusing
+    around.wait_status(goal, PlanningStatus.FAILED, "refused by the probe")
+    stamps = [seconds(c.header.stamp) for c in around.probe.messages("command", max(0, mark - 1))]
+    assert len(set(stamps)) == len(stamps)
+
+
+def test_stop_asks_the_controller_to_halt(around):
+    goal = around.accepted_goal()
+    answer = around.probe.call(Trigger, "stop", Trigger.Request())
+    assert answer.success and answer.message == "halted by the probe" and around.halts == 1
+    around.wait_status(goal, PlanningStatus.STOPPED)
+
+
+def test_deactivation_ends_the_goal(around):
+    goal = around.accepted_goal()
+    assert around.probe.change("planner_node", "deactivate")
+    around.wait_status(goal, PlanningStatus.CANCELLED, "deactivated")
+    answer = around.set_goal()
+    assert not answer.accepted and "not active" in answer.message
+    assert around.probe.change("planner_node", "activate")
+
+
+def test_a_running_node_refuses_changes_of_its_parameters(around):
+    change = Parameter("samples", value=16).to_parameter_msg()
+    request = SetParameters.Request(parameters=[change])
+    result = around.probe.call(SetParameters, "planner_node/set_parameters", request).results[0]
+    assert not result.successful and "deactivate" in result.reason

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Processes that are started, listened to and ended together; plain programs stand for nodes."""
+
+import os
+import select
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from vjepa2_ros.nodes.process_group import ProcessGroup, ProcessGroupError
+
+DEADLINE = 30.0
+PATIENT = "import time; print('ready', flush=True); time.sleep(1000)"
+STUBBORN = (
+    "import signal, time; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+    "print('ready', flush=True); time.sleep(1000)"
+)
+
+
+def python(code):
+    return [sys.executable, "-c", code]
+
+
+def test_lines_come_with_the_name_of_their_process():
+    lines, done = [], threading.Event()
+
+    def keep(name, line):
+        lines.append((name, line))
+        if len(lines) == 2:
+            done.set()
+
+    with ProcessGroup(on_line=keep) as group:
+        group.start("one", python("print('hello')"))
+        group.start("two", python("import sys; print('oops', file=sys.stderr)"))
+        assert done.wait(DEADLINE)
+    assert sorted(lines) == [("one", "hello"), ("two", "oops")]
+
+
+def test_a_line_is_waited_for():
+    with ProcessGroup() as group:
+        group.start("patient", python(PATIENT))
+        assert group.wait_for_line("patient", "read", DEADLINE) == "ready"
+
+
+def test_a_process_that_ends_is_reported_with_its_exit_code_and_last_words():
+    with ProcessGroup() as group:
+        group.start("patient", python(PATIENT))
+        group.start("dying", python("print('no checkpoint'); raise SystemExit(3)"))
+        with pytest.raises(ProcessGroupError, match="dying ended with exit code 3(.|\n)*no checkp"):
+            group.wait_for_line("patient", "never printed", DEADLINE)
+
+
+def test_a_line_that_does_not_come_ends_the_wait_with_what_was_said_instead():
+    with ProcessGroup() as group:
+        group.start("patient", python(PATIENT))
+        group.wait_for_line("patient", "ready", DEADLINE)
+        with pytest.raises(ProcessGroupError, match="did not print 'never'(.|\n)*ready"):
+            group.wait_for_line("patient", "never", 0.1)
+
+
+def test_an_event_ends_the_wait():
+    stop = threading.Event()
+    stop.set()
+    with ProcessGroup() as group:
+        group.start("patient", python(PATIENT))
+        with pytest.raises(ProcessGroupError, match="told to stop"):
+            group.wait_for_line("patient", "never", DEADLINE, stop)
+
+
+def test_nothing_is_left_behind_not_even_what_ignores_an_interrupt():
+    with ProcessGroup() as group:
+        for name, code in (("patient", PATIENT), ("stubborn", STUBBORN)):
+            group.start(name, python(code))
+            group.wait_for_line(name, "ready", DEADLINE)
+        group.stop(timeout=0.5)
+        codes = {name: process.popen.poll() for name, process in group.processes.items()}
+    assert codes == {"patient": 1, "stubborn": -9} or codes == {"patient": -2, "stubborn": -9}
+
+
+def test_the_processes_end_when_their_starter_is_killed(tmp_path):
+    starter = (
+        "import sys, time; from vjepa2_ros.nodes.process_group import ProcessGroup\n"
+        "group = ProcessGroup()\n"
+        f"child = group.start('child', [sys.executable, '-c', {PATIENT!r}])\n"
+        "group.wait_for_line('child', 'ready', 30)\n"
+        "print(f'pid={child.popen.pid}', flush=True); time.sleep(1000)"
+    )
+    parent = subprocess.Popen(python(starter), stdout=subprocess.PIPE, text=True)
+    pid = next(int(line[4:]) for line in parent.stdout if line.startswith("pid="))
+    descriptor = os.pidfd_open(pid)
+    parent.kill()
+    parent.wait(DEADLINE)
+    ended, _, _ = select.select([descriptor], [], [], DEADLINE)
+    os.close(descriptor)
+    assert ended, "the child outlived its starter"
