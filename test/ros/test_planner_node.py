@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The planner node alone: the probe is its encoder, camera and controller, and gives it bad input."""
+"""The planner node alone: the probe is all that surrounds it, and gives it bad input."""
 
 from array import array
 

@@ -100,6 +100,10 @@ class LifecycleManager:
             for name in reversed(self._brought_up):
                 if name in silent:
                     continue
+                if not self._client(name, ChangeState, "change_state").service_is_ready():
+                    # Its process has ended, as all do at once on a Ctrl-C under `ros2 launch`.
+                    silent.add(name)
+                    continue
                 request = ChangeState.Request(transition=Transition(id=transition))
                 answer = self._call(name, ChangeState, "change_state", request,
                                     self._values["shutdown_timeout"])  # fmt: skip
@@ -142,7 +146,9 @@ class LifecycleManager:
         answer = self._call(name, ChangeState, "change_state", request, timeout)
         if answer is None:
             self._check_stop()
-            raise BringUpError(f"{name} did not {verb} within {timeout:.0f} s")
+            raise BringUpError(
+                f"{name} gave no answer to {verb} (allowed are {timeout:.0f} s); does it still run?"
+            )
         if not answer.success:
             raise BringUpError(f"{name} did not {verb}: {self._reason(name, asked)}")
 
@@ -157,7 +163,7 @@ class LifecycleManager:
         return "it gave no reason on /diagnostics; see its log"
 
     def _call(self, name: str, service: type, suffix: str, request, timeout: float):
-        """Answer of a service of a node, None if there was none in time."""
+        """Answer of a service of a node; None if there was none in time, or the node went away."""
         client = self._client(name, service, suffix)
         deadline = time.monotonic() + timeout
         while not client.service_is_ready():
@@ -165,7 +171,7 @@ class LifecycleManager:
                 return None
             self._executor.spin_once(timeout_sec=0.1)
         future = client.call_async(request)
-        while not future.done() and time.monotonic() < deadline:
+        while not future.done() and time.monotonic() < deadline and client.service_is_ready():
             self._executor.spin_once(timeout_sec=0.1)
         client.remove_pending_request(future)
         return future.result() if future.done() else None
