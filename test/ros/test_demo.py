@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo as a user runs it: exit code, files, a bag that can be read, and nothing left behind."""
+
+import json
+import os
+import signal
+import sys
+import uuid
+from pathlib import Path
+
+import cv2
+import pytest
+from PIL import Image
+from rosbags.rosbag2 import Reader
+
+from vjepa2_ros.nodes.process_group import ProcessGroup
+from vjepa2_ros.nodes.recorder import typestore
+from vjepa2_ros.share import share_directory
+
+DEADLINE = 240.0
+SHIPPED = (share_directory() / "models" / "reach" / "config.json").is_file()
+FILES = ("animation.gif", "energy.png", "goal.png", "latency.json", "latency.md", "summary.json")
+
+
+class Command:
+    """`vjepa2-ros …` as a process whose descendants can be told from all others."""
+
+    def __init__(self, *arguments):
+        self._mark = uuid.uuid4().hex
+        # Its own domain: not that of the stack under test.
+        domain = str(1 + (int(os.environ["ROS_DOMAIN_ID"]) + 50) % 100)
+        self.group = ProcessGroup(environment={"TEST_MARK": self._mark, "ROS_DOMAIN_ID": domain})
+        program = [sys.executable, "-m", "vjepa2_ros.cli.main", *map(str, arguments)]
+        self.process = self.group.start("program", program)
+
+    def end(self):
+        return self.group.wait_for_end("program", DEADLINE)
+
+    def said(self):
+        return "\n".join(self.process.lines)
+
+    def left_behind(self):
+        found = []
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                if f"TEST_MARK={self._mark}" in (path / "environ").read_text(errors="replace"):
+                    found.append((path / "cmdline").read_text(errors="replace"))
+            except OSError:
+                continue
+        return found
+
+
+@pytest.fixture
+def command():
+    started = []
+
+    def start(*arguments):
+        started.append(Command(*arguments))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.group.stop()
+
+
+def test_the_demo_leaves_pictures_figures_and_a_bag_of_every_topic(command, tmp_path, tiny_model):
+    folder = tmp_path / "demo"
+    arguments = [] if SHIPPED else ["--checkpoint", tiny_model, "--steps", 3]
+    demo = command("demo", "--seed", 1, "--output", folder, *arguments)
+    code = demo.end()
+    summary = json.loads((folder / "summary.json").read_text()) if folder.exists() else {}
+    assert summary, demo.said()
+    assert code == (0 if summary["reached"] else 1), demo.said()
+    assert summary["reached"] == (summary["final_distance_m"] <= 0.04)
+    if SHIPPED:
+        assert summary["reached"], demo.said()
+    assert demo.left_behind() == []
+
+    assert sorted(FILES) == sorted(p.name for p in folder.iterdir() if p.name in FILES)
+    with Image.open(folder / "animation.gif") as animation:
+        assert animation.n_frames > 3 and animation.size == (512, 288)
+    assert cv2.imread(str(folder / "energy.png")) is not None
+    assert {"p50", "p99"} <= set(summary["latency_ms"]["capture -> command sent"])
+    assert summary["steps"] == len(summary["energies"]) > 0
+    assert "| planner |" in (folder / "latency.md").read_text()
+    check_bag(folder / "bag", summary["goal_id"])
+
+
+def check_bag(folder, goal_id):
+    types, topics, commands = typestore(), {}, []
+    with Reader(folder) as reader:
+        for connection, _, data in reader.messages():
+            topics[connection.topic] = topics.get(connection.topic, 0) + 1
+            message = types.deserialize_cdr(data, connection.msgtype)
+            if connection.topic == "/vjepa2/command":
+                commands.append(message)
+    for topic in ("camera/image_raw", "camera/camera_info", "latent", "robot_state", "status",
+                  "command", "simulator/state", "simulator/target"):  # fmt: skip
+        assert topics[f"/vjepa2/{topic}"] > 0, topics
+    assert topics["/diagnostics"] > 0 and list(folder.glob("*.mcap"))
+    assert {command.goal_id for command in commands} == {goal_id}
+
+
+def test_an_interrupted_demo_leaves_no_process_behind(command, tmp_path, tiny_model):
+    demo = command("demo", "--checkpoint", tiny_model, "--output", tmp_path / "demo", "--steps", 50)
+    demo.group.wait_for_line("program", "starting the nodes", DEADLINE)
+    demo.process.popen.send_signal(signal.SIGINT)
+    assert demo.end() == 1
+    assert demo.left_behind() == []
+
+
+def test_a_demo_without_its_model_says_so(command, tmp_path):
+    absent = tmp_path / "no_model"
+    demo = command("demo", "--checkpoint", absent, "--output", tmp_path / "demo")
+    assert demo.end() == 1
+    assert "no checkpoint at" in demo.said() and demo.left_behind() == []
+
+
+def test_goals_are_uploaded_and_stopped_from_the_command_line(command, stack, tmp_path):
+    from test_stack import camera_picture
+
+    picture = tmp_path / "goal.png"
+    assert cv2.imwrite(str(picture), cv2.cvtColor(camera_picture(stack), cv2.COLOR_RGB2BGR))
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"nothing")
+
+    def ask(*arguments):
+        group = ProcessGroup()
+        group.start("goal", [sys.executable, "-m", "vjepa2_ros.cli.main", "goal", *arguments])
+        code = group.wait_for_end("goal", DEADLINE)
+        return code, "\n".join(group.processes["goal"].lines)
+
+    code, said = ask(str(picture), "--steps", "50")
+    assert code == 0 and "accepted" in said
+    code, said = ask("--stop")
+    assert code == 0 and "halted" in said
+    code, said = ask(str(broken))
+    assert code == 1 and "refused: image 1 of 1" in said
+    code, said = ask(str(tmp_path / "absent.png"))
+    assert code == 1 and "cannot read" in said
+    assert ask()[0] == 2
+
+
+def test_the_stack_comes_up_and_goes_down_with_one_command(command, tiny_model):
+    up = command("up", "--checkpoint", tiny_model)
+    up.group.wait_for_line("program", "all nodes are active", DEADLINE)
+    up.process.popen.send_signal(signal.SIGINT)
+    assert up.end() == 0, up.said()
+    assert up.left_behind() == []

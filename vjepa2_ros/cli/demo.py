@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vjepa2-ros demo`: a goal picture in, a simulated robot that moves there, and a record of it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.add_argument("--seed", type=int, default=1, help="scene, start pose and goal")
+    parser.add_argument("--steps", type=int, help="most steps (default: the planner's)")
+    parser.add_argument("--checkpoint", help="model of encoder and planner (default: config/)")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="default: runs/demo-TIME")
+    parser.add_argument(
+        "--timeout", type=float, default=300.0, help="longest time for the goal [s]"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the demo; 0 if the robot came to rest within 4 cm of the true goal, else 1."""
+    # A domain of its own: no other stack on this machine shall get these commands.
+    domain = os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+
+    from rich.console import Console
+
+    from vjepa2_ros.demo.run import DemoError, DemoSettings, run_demo
+    from vjepa2_ros.nodes.client import ClientError
+    from vjepa2_ros.nodes.process_group import ProcessGroupError
+    from vjepa2_ros.nodes.signals import stop_on_signal
+
+    console = Console()
+    stop = stop_on_signal()
+    folder = args.output or Path("runs") / f"demo-{time.strftime('%Y%m%d-%H%M%S')}"
+    settings = DemoSettings(args.seed, folder, args.checkpoint, args.steps, args.timeout)
+    console.print(f"seed {args.seed}; to watch along: export ROS_DOMAIN_ID={domain}")
+    try:
+        figures = run_demo(settings, console, stop)
+    except (DemoError, ClientError, ProcessGroupError, OSError) as error:
+        console.print(f"the demo failed: {error}", style="bold red", markup=False)
+        console.print(f"what was written until then: {folder}", markup=False)
+        return 1
+    reached = figures["reached"]
+    console.print(
+        f"{'reached' if reached else 'NOT reached'}: from "
+        f"{figures['start_distance_m'] * 100:.1f} cm to {figures['final_distance_m'] * 100:.1f} cm "
+        f"in {figures['steps']} steps and {figures['seconds']:.0f} s ({figures['end'].lower()})",
+        style="bold green" if reached else "bold red",
+    )
+    console.print(f"animation, curves, latencies and bag: {folder}", markup=False)
+    return 0 if reached else 1

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was seen of one run of the stack, in plain numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One status of the planner; times in seconds, energies without unit.
+
+    time: when it was received. state: name of the state. step: number of the step, from 1 (0
+    before the first). The other fields are those of the PlanningStatus message.
+    """
+
+    time: float
+    goal_id: str
+    state: str
+    over: bool
+    step: int
+    energy: float
+    predicted_energy: float
+    observation_age: float
+    encode_seconds: float
+    plan_seconds: float
+    command_latency: float
+    message: str
+
+
+@dataclass
+class Record:
+    """Everything in the order of arrival, with times [s] of the recording machine's clock.
+
+    images: capture time and picture uint8 RGB [height, width, 3].
+    positions: time of measurement and tool centre point [3] in metres.
+    latents, commands: time of capture of the image behind it, and of arrival.
+    """
+
+    progress: list[Progress] = field(default_factory=list)
+    images: list[tuple[float, np.ndarray]] = field(default_factory=list)
+    positions: list[tuple[float, np.ndarray]] = field(default_factory=list)
+    latents: list[tuple[float, float]] = field(default_factory=list)
+    commands: list[tuple[float, float]] = field(default_factory=list)
+    moving: bool = False
+    planner_ready: bool = False
+
+    def of_goal(self, goal_id: str) -> list[Progress]:
+        """Statuses of one goal."""
+        return [progress for progress in list(self.progress) if progress.goal_id == goal_id]
+
+    def steps(self, goal_id: str) -> list[Progress]:
+        """The first status of each planned step of a goal, in order."""
+        steps: dict[int, Progress] = {}
+        for progress in self.of_goal(goal_id):
+            if progress.step > 0:
+                steps.setdefault(progress.step, progress)
+        return list(steps.values())

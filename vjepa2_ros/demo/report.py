@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The folder that a run leaves: animation, curves, latencies, summary."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import matplotlib
+import numpy as np
+from PIL import Image
+
+from vjepa2_ros.demo.record import Progress, Record
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402  (the back end is chosen before)
+
+FRAME_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Run:
+    """One pursuit of one goal picture, with the truth that only a simulation has.
+
+    goal_image: uint8 RGB. goal_position: true goal of the tool centre point [3] in metres.
+    success_distance: distance [m] within which the goal counts as reached.
+    """
+
+    record: Record
+    goal_id: str
+    goal_image: np.ndarray
+    goal_position: np.ndarray
+    success_distance: float
+
+    @property
+    def started(self) -> float:
+        """Time of the first status of the goal [s]."""
+        return self.record.of_goal(self.goal_id)[0].time
+
+    @property
+    def end(self) -> Progress:
+        """The last status of the goal."""
+        return self.record.of_goal(self.goal_id)[-1]
+
+    def distances(self) -> tuple[np.ndarray, np.ndarray]:
+        """Times since the start [T] in seconds and distances to the true goal [T] in metres."""
+        since = [(t - self.started, p) for t, p in self.record.positions if t >= self.started - 0.5]
+        times = np.array([time for time, _ in since])
+        places = np.array([place for _, place in since]).reshape(-1, 3)
+        return times, np.linalg.norm(places - self.goal_position, axis=1)
+
+
+def latencies(run: Run) -> dict:
+    """Latencies [ms] by stage as {stage: {p50, p99, worst, count}}, and rates [Hz]."""
+    steps = run.record.steps(run.goal_id)
+    commanded = [step for step in steps if step.command_latency > 0]
+    since = run.started
+    stages = {
+        "capture -> latent at the planner": [step.observation_age for step in steps],
+        "encoder": [step.encode_seconds for step in steps],
+        "planner": [step.plan_seconds for step in steps],
+        "capture -> command sent": [step.command_latency for step in commanded],
+        "capture -> command received": [
+            received - captured for captured, received in run.record.commands if received > since
+        ],
+    }
+    return {
+        "latency_ms": {name: _quantiles(values) for name, values in stages.items()},
+        "rate_hz": {
+            "steps": _rate([step.time for step in steps]),
+            "images": _rate([time for time, _ in run.record.images if time > since]),
+            "latents": _rate([received for _, received in run.record.latents if received > since]),
+            "robot states": _rate([time for time, _ in run.record.positions if time > since]),
+        },
+    }
+
+
+def summary(run: Run) -> dict:
+    """Outcome of the run as plain JSON values; distances in metres."""
+    _, distances = run.distances()
+    steps = run.record.steps(run.goal_id)
+    end = run.end
+    return {
+        "goal_id": run.goal_id,
+        "reached": bool(distances[-1] <= run.success_distance),
+        "end": end.state,
+        "message": end.message,
+        "start_distance_m": float(distances[0]),
+        "final_distance_m": float(distances[-1]),
+        "success_distance_m": run.success_distance,
+        "steps": len(steps),
+        "seconds": end.time - run.started,
+        "energies": [step.energy for step in steps],
+        "predicted_energies": [step.predicted_energy for step in steps],
+        **latencies(run),
+    }
+
+
+def latency_table(figures: dict) -> str:
+    """Latencies and rates as Markdown."""
+    lines = ["| stage | p50 [ms] | p99 [ms] | worst [ms] | n |", "|---|---:|---:|---:|---:|"]
+    for name, values in figures["latency_ms"].items():
+        numbers = (f"{values[key]:.1f}" for key in ("p50", "p99", "worst"))
+        lines.append(f"| {name} | {' | '.join(numbers)} | {values['count']} |")
+    lines += ["", "| rate | Hz |", "|---|---:|"]
+    lines += [f"| {name} | {rate:.2f} |" for name, rate in figures["rate_hz"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def write(run: Run, folder: Path) -> dict:
+    """Write all files of the report but the bag; returns the summary."""
+    figures = summary(run)
+    (folder / "summary.json").write_text(json.dumps(figures, indent=2) + "\n")
+    (folder / "latency.json").write_text(json.dumps(latencies(run), indent=2) + "\n")
+    (folder / "latency.md").write_text(latency_table(figures))
+    _draw_curves(run, folder / "energy.png")
+    _draw_animation(run, folder / "animation.gif")
+    return figures
+
+
+def _draw_curves(run: Run, path: Path) -> None:
+    steps = run.record.steps(run.goal_id)
+    times = [step.time - run.started for step in steps]
+    figure, (upper, lower) = plt.subplots(2, 1, figsize=(8, 6), sharex=True, layout="constrained")
+    upper.plot(times, [step.energy for step in steps], "o-", label="seen")
+    upper.plot(times, [step.predicted_energy for step in steps], "v:", label="predicted after step")
+    upper.set_ylabel("energy: distance of the latents")
+    upper.legend()
+    moments, distances = run.distances()
+    lower.plot(moments, distances * 100)
+    lower.axhline(run.success_distance * 100, color="green", linestyle="--", label="reached")
+    lower.set_ylabel("true distance to the goal [cm]")
+    lower.set_xlabel("time since the goal was set [s]")
+    lower.set_ylim(bottom=0)
+    lower.legend()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def _draw_animation(run: Run, path: Path) -> None:
+    frames, due = [], -math.inf
+    for time, image in run.record.images:
+        if time < run.started - FRAME_SECONDS or time < due:
+            continue
+        due = time + FRAME_SECONDS
+        frames.append(Image.fromarray(_frame(run, time, image)))
+    # The last frame stays for a while, or nobody sees the end before the start.
+    durations = [int(FRAME_SECONDS * 1000)] * (len(frames) - 1) + [2000]
+    palette = [frame.quantize(128, dither=Image.Dither.NONE) for frame in frames]
+    palette[0].save(path, save_all=True, append_images=palette[1:], duration=durations, loop=0)
+
+
+def _frame(run: Run, time: float, image: np.ndarray) -> np.ndarray:
+    """Camera beside goal, with a line of figures below."""
+    size = image.shape[0]
+    goal = cv2.resize(run.goal_image, (size, size), interpolation=cv2.INTER_AREA)
+    camera = np.ascontiguousarray(image)
+    for picture, text in ((camera, "camera"), (goal, "goal")):
+        _write(picture, text, (8, 20))
+    footer = np.full((32, 2 * size, 3), 24, np.uint8)
+    moments, distances = run.distances()
+    distance = distances[np.searchsorted(moments, time - run.started).clip(0, len(distances) - 1)]
+    seen = [step for step in run.record.steps(run.goal_id) if step.time <= time]
+    step = f"step {seen[-1].step}   energy {seen[-1].energy:.3f}   " if seen else ""
+    elapsed = max(0.0, time - run.started)
+    _write(footer, f"{elapsed:4.1f} s   {step}{distance * 100:.1f} cm to go", (8, 21))
+    return np.vstack([np.hstack([camera, goal]), footer])
+
+
+def _write(picture: np.ndarray, text: str, where: tuple[int, int]) -> None:
+    for color, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
+        cv2.putText(picture, text, where, cv2.FONT_HERSHEY_SIMPLEX, 0.45, color, thickness,
+                    cv2.LINE_AA)  # fmt: skip
+
+
+def _quantiles(values: list[float]) -> dict:
+    if not values:
+        return {"p50": math.nan, "p99": math.nan, "worst": math.nan, "count": 0}
+    milliseconds = np.array(values) * 1e3
+    return {
+        "p50": float(np.percentile(milliseconds, 50)),
+        "p99": float(np.percentile(milliseconds, 99)),
+        "worst": float(milliseconds.max()),
+        "count": len(values),
+    }
+
+
+def _rate(times: list[float]) -> float:
+    if len(times) < 2:
+        return math.nan
+    return (len(times) - 1) / (max(times) - min(times))

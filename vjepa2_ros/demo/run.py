@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the demo: all nodes as processes, a goal picture by service, a folder of what happened."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.markdown import Markdown
+
+from vjepa2_ros.demo import report
+from vjepa2_ros.demo.progress import ProgressView
+from vjepa2_ros.demo.record import Record
+from vjepa2_ros.evaluation.reach import SUCCESS_DISTANCE, ReachEpisode
+from vjepa2_ros.nodes.client import StackClient, read_images
+from vjepa2_ros.nodes.observer import StackObserver
+from vjepa2_ros.nodes.process_group import NAMESPACE, ProcessGroup
+from vjepa2_ros.nodes.stack import start_stack
+
+READY_TIMEOUT = 60.0
+REST_TIMEOUT = 10.0
+
+
+class DemoError(RuntimeError):
+    """The demo could not be carried through; the text says why."""
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """seed: scene, start and goal. checkpoint: model, None for the config files'. steps: most
+    steps, None for the planner's own number. timeout: longest time for the goal [s]."""
+
+    seed: int
+    folder: Path
+    checkpoint: str | None
+    steps: int | None
+    timeout: float
+
+
+def run_demo(settings: DemoSettings, console: Console, stop: threading.Event) -> dict:
+    """Run it from the start to the report; returns the summary.
+
+    stop: ends it early. Raises DemoError, ClientError or ProcessGroupError with what to do.
+    """
+    folder = settings.folder
+    folder.mkdir(parents=True)
+    episode = ReachEpisode.sample(settings.seed)
+    goal_file = folder / "goal.png"
+    cv2.imwrite(str(goal_file), cv2.cvtColor(episode.goal_image, cv2.COLOR_RGB2BGR))
+    with (
+        open(folder / "nodes.log", "w", encoding="utf-8") as log,
+        ProcessGroup(on_line=_keep(log, console)) as group,
+        StackObserver(NAMESPACE, folder / "bag") as observer,
+    ):
+        console.print("starting the nodes …")
+        parameters = {"simulator_node": {"seed": settings.seed}}
+        start_stack(group, parameters=parameters, checkpoint=settings.checkpoint, stop=stop)
+        record = observer.record
+        _wait(lambda: record.planner_ready and record.positions, READY_TIMEOUT, stop, group,
+              "the first image did not come through to the planner")  # fmt: skip
+        with StackClient(NAMESPACE) as client:
+            answer = client.set_goal(
+                read_images([goal_file]), [settings.steps] if settings.steps else []
+            )
+        if not answer.accepted:
+            raise DemoError(f"the goal was refused: {answer.message}")
+        console.print(f"{answer.goal_id} accepted: {answer.message}")
+        _follow(record, answer.goal_id, episode.goal_state[:3], settings, console, stop, group)
+    console.print("drawing …")
+    run = report.Run(
+        record, answer.goal_id, episode.goal_image, episode.goal_state[:3], SUCCESS_DISTANCE
+    )
+    figures = report.write(run, folder)
+    console.print(Markdown(report.latency_table(figures)))
+    return figures
+
+
+def _follow(
+    record: Record,
+    goal_id: str,
+    goal_position: np.ndarray,
+    settings: DemoSettings,
+    console: Console,
+    stop: threading.Event,
+    group: ProcessGroup,
+) -> None:
+    with ProgressView(console, goal_position) as view:
+
+        def is_over() -> bool:
+            view.update(record, goal_id)
+            progress = record.of_goal(goal_id)
+            return bool(progress) and progress[-1].over
+
+        _wait(is_over, settings.timeout, stop, group, "the goal was not over in time")
+        # What counts is where the robot comes to rest.
+        _wait(
+            lambda: not record.moving, REST_TIMEOUT, stop, group, "the robot did not come to rest"
+        )
+        images = len(record.images)
+        _wait(lambda: len(record.images) > images + 5, REST_TIMEOUT, stop, group, "no more images")
+
+
+def _wait(condition, timeout: float, stop: threading.Event, group: ProcessGroup, late: str) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        group.check()
+        if stop.wait(0.1):
+            raise DemoError("interrupted")
+        if time.monotonic() > deadline:
+            raise DemoError(f"{late} within {timeout:.0f} s; see nodes.log")
+
+
+def _keep(log, console: Console):
+    """Write what nodes print into the log, and show what is wrong."""
+    lock = threading.Lock()
+
+    def on_line(name: str, line: str) -> None:
+        with lock:
+            log.write(f"[{name}] {line}\n")
+        if "[WARN]" in line or "[ERROR]" in line or "[FATAL]" in line or "Traceback" in line:
+            console.print(f"[{name}] {line}", style="yellow", markup=False, highlight=False)
+
+    return on_line

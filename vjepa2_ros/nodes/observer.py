@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Watches a running stack from outside: records all topics and keeps the numbers of interest."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.context import Context
+from rclpy.executors import SingleThreadedExecutor
+from sensor_msgs.msg import Image
+
+from vjepa2_ros.demo.record import Progress, Record
+from vjepa2_ros.msg import Command, Latent, PlanningStatus, RobotState
+from vjepa2_ros.nodes.conversions import image_array, pose_arrays, seconds
+from vjepa2_ros.nodes.pursuit import TERMINAL
+from vjepa2_ros.nodes.recorder import Recorder
+
+_STATE_NAMES = {
+    value: name
+    for name in dir(PlanningStatus)
+    if name.isupper() and type(value := getattr(PlanningStatus, name)) is int
+}
+
+
+class StackObserver:
+    """Records every topic into `bag` and fills `record`, in a thread of its own.
+
+    A context manager; the bag is complete when it is left.
+    """
+
+    def __init__(self, namespace: str, bag: Path) -> None:
+        self.record = Record()
+        self._planner = f"{namespace}/planner_node"
+        self._context = Context()
+        rclpy.init(context=self._context)
+        self._node = rclpy.create_node("observer", namespace=namespace, context=self._context)
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(self._node)
+        listeners = {
+            "/diagnostics": self._on_diagnostics,
+            f"{namespace}/status": self._on_status,
+            f"{namespace}/robot_state": self._on_robot_state,
+            f"{namespace}/camera/image_raw": self._on_image,
+            f"{namespace}/latent": self._on_latent,
+            f"{namespace}/command": self._on_command,
+        }
+        self._recorder = Recorder(self._node, bag, listeners)
+        self._closing = False
+        self._thread = threading.Thread(target=self._spin, name="observer", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> StackObserver:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing = True
+        self._thread.join()
+        self._recorder.close()
+        self._executor.shutdown()
+        self._node.destroy_node()
+        self._context.try_shutdown()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Messages recorded by topic."""
+        return dict(self._recorder.counts)
+
+    def _spin(self) -> None:
+        while not self._closing:
+            self._executor.spin_once(timeout_sec=0.1)
+
+    def _on_diagnostics(self, message: DiagnosticArray, received: float) -> None:
+        status = message.status[0]
+        if status.name == self._planner and any(v.key == "latent_age_s" for v in status.values):
+            self.record.planner_ready = True
+
+    def _on_status(self, message: PlanningStatus, received: float) -> None:
+        self.record.progress.append(
+            Progress(
+                time=received,
+                goal_id=message.goal_id,
+                state=_STATE_NAMES.get(message.state, "UNKNOWN"),
+                over=message.state in TERMINAL,
+                step=message.step,
+                energy=message.energy,
+                predicted_energy=message.predicted_energy,
+                observation_age=message.observation_age,
+                encode_seconds=message.encode_seconds,
+                plan_seconds=message.plan_seconds,
+                command_latency=message.command_latency,
+                message=message.message,
+            )
+        )
+
+    def _on_robot_state(self, message: RobotState, received: float) -> None:
+        position, _ = pose_arrays(message.pose)
+        self.record.positions.append((seconds(message.header.stamp), position))
+        self.record.moving = message.moving
+
+    def _on_image(self, message: Image, received: float) -> None:
+        self.record.images.append((seconds(message.header.stamp), image_array(message)))
+
+    def _on_latent(self, message: Latent, received: float) -> None:
+        self.record.latents.append((seconds(message.header.stamp), received))
+
+    def _on_command(self, message: Command, received: float) -> None:
+        self.record.commands.append((seconds(message.header.stamp), received))
