@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import matplotlib
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from vjepa2_ros.demo.record import Progress, Record
 
@@ -19,6 +19,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  (the back end is chosen before)
 
 FRAME_SECONDS = 0.2
+_FOOTER = 32
 
 
 @dataclass(frozen=True)
@@ -146,34 +147,37 @@ def _draw_animation(run: Run, path: Path) -> None:
         if time < run.started - FRAME_SECONDS or time < due:
             continue
         due = time + FRAME_SECONDS
-        frames.append(Image.fromarray(_frame(run, time, image)))
+        frames.append(_frame(run, time, image))
     # The last frame stays for a while, or nobody sees the end before the start.
     durations = [int(FRAME_SECONDS * 1000)] * (len(frames) - 1) + [2000]
-    palette = [frame.quantize(128, dither=Image.Dither.NONE) for frame in frames]
-    palette[0].save(path, save_all=True, append_images=palette[1:], duration=durations, loop=0)
+    # One palette for all: with a palette each, what a frame leaves out of the one before shows.
+    palette = Image.fromarray(np.vstack([frames[0], frames[-1]])).quantize(256)
+    pictures = [
+        Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE)
+        for frame in frames
+    ]
+    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations, loop=0)
 
 
 def _frame(run: Run, time: float, image: np.ndarray) -> np.ndarray:
-    """Camera beside goal, with a line of figures below."""
+    """Camera beside goal, with a line of figures below: uint8 RGB."""
     size = image.shape[0]
     goal = cv2.resize(run.goal_image, (size, size), interpolation=cv2.INTER_AREA)
-    camera = np.ascontiguousarray(image)
-    for picture, text in ((camera, "camera"), (goal, "goal")):
-        _write(picture, text, (8, 20))
-    footer = np.full((32, 2 * size, 3), 24, np.uint8)
+    footer = np.full((_FOOTER, 2 * size, 3), 24, np.uint8)
     moments, distances = run.distances()
     distance = distances[np.searchsorted(moments, time - run.started).clip(0, len(distances) - 1)]
     seen = [step for step in run.record.steps(run.goal_id) if step.time <= time]
     step = f"step {seen[-1].step}   energy {seen[-1].energy:.3f}   " if seen else ""
     elapsed = max(0.0, time - run.started)
-    _write(footer, f"{elapsed:4.1f} s   {step}{distance * 100:.1f} cm to go", (8, 21))
-    return np.vstack([np.hstack([camera, goal]), footer])
-
-
-def _write(picture: np.ndarray, text: str, where: tuple[int, int]) -> None:
-    for color, thickness in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-        cv2.putText(picture, text, where, cv2.FONT_HERSHEY_SIMPLEX, 0.45, color, thickness,
-                    cv2.LINE_AA)  # fmt: skip
+    picture = Image.fromarray(np.vstack([np.hstack([image, goal]), footer]))
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(15)
+    for where, text in (
+        ((8, 6), "camera"),
+        ((size + 8, 6), "goal"),
+        ((8, size + 7), f"{elapsed:4.1f} s   {step}{distance * 100:.1f} cm to go"),
+    ):
+        draw.text(where, text, "white", font, stroke_width=1, stroke_fill="black")
+    return np.asarray(picture)
 
 
 def _quantiles(values: list[float]) -> dict:
