@@ -79,14 +79,15 @@ def stack(tiny_model):
     if checkpoint != "reach":
         warnings.warn("NO SHIPPED MODEL: the nodes are tested with random weights", stacklevel=1)
     search = {"samples": 16, "iterations": 2, "top_k": 4, "patience": 0}
-    with ProcessGroup() as group:
-        probe = _probe("/vjepa2")
-        # Scene 2 starts high above the table, where three steps in any direction meet nothing.
-        changes = {"planner_node": search, "simulator_node": {"seed": 2}}
-        start_stack(group, parameters=changes, checkpoint=checkpoint)
-        probe.group = group
-        probe.wait("/diagnostics", _planner_sees, after=0)
-        yield probe
+    # Scene 2 starts high above the table, where three steps in any direction meet nothing.
+    changes = {"planner_node": search, "simulator_node": {"seed": 2}}
+    probe = _probe("/vjepa2")
+    try:
+        with ProcessGroup() as group:
+            start_stack(group, parameters=changes, checkpoint=checkpoint)
+            probe.wait("/diagnostics", _planner_sees, after=0)
+            yield probe
+    finally:
         probe.close()
 
 

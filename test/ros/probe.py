@@ -114,7 +114,10 @@ class Probe:
     def call(self, service_type, name, request, deadline=DEADLINE):
         key = service_type, name
         if key not in self._clients:
-            self._clients[key] = self.node.create_client(service_type, name)
+            client = self._clients[key] = self.node.create_client(service_type, name)
+            assert client.wait_for_service(deadline), f"nobody offers {name}"
+            # The other side must have found this client, too, and nothing tells when it has.
+            threading.Event().wait(0.5)
         client = self._clients[key]
         assert client.wait_for_service(deadline), f"nobody offers {name}"
         done = threading.Event()

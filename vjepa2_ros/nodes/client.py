@@ -22,6 +22,7 @@ from vjepa2_ros.nodes.process_group import NAMESPACE
 from vjepa2_ros.srv import SetGoal
 
 ANSWER_TIMEOUT = 60.0
+_SETTLING = 0.5
 
 
 class ClientError(RuntimeError):
@@ -92,6 +93,10 @@ class StackClient:
                         "or `ros2 launch vjepa2_ros pick_place.launch.py`), with the same "
                         "ROS_DOMAIN_ID"
                     )
+                self._executor.spin_once(timeout_sec=0.1)
+            # The other side must have found this one, too, or its answer is lost.
+            settled = time.monotonic() + _SETTLING
+            while time.monotonic() < settled:
                 self._executor.spin_once(timeout_sec=0.1)
             future = client.call_async(request)
             self._executor.spin_until_future_complete(future, ANSWER_TIMEOUT)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
@@ -19,6 +20,7 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
+from vjepa2_ros.nodes.lifecycle import HEARTBEAT_PERIOD
 from vjepa2_ros.nodes.parameters import Parameter, ParameterError, check_all
 from vjepa2_ros.nodes.runner import initialise
 from vjepa2_ros.nodes.signals import stop_on_signal
@@ -36,6 +38,19 @@ _PARAMETERS = (
     Parameter("shutdown_timeout", 5.0, "longest wait for each transition on the way down",
               "s", 0.1, 600.0),
 )  # fmt: skip
+# After so long without an answer, it may have been lost [s].
+_ASK_AGAIN = 3.0
+_REQUESTS = {
+    name: ChangeState.Request(transition=Transition(id=number))
+    for name, number in (
+        ("configure", Transition.TRANSITION_CONFIGURE),
+        ("activate", Transition.TRANSITION_ACTIVATE),
+        ("deactivate", Transition.TRANSITION_DEACTIVATE),
+        ("cleanup", Transition.TRANSITION_CLEANUP),
+    )
+}
+_STATE_BEFORE = {"configure": "unconfigured", "activate": "inactive"}
+_STATE_AFTER = {"configure": "inactive", "activate": "active"}
 
 
 class BringUpError(RuntimeError):
@@ -57,7 +72,12 @@ class LifecycleManager:
         self._stop = stop
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
-        self._clients: dict[tuple[str, type], object] = {}
+        # Now, and not when they are first used: discovery takes its time on both sides.
+        self._clients = {
+            (name, service): self._node.create_client(service, f"{name}/{suffix}")
+            for name in values["nodes"]
+            for service, suffix in ((ChangeState, "change_state"), (GetState, "get_state"))
+        }
         self._heartbeats: dict[str, tuple[float, str, str]] = {}
         self._brought_up: list[str] = []
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 50)
@@ -69,11 +89,11 @@ class LifecycleManager:
             self._wait_for(name)
             state = self._state_of(name)
             if state == State.PRIMARY_STATE_UNCONFIGURED:
-                self._change(name, Transition.TRANSITION_CONFIGURE, "configure")
+                self._change(name, "configure")
             # From here on something is to be undone.
             self._brought_up.append(name)
             if state != State.PRIMARY_STATE_ACTIVE:
-                self._change(name, Transition.TRANSITION_ACTIVATE, "activate")
+                self._change(name, "activate")
             self.log.info(f"{name} is active")
 
     def watch(self) -> None:
@@ -83,8 +103,8 @@ class LifecycleManager:
             self._executor.spin_once(timeout_sec=0.1)
             for name in self._brought_up:
                 heard, lifecycle, message = self._heartbeats.get(name, (started, "active", ""))
-                # What a node said before it was brought up is no news.
-                if heard > started and lifecycle != "active":
+                # What a node said before it was brought up may still arrive now.
+                if heard > started + HEARTBEAT_PERIOD and lifecycle != "active":
                     raise BringUpError(f"{name} is {lifecycle}: {message}")
                 silence = time.monotonic() - max(heard, started)
                 if silence > self._values["heartbeat_timeout"]:
@@ -93,23 +113,18 @@ class LifecycleManager:
     def bring_down(self) -> None:
         """Deactivate all in reverse order, then clean them up, skipping one that is silent."""
         silent = set()
-        for transition, name_of in (
-            (Transition.TRANSITION_DEACTIVATE, "deactivate"),
-            (Transition.TRANSITION_CLEANUP, "cleanup"),
-        ):
+        for transition in ("deactivate", "cleanup"):
             for name in reversed(self._brought_up):
                 if name in silent:
                     continue
-                if not self._client(name, ChangeState, "change_state").service_is_ready():
+                if not self._client(name, ChangeState).service_is_ready():
                     # Its process has ended, as all do at once on a Ctrl-C under `ros2 launch`.
                     silent.add(name)
                     continue
-                request = ChangeState.Request(transition=Transition(id=transition))
-                answer = self._call(name, ChangeState, "change_state", request,
-                                    self._values["shutdown_timeout"])  # fmt: skip
-                if answer is None:
+                timeout = self._values["shutdown_timeout"]
+                if self._call(name, ChangeState, _REQUESTS[transition], timeout) is None:
                     silent.add(name)
-                    self.log.warning(f"{name} did not answer to {name_of}")
+                    self.log.warning(f"{name} did not answer to {transition}")
         self._brought_up.clear()
         self.log.info("all nodes are down")
 
@@ -123,7 +138,7 @@ class LifecycleManager:
     def _wait_for(self, name: str) -> None:
         timeout = self._values["discovery_timeout"]
         deadline = time.monotonic() + timeout
-        client = self._client(name, ChangeState, "change_state")
+        client = self._client(name, ChangeState)
         while not client.service_is_ready():
             self._check_stop()
             if time.monotonic() > deadline:
@@ -134,23 +149,42 @@ class LifecycleManager:
             self._executor.spin_once(timeout_sec=0.1)
 
     def _state_of(self, name: str) -> int:
-        answer = self._call(name, GetState, "get_state", GetState.Request(), 10.0)
-        if answer is None:
-            raise BringUpError(f"{name} does not say which state it is in")
-        return answer.current_state.id
-
-    def _change(self, name: str, transition: int, verb: str) -> None:
-        timeout = self._values["transition_timeout"]
-        request = ChangeState.Request(transition=Transition(id=transition))
-        asked = time.monotonic()
-        answer = self._call(name, ChangeState, "change_state", request, timeout)
-        if answer is None:
+        deadline = time.monotonic() + self._values["discovery_timeout"]
+        while time.monotonic() < deadline:
             self._check_stop()
-            raise BringUpError(
-                f"{name} gave no answer to {verb} (allowed are {timeout:.0f} s); does it still run?"
-            )
-        if not answer.success:
-            raise BringUpError(f"{name} did not {verb}: {self._reason(name, asked)}")
+            answer = self._call(name, GetState, GetState.Request(), _ASK_AGAIN)
+            if answer is not None:
+                return answer.current_state.id
+        raise BringUpError(f"{name} does not say which state it is in")
+
+    def _change(self, name: str, transition: str) -> None:
+        """Configure or activate a node.
+
+        An answer can get lost: a node under load may learn of this one's reader too late for it.
+        The heartbeat tells what became of the request, since no node sends one in mid-transition.
+        """
+        timeout = self._values["transition_timeout"]
+        begun = time.monotonic()
+        while time.monotonic() < begun + timeout:
+            self._check_stop()
+            asked = time.monotonic()
+            future = self._client(name, ChangeState).call_async(_REQUESTS[transition])
+            while not future.done() and time.monotonic() < begun + timeout:
+                self._check_stop()
+                self._executor.spin_once(timeout_sec=0.1)
+                heard, lifecycle, _ = self._heartbeats.get(name, (0.0, "", ""))
+                if heard > asked and lifecycle == _STATE_AFTER[transition]:
+                    return
+                if heard > asked + _ASK_AGAIN and lifecycle == _STATE_BEFORE[transition]:
+                    break
+            else:
+                if future.done() and not future.result().success:
+                    raise BringUpError(f"{name} did not {transition}: {self._reason(name, asked)}")
+                if future.done():
+                    return
+        raise BringUpError(
+            f"{name} gave no answer to {transition} (allowed are {timeout:.0f} s); does it run?"
+        )
 
     def _reason(self, name: str, asked: float) -> str:
         """The node's own words, which it publishes before it answers, but on another topic."""
@@ -162,25 +196,18 @@ class LifecycleManager:
             self._executor.spin_once(timeout_sec=0.1)
         return "it gave no reason on /diagnostics; see its log"
 
-    def _call(self, name: str, service: type, suffix: str, request, timeout: float):
+    def _call(self, name: str, service: type, request: Any, timeout: float) -> Any:
         """Answer of a service of a node; None if there was none in time, or the node went away."""
-        client = self._client(name, service, suffix)
-        deadline = time.monotonic() + timeout
-        while not client.service_is_ready():
-            if time.monotonic() > deadline:
-                return None
-            self._executor.spin_once(timeout_sec=0.1)
+        client = self._client(name, service)
         future = client.call_async(request)
+        deadline = time.monotonic() + timeout
         while not future.done() and time.monotonic() < deadline and client.service_is_ready():
             self._executor.spin_once(timeout_sec=0.1)
         client.remove_pending_request(future)
         return future.result() if future.done() else None
 
-    def _client(self, name: str, service: type, suffix: str):
-        key = name, service
-        if key not in self._clients:
-            self._clients[key] = self._node.create_client(service, f"{name}/{suffix}")
-        return self._clients[key]
+    def _client(self, name: str, service: type) -> Any:
+        return self._clients[name, service]
 
     def _check_stop(self) -> None:
         if self._stop.is_set():
