@@ -52,6 +52,12 @@ class Probe:
         self.node.destroy_node()
         self._context.try_shutdown()
 
+    def run(self, callback):
+        """Run something in the probe's thread, and wait for it: to destroy what may be in use."""
+        done = threading.Event()
+        self._executor.create_task(lambda: (callback(), done.set()))
+        assert done.wait(DEADLINE)
+
     # Listening
 
     def listen(self, message_type, topic, qos):

@@ -22,6 +22,8 @@ class Cell:
         self.probe = probe
         self.position = np.array(START)
         self.talking = self.answering = self.following = True
+        # Swings for ever, so that it never comes to rest.
+        self.swinging, self._side = False, 0.01
         self.goals = 0
         self.targets = probe.mark("simulator/target")
         self._taken = self.targets
@@ -30,6 +32,9 @@ class Cell:
         self._timer = probe.node.create_timer(0.02, self._tick)
 
     def close(self):
+        self.probe.run(self._destroy)
+
+    def _destroy(self):
         self.probe.node.destroy_timer(self._timer)
         self.probe.node.destroy_publisher(self._states)
         self.probe.node.destroy_publisher(self._statuses)
@@ -40,6 +45,9 @@ class Cell:
         if new and self.following and new[-1].mode == SimulatorTarget.MOVE:
             point = new[-1].pose.position
             self.position = np.array([point.x, point.y, point.z])
+        if self.swinging:
+            self._side = -self._side
+            self.position = self.position + [self._side, 0.0, 0.0]
         if self.answering:
             self._states.publish(
                 RobotState(header=self.header(), pose=pose(self.position), moving=False)
@@ -166,7 +174,7 @@ def test_a_planner_that_falls_silent_halts_a_moving_robot(cell):
     goal = cell.new_goal()
     cell.talking = False
     cell.command(goal, lifetime=duration(30.0))
-    keep_moving(cell)
+    cell.swinging = True
     state = cell.wait_state(lambda s: "planner has been silent" in s.message)
     assert not state.moving and cell.modes() == [SimulatorTarget.MOVE, SimulatorTarget.HOLD]
 
@@ -174,7 +182,7 @@ def test_a_planner_that_falls_silent_halts_a_moving_robot(cell):
 def test_a_command_that_outlives_its_lifetime_is_halted(cell):
     cell.following = False
     cell.command(cell.new_goal(), lifetime=duration(0.5))
-    keep_moving(cell)
+    cell.swinging = True
     state = cell.wait_state(lambda s: "outlived its lifetime" in s.message)
     assert not state.moving and cell.modes() == [SimulatorTarget.MOVE, SimulatorTarget.HOLD]
 
@@ -193,7 +201,7 @@ def test_halt_is_the_last_thing_on_the_wire(cell):
     cell.following = False
     goal = cell.new_goal()
     cell.command(goal)
-    keep_moving(cell)
+    cell.swinging = True
     cell.wait_state(lambda s: s.goal_id == goal and s.moving)
     assert cell.probe.call(Trigger, "halt", Trigger.Request()).success
     cell.command(goal, sequence=2)
@@ -212,16 +220,3 @@ def test_deactivation_halts_the_robot_and_an_inactive_node_does_not_move_it(benc
         assert SimulatorTarget.MOVE not in cell.modes()
     finally:
         cell.close()
-
-
-def keep_moving(cell):
-    """Let the arm swing for ever, so that it never comes to rest."""
-
-    def swing():
-        swing.side = -swing.side
-        cell.position = cell.position + [0.01 * swing.side, 0.0, 0.0]
-
-    swing.side = 1.0
-    timer = cell.probe.node.create_timer(0.02, swing)
-    close = cell.close
-    cell.close = lambda: (cell.probe.node.destroy_timer(timer), close())

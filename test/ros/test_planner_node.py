@@ -60,9 +60,12 @@ class Surroundings:
         )
 
     def withdraw_encoder(self):
-        self.probe.node.destroy_service(self._services.pop())
+        self.probe.run(lambda: self.probe.node.destroy_service(self._services.pop()))
 
     def close(self):
+        self.probe.run(self._destroy)
+
+    def _destroy(self):
         node = self.probe.node
         node.destroy_timer(self._timer)
         node.destroy_publisher(self._latents)
