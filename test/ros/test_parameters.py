@@ -18,7 +18,7 @@ from vjepa2_ros.share import share_directory
 TABLES = {
     node.NAME: node.PARAMETERS
     for node in (CameraNode, EncoderNode, PlannerNode, ControllerNode, SimulatorNode)
-} | {"lifecycle_manager": lifecycle_manager._PARAMETERS}
+} | {"lifecycle_manager": lifecycle_manager.PARAMETERS}
 RATE = Parameter("rate", 10.0, "images per second", "Hz", 0.1, 120.0)
 
 

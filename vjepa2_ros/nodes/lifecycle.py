@@ -28,7 +28,7 @@ from rclpy.parameter import Parameter as RosParameter
 from rclpy.task import Future as RosFuture
 
 from vjepa2_ros.nodes.health import Health
-from vjepa2_ros.nodes.parameters import Parameter, ParameterError, check_all
+from vjepa2_ros.nodes.parameters import Parameter, ParameterError, check_all, declare
 
 HEARTBEAT_PERIOD = 1.0
 # Faults of the surroundings, told in a sentence; anything else is a fault of the program, told
@@ -56,7 +56,8 @@ class ManagedNode(LifecycleNode):
 
     def __init__(self, **node_arguments: Any) -> None:
         super().__init__(self.NAME, **node_arguments)
-        self.settings = SimpleNamespace(**self._declare_parameters())
+        self.settings = SimpleNamespace(**declare(self, self.PARAMETERS))
+        self.add_on_set_parameters_callback(self._on_set_parameters)
         self.health = Health(self.get_fully_qualified_name())
         self._is_active = False
         self._created: list[tuple[Callable, Any]] = []
@@ -281,19 +282,6 @@ class ManagedNode(LifecycleNode):
         self._diagnostics.publish(message)
 
     # Parameters -----------------------------------------------------------------------------
-
-    def _declare_parameters(self) -> dict[str, Any]:
-        given = {name: given.value for name, given in self._parameter_overrides.items()}
-        values = check_all(self.PARAMETERS, given)
-        for parameter in self.PARAMETERS:
-            self.declare_parameter(
-                parameter.name,
-                values[parameter.name],
-                parameter.descriptor(),
-                ignore_override=True,
-            )
-        self.add_on_set_parameters_callback(self._on_set_parameters)
-        return values
 
     def _on_set_parameters(self, changes: list[RosParameter]) -> SetParametersResult:
         label = self._state_machine.current_state[1]

@@ -21,12 +21,12 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from vjepa2_ros.nodes.lifecycle import HEARTBEAT_PERIOD
-from vjepa2_ros.nodes.parameters import Parameter, ParameterError, check_all
+from vjepa2_ros.nodes.parameters import Parameter, ParameterError, declare
 from vjepa2_ros.nodes.runner import initialise
 from vjepa2_ros.nodes.signals import stop_on_signal
 from vjepa2_ros.nodes.stack import READY
 
-_PARAMETERS = (
+PARAMETERS = (
     Parameter("nodes", ["controller_node", "camera_node", "encoder_node", "planner_node"],
               "nodes in the order in which they come up"),
     Parameter("discovery_timeout", 60.0, "longest wait for a node to appear", "s", 0.1, 600.0),
@@ -62,13 +62,7 @@ class LifecycleManager:
 
     def __init__(self, stop) -> None:
         self._node = Node("lifecycle_manager")
-        given = {name: entry.value for name, entry in self._node._parameter_overrides.items()}
-        values = check_all(_PARAMETERS, given)
-        for parameter in _PARAMETERS:
-            self._node.declare_parameter(
-                parameter.name, values[parameter.name], parameter.descriptor(), ignore_override=True
-            )
-        self._values = values
+        self._values = values = declare(self._node, PARAMETERS)
         self._stop = stop
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)

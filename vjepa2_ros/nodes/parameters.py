@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.node import Node
 
 # Names that rclpy itself understands on any node.
 _OF_RCLPY = ("use_sim_time", "start_type_description_service")
@@ -136,6 +137,20 @@ def check_all(table: Sequence[Parameter], given: Mapping[str, Any]) -> dict[str,
             problems.append(str(error))
     if problems:
         raise ParameterError("; ".join(problems))
+    return values
+
+
+def declare(node: Node, table: Sequence[Parameter]) -> dict[str, Any]:
+    """Declare the table on a node with what files and arguments give; returns all values.
+
+    Raises ParameterError that lists every unknown name and every bad value.
+    """
+    given = {name: override.value for name, override in node._parameter_overrides.items()}
+    values = check_all(table, given)
+    for parameter in table:
+        node.declare_parameter(
+            parameter.name, values[parameter.name], parameter.descriptor(), ignore_override=True
+        )
     return values
 
 
