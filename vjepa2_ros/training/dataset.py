@@ -40,8 +40,7 @@ class Dataset:
             FileNotFoundError: the folder holds none, or one that was not finished.
         """
         if not (folder / "dataset.json").is_file():
-            raise FileNotFoundError(f"no finished recording in {folder}: run `vjepa2-ros train` or "
-                                    "`vjepa2-ros collect` to make one")
+            raise FileNotFoundError(f"no finished recording in {folder}: run `vjepa2-ros train` to make one")
         return cls(*(np.load(folder / f"{name}.npy", mmap_mode="r")
                      for name in ("frames", "states", "objects")))
 
