@@ -41,20 +41,24 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.episodes < 1 or arguments.steps < 1:
             raise ValueError("--episodes and --steps must be at least 1")
         model = load_world_model(model_path(arguments.checkpoint))
-        values = read_node_parameters(arguments.planner or config / "planner_node.yaml")
+        values = read_node_parameters(config / "planner_node.yaml")
+        if arguments.planner is not None:
+            values |= _known(read_node_parameters(arguments.planner), values, arguments.planner)
         search = cem_config(values)
         settings = loop_settings(values, [arguments.steps])
-        controller = read_node_parameters(arguments.controller or config / "controller_node.yaml")
+        controller = read_node_parameters(config / "controller_node.yaml")
+        if arguments.controller is not None:
+            controller |= _known(read_node_parameters(arguments.controller), controller, arguments.controller)
         limits = MotionLimits(**{name: controller[name] for name in MotionLimits.__dataclass_fields__
                                  if name in controller})
-    except (OSError, ValueError) as error:
+    except (OSError, TypeError, ValueError) as error:
         console.print(f"[bold red]cannot evaluate:[/] {error}", soft_wrap=True)
         return 2
 
     def make_loop(goal_image):
         return RecedingHorizon(CrossEntropyMethod(search), model, model.encode(goal_image)[None], settings)
 
-    # ten thousand scenes a seed, so that the trials of two seeds never meet
+    # ten thousand scenes a seed, so that the trials of small seeds never meet
     seeds = [arguments.seed * 10_000 % 1_000_000 + number for number in range(arguments.episodes)]
     results = list(tqdm(run_episodes(seeds, make_loop, limits), total=len(seeds), desc="reach", unit="episode"))
     used = {name: values[name] for name in sorted(values)} | {"evaluations": search.samples * search.iterations}
@@ -64,3 +68,11 @@ def run(arguments: argparse.Namespace) -> int:
     report.write(results, figures, folder, arguments.json)
     console.print(f"curves and pictures in {folder}")
     return 0
+
+
+def _known(given: dict, shipped: dict, path: Path) -> dict:
+    """What a parameter file sets, on top of the shipped one. ValueError on a name that the shipped one lacks."""
+    unknown = sorted(set(given) - set(shipped))
+    if unknown:
+        raise ValueError(f"{path} sets unknown parameters: {', '.join(unknown)}; known: {', '.join(sorted(shipped))}")
+    return given

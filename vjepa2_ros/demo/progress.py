@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from vjepa2_ros.demo.record import Progress, Record
+from vjepa2_ros.evaluation.record import Progress, Record
 
 
 class ProgressView:

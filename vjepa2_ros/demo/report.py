@@ -13,7 +13,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from vjepa2_ros.demo.record import Progress, Record
+from vjepa2_ros.evaluation.record import Progress, Record
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  (the back end is chosen before)

@@ -15,7 +15,7 @@ from rich.markdown import Markdown
 
 from vjepa2_ros.demo import report
 from vjepa2_ros.demo.progress import ProgressView
-from vjepa2_ros.demo.record import Record
+from vjepa2_ros.evaluation.record import Record
 from vjepa2_ros.evaluation.reach import SUCCESS_DISTANCE, ReachEpisode
 from vjepa2_ros.nodes.client import StackClient, read_images
 from vjepa2_ros.nodes.observer import StackObserver

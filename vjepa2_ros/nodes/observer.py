@@ -12,7 +12,7 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import Image
 
-from vjepa2_ros.demo.record import Progress, Record
+from vjepa2_ros.evaluation.record import Progress, Record
 from vjepa2_ros.msg import Command, Latent, PlanningStatus, RobotState
 from vjepa2_ros.nodes.conversions import image_array, pose_arrays, seconds
 from vjepa2_ros.nodes.pursuit import TERMINAL

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vjepa2_ros.planning.cem import CrossEntropyMethod
-from vjepa2_ros.planning.objective import LatentDistance, distance
+from vjepa2_ros.planning.objective import COSTS, LatentDistance, distance
 from vjepa2_ros.world_model.poses import compose
 from vjepa2_ros.world_model.world_model import WorldModel
 
@@ -46,6 +46,8 @@ class RecedingHorizonSettings:
                 "steps_per_subgoal must be numbers of at least 1,"
                 f" got {list(self.steps_per_subgoal)}"
             )
+        if self.cost not in COSTS:
+            raise ValueError(f"unknown cost {self.cost!r}: use {' or '.join(COSTS)}")
         if self.patience is not None and self.patience < 1:
             raise ValueError(f"patience must be at least 1 or None, got {self.patience}")
         if not 0 <= self.min_improvement < 1:

@@ -25,11 +25,10 @@ def read_node_parameters(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: the file is none, or configures several nodes.
     """
-    content = yaml.safe_load(path.read_text())
     try:
-        (node,) = content.values()
+        (node,) = yaml.safe_load(path.read_text()).values()
         return dict(node["ros__parameters"])
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError):
         raise ValueError(f"{path} is not a parameter file of one node "
                          "(a node's name, then `ros__parameters`)") from None
 
