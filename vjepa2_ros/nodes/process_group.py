@@ -83,7 +83,7 @@ class ProcessGroup:
             errors="replace",
             # A Ctrl-C in the terminal goes to the starter alone, which ends the group in order.
             start_new_session=True,
-            preexec_fn=_end_with_parent,
+            preexec_fn=_prepare_child,
         )
         process = Process(name, popen)
         reader = threading.Thread(target=self._read, args=(process,), name=name, daemon=True)
@@ -191,8 +191,10 @@ def print_line(name: str, line: str) -> None:
     sys.stdout.flush()
 
 
-def _end_with_parent() -> None:
+def _prepare_child() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    # A starter in the background of a shell ignores SIGINT, and what it starts would inherit that.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _send(process: Process, number: int) -> None:
