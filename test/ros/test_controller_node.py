@@ -62,13 +62,12 @@ class Cell:
         self.goals += 1
         return f"{id(self)}-{self.goals}"
 
-    def command(self, goal, sequence=1, offset=(0.05, 0.0, 0.0), age=0.1, **fields):
+    def command(self, goal, sequence=1, offset=(0.05, 0.0, 0.0), age=0.0, **fields):
         command = Command(
-            header=self.header(age),
             goal_id=goal,
             sequence=sequence,
             pose=pose(self.position + np.array(offset)),
-            **fields,
+            **{"header": self.header(age), **fields},
         )
         self.probe.publish("command", command, COMMAND)
 
@@ -208,6 +207,17 @@ def test_halt_is_the_last_thing_on_the_wire(cell):
     state = cell.wait_state(lambda s: s.refused_sequence == 2 and s.refused_goal_id == goal)
     assert "goal is over" in state.message
     assert cell.modes() == [SimulatorTarget.MOVE, SimulatorTarget.HOLD]
+
+
+def test_a_halt_before_the_first_command_of_a_goal_stops_that_goal_too(cell):
+    header = cell.header()
+    before = cell.wait_state(lambda s: True).halts
+    assert cell.probe.call(Trigger, "halt", Trigger.Request()).success
+    cell.wait_state(lambda s: s.halts == before + 1)
+    goal = cell.new_goal()
+    cell.command(goal, header=header)
+    state = cell.wait_state(lambda s: s.refused_goal_id == goal)
+    assert "before the halt" in state.message and SimulatorTarget.MOVE not in cell.modes()
 
 
 def test_deactivation_halts_the_robot_and_an_inactive_node_does_not_move_it(bench, controller):

@@ -284,6 +284,54 @@ def test_a_fault_of_the_controller_ends_the_goal_and_forbids_a_new_one(around):
     assert not answer.accepted and "reset_fault" in answer.message
 
 
+def test_a_halt_at_the_controller_ends_the_goal_with_its_words(around):
+    goal = around.accepted_goal()
+    around.wait_status(goal, PlanningStatus.MOVING)
+
+    def halted(message):
+        message.halts, message.message = 1, "halted by a hand on the button"
+        return message
+
+    around.change_state = halted
+    around.wait_status(goal, PlanningStatus.STOPPED, "hand on the button")
+    commands = around.commands()
+    around.probe.wait("status", lambda status: status.goal_id == goal)
+    assert around.commands() == commands
+
+
+def test_a_measured_orientation_that_is_none_leads_to_no_command(around):
+    goal = around.accepted_goal()
+    around.wait_status(goal, PlanningStatus.MOVING)
+
+    def spoiled(message):
+        message.pose.orientation = Quaternion(x=0.0, y=0.0, z=0.0, w=0.0)
+        return message
+
+    around.change_state = spoiled
+    around.wait_status(goal, PlanningStatus.WAITING, "quaternion")
+    around.change_state = lambda message: message
+    around.wait_status(goal, PlanningStatus.MOVING)
+
+
+def test_a_last_step_that_is_refused_is_no_end_at_the_step_limit(around):
+    around.obeying = False
+    around.accepted = ("", 0)
+
+    def refusing(message):
+        commands = around.probe.messages("command")
+        if commands:
+            message.refused_goal_id = commands[-1].goal_id
+            message.refused_sequence = commands[-1].sequence
+            message.message = "refused by the probe"
+        return message
+
+    around.change_state = refusing
+    around.accepted_goal()
+    answer = around.set_goal(steps=[1])
+    assert answer.accepted, answer.message
+    around.wait_status(answer.goal_id, PlanningStatus.FAILED, "the last step came to nothing")
+
+
 def test_a_controller_that_takes_no_command_ends_the_goal_after_some_tries(around):
     around.obeying = False
     goal = around.accepted_goal()

@@ -20,6 +20,7 @@ class Cell:
     def __init__(self):
         self.time = 100.0
         self.position = np.array([0.5, 0.0, 0.2])
+        self.quaternion = DOWN
         self.target = None
         self.calls = []
         self.speed = 0.25
@@ -32,7 +33,9 @@ class Cell:
     def read_state(self):
         if self.broken == "read":
             raise RobotError("cable pulled")
-        return RobotState(self.position.copy(), DOWN, 0.0, self.stamp)
+        if self.broken == "driver":
+            raise KeyError("a mistake in the driver")
+        return RobotState(self.position.copy(), self.quaternion, 0.0, self.stamp)
 
     def move_to(self, position, quaternion_xyzw, gripper_closedness):
         if self.broken == "move":
@@ -41,6 +44,8 @@ class Cell:
         self.target = position
 
     def stop(self):
+        if self.broken == "stop":
+            raise RobotError("brakes stuck")
         self.calls.append("stop")
         self.target = None
 
@@ -137,7 +142,7 @@ def test_a_planner_that_falls_silent_in_mid_motion_halts_the_robot(cell):
 def test_a_halt_is_the_last_thing_sent_and_ends_the_goal(cell):
     assert cell.command().accepted
     cell.run(0.1)
-    cell.controller.halt("operator")
+    assert cell.controller.halt("operator", cell.time)
     assert not cell.command(sequence=2).accepted
     cell.run(1.0)
     assert cell.calls == ["move", "stop"]
@@ -152,7 +157,8 @@ def test_a_violation_halts_and_latches_until_it_is_reset(cell, offset):
     assert cell.calls[-1] == "stop" and cell.controller.fault and not cell.controller.moving
     for goal in ("goal", "next"):
         assert cell.command(sequence=3, goal=goal).reason is Reason.FAULT_LATCHED
-    cell.controller.reset_fault()
+    cell.controller.reset_fault(cell.time)
+    cell.run(0.2)
     assert cell.command(sequence=4).reason is Reason.FOREIGN_GOAL
     assert cell.command(goal="another").accepted
 
@@ -177,7 +183,50 @@ def test_a_state_that_is_not_finite_latches_a_fault(cell):
     assert cell.calls == ["stop"] and "not finite" in cell.controller.fault
 
 
-@pytest.mark.parametrize("broken, text", [("read", "cable pulled"), ("move", "reflex")])
+@pytest.mark.parametrize("quaternion", [np.zeros(4), 2 * DOWN])
+def test_a_state_with_an_impossible_orientation_latches_a_fault(cell, quaternion):
+    cell.quaternion = quaternion
+    cell.run(0.1)
+    assert cell.calls == ["stop"] and "quaternion" in cell.controller.fault
+
+
+def test_states_from_the_future_latch_a_fault(cell):
+    cell.stamp, cell.frozen = cell.time + 10.0, True
+    cell.run(0.1)
+    assert cell.calls == ["stop"] and "ahead of this clock" in cell.controller.fault
+
+
+def test_a_halt_of_a_robot_that_does_not_stop_says_so_and_is_tried_again(cell):
+    assert cell.command().accepted
+    cell.broken = "stop"
+    assert not cell.controller.halt("operator", cell.time)
+    assert "brakes stuck" in cell.controller.fault
+    cell.run(0.1)
+    assert cell.calls == ["move"]
+    cell.broken = ""
+    cell.run(0.1)
+    assert cell.calls == ["move", "stop"]
+
+
+def test_the_last_state_is_still_told_when_the_robot_cannot_be_read(cell):
+    cell.broken = "read"
+    state = cell.controller.tick(cell.time + 0.1, cell.time + 0.1)
+    assert state is cell.controller.state and cell.controller.fault
+
+
+def test_halts_and_faults_are_counted(cell):
+    controller = cell.controller
+    assert controller.halts == 0
+    controller.halt("operator", cell.time)
+    assert controller.halts == 1
+    cell.command(offset=(np.nan, 0, 0))
+    assert controller.halts == 2
+
+
+@pytest.mark.parametrize(
+    "broken, text",
+    [("read", "cable pulled"), ("move", "reflex"), ("driver", "a mistake in the driver")],
+)
 def test_a_robot_that_fails_latches_a_fault_with_its_words(cell, broken, text):
     cell.broken = broken
     cell.command()
@@ -193,6 +242,7 @@ def test_after_a_reset_the_motion_starts_from_where_the_robot_was_put(cell):
     cell.command(sequence=2, offset=(np.inf, 0, 0))
     cell.position = np.array([0.4, 0.1, 0.3])
     cell.run(0.1)
-    cell.controller.reset_fault()
+    cell.controller.reset_fault(cell.time)
+    cell.run(0.2)
     assert cell.command(goal="next", offset=(0.0, 0.05, 0.0)).accepted
     np.testing.assert_allclose(cell.target, [0.4, 0.15, 0.3])

@@ -99,7 +99,9 @@ def test_a_robot_far_outside_the_workspace_is_not_pulled_in_by_a_large_step(gate
     "state, reason",
     [
         (replace(STATE, stamp=NOW - 2), Reason.STATE_STALE),
-        (replace(STATE, position=np.array([np.nan, 0, 0])), Reason.STATE_NOT_FINITE),
+        (replace(STATE, position=np.array([np.nan, 0, 0])), Reason.STATE_INVALID),
+        (replace(STATE, quaternion_xyzw=np.zeros(4)), Reason.STATE_INVALID),
+        (replace(STATE, stamp=NOW + 2), Reason.STATE_FROM_THE_FUTURE),
     ],
 )
 def test_no_motion_on_a_state_that_cannot_be_trusted(state, reason, gate):
@@ -123,9 +125,16 @@ def test_a_new_goal_closes_the_one_before(gate):
 
 def test_after_a_halt_the_goal_is_over_but_a_new_one_is_served(gate):
     assert gate.check(COMMAND, STATE, NOW).accepted
-    gate.close_goal()
+    gate.halt(COMMAND.observation_stamp - 0.1)
     assert gate.check(replace(COMMAND, sequence=2), STATE, NOW).reason is Reason.FOREIGN_GOAL
     assert gate.check(replace(COMMAND, goal_id="goal-2"), STATE, NOW).accepted
+
+
+def test_a_goal_whose_first_command_was_still_being_planned_at_a_halt_is_refused(gate):
+    gate.halt(NOW - 0.1)
+    verdict = gate.check(COMMAND, STATE, NOW)
+    assert verdict.reason is Reason.BEFORE_HALT and not verdict.violation
+    assert gate.check(replace(COMMAND, observation_stamp=NOW - 0.05), STATE, NOW).accepted
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ class ControllerNode(ManagedNode):
 
     def deactivate(self) -> None:
         if hasattr(self, "_controller"):
-            self._controller.halt("the controller was deactivated")
+            self._controller.halt("the controller was deactivated", self.now())
 
     def cleanup(self) -> None:
         if hasattr(self, "_robot"):
@@ -95,15 +95,18 @@ class ControllerNode(ManagedNode):
         self._controller.planner_heard(self.steady_now())
 
     def _on_halt(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        self._controller.halt("the `halt` service was called")
-        response.success, response.message = True, self._controller.message
+        controller = self._controller
+        response.success = controller.halt("the `halt` service was called", self.now())
+        response.message = controller.message
+        if not response.success:
+            response.message = f"{controller.fault}; use the robot's own stop"
         return response
 
     def _on_reset_fault(
         self, request: Trigger.Request, response: Trigger.Response
     ) -> Trigger.Response:
         fault = self._controller.fault
-        self._controller.reset_fault()
+        self._controller.reset_fault(self.now())
         response.success, response.message = True, f"was: {fault}" if fault else "no fault"
         return response
 
@@ -125,6 +128,7 @@ class ControllerNode(ManagedNode):
                 sequence=controller.accepted[1],
                 refused_goal_id=controller.refused[0],
                 refused_sequence=controller.refused[1],
+                halts=controller.halts,
                 message=controller.message,
                 fault=controller.fault,
             )

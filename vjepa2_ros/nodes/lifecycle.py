@@ -59,7 +59,7 @@ class ManagedNode(LifecycleNode):
         self.settings = SimpleNamespace(**declare(self, self.PARAMETERS))
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.health = Health(self.get_fully_qualified_name())
-        self._is_active = False
+        self._is_active = self._is_configured = False
         self._created: list[tuple[Callable, Any]] = []
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -181,6 +181,7 @@ class ManagedNode(LifecycleNode):
     # Transitions ----------------------------------------------------------------------------
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._is_configured = True
         result = self._transition("configure", self.configure)
         if result != TransitionCallbackReturn.SUCCESS:
             self._release()
@@ -216,6 +217,9 @@ class ManagedNode(LifecycleNode):
         return self._release()
 
     def _release(self) -> TransitionCallbackReturn:
+        if not self._is_configured:
+            return TransitionCallbackReturn.SUCCESS
+        self._is_configured = False
         result = self._transition("clean up", self.cleanup)
         for destroy, entity in reversed(self._created):
             destroy(entity)

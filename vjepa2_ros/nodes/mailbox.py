@@ -72,8 +72,12 @@ class LatestWorker(Generic[Item]):
         with self._condition:
             self._item = []
 
-    def close(self, timeout: float = 10.0) -> bool:
-        """Finish the work in hand, drop the rest and end the thread; False if it did not end."""
+    def close(self, timeout: float = 3.0) -> bool:
+        """Finish the work in hand, drop the rest and end the thread; False if it did not end.
+
+        It is not waited for longer than `timeout` [s], which leaves time to the other transitions
+        on the way down: the thread ends with its process.
+        """
         with self._condition:
             self._closed = True
             self._item = []

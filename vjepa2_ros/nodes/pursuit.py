@@ -117,7 +117,10 @@ class Pursuit:
         self._plan = plan
         self._send = send
         self._show = show
-        self._states: StateHistory[RobotState] = StateHistory(span=10.0)
+        # As far back as the oldest image that may be planned from.
+        span = settings.max_observation_age + settings.state_tolerance
+        self._states: StateHistory[RobotState] = StateHistory(span)
+        self._robot: RobotState | None = None
         self._sent = ("", 0)
         self._image_came = steady_clock()
         self.goal: Goal | None = None
@@ -126,7 +129,7 @@ class Pursuit:
     @property
     def robot(self) -> RobotState | None:
         """The newest state of the robot."""
-        return self._states.latest
+        return self._robot
 
     # Beginning and end ----------------------------------------------------------------------
 
@@ -166,24 +169,29 @@ class Pursuit:
             return
         elif state is None:
             self.trouble = "no robot_state was measured at the time of the image"
-        elif not robot_state(state).is_finite():
-            self.trouble = "the measured state of the robot is not finite"
+        elif problem := robot_state(state).problem():
+            self.trouble = problem
         else:
             self.trouble = ""
-            self._enter(PlanningStatus.PLANNING, "planning")
             frame = state.header.frame_id
-            self._plan(
-                Observation(goal, latent, _state(state), image_stamp, frame, age, encode_seconds)
+            observation = Observation(
+                goal, latent, _state(state), image_stamp, frame, age, encode_seconds
             )
+            self._enter(PlanningStatus.PLANNING, "planning")
+            self._plan(observation)
 
     def robot_moved(self, message: RobotState) -> None:
         """Take a state of the robot; it may end the step, or the goal."""
+        halted = self._robot is not None and message.halts != self._robot.halts
+        self._robot = message
         self._states.add(seconds(message.header.stamp), message)
         goal = self.goal
         if goal is None:
             return
         if message.fault:
             self.finish(PlanningStatus.FAILED, f"the controller reports a fault: {message.fault}")
+        elif halted:
+            self.finish(PlanningStatus.STOPPED, f"the controller ended it: {message.message}")
         elif goal.state == PlanningStatus.MOVING:
             if (message.goal_id, message.sequence) == self._sent and not message.moving:
                 goal.setbacks = 0
@@ -201,6 +209,7 @@ class Pursuit:
             return
         goal.step = step
         goal.observation_age, goal.encode_seconds = observation.age, observation.encode_seconds
+        goal.command_latency = 0.0
         age, allowed = self._clock() - observation.stamp, self._settings.max_observation_age
         if step.finished == "reached":
             self.finish(
@@ -267,6 +276,8 @@ class Pursuit:
         self.trouble = reason
         if goal.setbacks >= _MOST_SETBACKS:
             self.finish(PlanningStatus.FAILED, reason)
+        elif goal.step is not None and goal.step.finished:
+            self.finish(PlanningStatus.FAILED, f"the last step came to nothing: {reason}")
         else:
             self._look_again(goal, self._clock())
 

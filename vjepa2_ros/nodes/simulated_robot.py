@@ -32,11 +32,8 @@ class SimulatedRobot:
     def move_to(
         self, position: np.ndarray, quaternion_xyzw: np.ndarray, gripper_closedness: float
     ) -> None:
-        if self._targets.get_subscription_count() == 0:
-            raise RobotError("nobody listens on simulator/target; start simulator_node")
-        self._targets.publish(
+        self._publish(
             SimulatorTarget(
-                header=self._header(),
                 mode=SimulatorTarget.MOVE,
                 pose=pose_message(position, quaternion_xyzw),
                 gripper_closedness=float(gripper_closedness),
@@ -44,13 +41,16 @@ class SimulatedRobot:
         )
 
     def stop(self) -> None:
-        self._targets.publish(SimulatorTarget(header=self._header(), mode=SimulatorTarget.HOLD))
+        self._publish(SimulatorTarget(mode=SimulatorTarget.HOLD))
 
     def close(self) -> None:
         self._state = None
 
-    def _header(self) -> Header:
-        return Header(stamp=stamp(self._node.now()), frame_id=self._base_frame)
+    def _publish(self, target: SimulatorTarget) -> None:
+        if self._targets.get_subscription_count() == 0:
+            raise RobotError("nobody listens on simulator/target; start simulator_node")
+        target.header = Header(stamp=stamp(self._node.now()), frame_id=self._base_frame)
+        self._targets.publish(target)
 
     def _on_state(self, message: RobotStateMessage) -> None:
         self._state = robot_state(message)

@@ -30,11 +30,6 @@ class StateHistory(Generic[State]):
         while stamp - self._states[0][0] > self._span:
             self._states.popleft()
 
-    @property
-    def latest(self) -> State | None:
-        """The newest state, None if there is none."""
-        return self._states[-1][1] if self._states else None
-
     def nearest(self, stamp: float, tolerance: float) -> State | None:
         """The state nearest in time, None if none is within the tolerance [s]."""
         if not self._states:

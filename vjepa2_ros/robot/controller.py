@@ -4,10 +4,10 @@
 Nothing here knows of ROS: times come in as arguments, `now` on the clock of the stamps and `steady`
 on one that never jumps, and the robot is any `Robot`.
 
-What ends a motion and lets the next command through: arriving, a lifetime that ran out, a planner
-that fell silent, a halt asked for. What latches a fault until `reset_fault`: a robot that cannot be
-read or refuses to move, a measured state that stands still in time or is not finite, and a command
-that no sound planner sends.
+What ends a motion: arriving, a lifetime that ran out. What ends the goal as well: a planner that
+fell silent, a halt asked for. What latches a fault until `reset_fault`: a robot that cannot be read,
+refuses to move or cannot be stopped, a measured state that stands still in time, comes from the
+future or makes no sense, and a command that no sound planner sends.
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ class MotionController:
     planner_timeout: longest silence of the planner during a motion [s].
 
     To be read: `state` (measured, None before the first), `moving`, `accepted` and `refused` (goal
-    id and sequence number of the last such command), `message` (what was last done and why) and
-    `fault` (latched; empty while all is well).
+    id and sequence number of the last such command), `halts` (how many times all goals set before
+    were ended), `message` (what was last done and why) and `fault` (latched; empty while all is
+    well).
     """
 
     def __init__(
@@ -66,9 +67,11 @@ class MotionController:
         self._target_position = np.zeros(3)
         self._started = self._deadline = self._planner_heard = 0.0
         self._recent: deque[RobotState] = deque()
+        self._still_to_stop = False
         self.state: RobotState | None = None
         self.accepted: tuple[str, int] = ("", 0)
         self.refused: tuple[str, int] = ("", 0)
+        self.halts = 0
         self.message, self.fault = "waiting for the first state of the robot", ""
 
     @property
@@ -88,7 +91,7 @@ class MotionController:
             self.refused = command.goal_id, command.sequence
             self.message = f"refused command {command.sequence}: {verdict.text}"
             if verdict.violation:
-                self._latch(self.message)
+                self._latch(self.message, now)
             return verdict
         self.accepted = command.goal_id, command.sequence
         self.message = f"command {command.sequence} {verdict.text}"
@@ -96,21 +99,27 @@ class MotionController:
             self._robot.move_to(
                 verdict.position, command.quaternion_xyzw, command.gripper_closedness
             )
-        except RobotError as error:
-            self._latch(f"the robot refused to move: {error}")
+        except Exception as error:  # noqa: BLE001 - whatever a driver raises, it did not move
+            self._latch(f"the robot refused to move: {_words(error)}", now)
             return Verdict(False, Reason.ROBOT_REFUSED, self.fault)
         self._target, self._target_position = command, verdict.position
         self._started, self._deadline = now, steady + verdict.lifetime
         return verdict
 
     def tick(self, now: float, steady: float) -> RobotState | None:
-        """Read the robot and look after the motion; returns the state, None if there is none."""
+        """Read the robot and look after the motion.
+
+        Returns the newest state, which is an old one (see its stamp, and `fault`) when the robot
+        cannot be read any more, and None before the first.
+        """
+        if self._still_to_stop:
+            self._stop(self.message)
         try:
             state = self._robot.read_state()
-        except RobotError as error:
+        except Exception as error:  # noqa: BLE001 - no error of a driver may skip the watchdogs
             if self.state is not None and not self.fault:
-                self._latch(f"the robot cannot be read: {error}")
-            return None
+                self._latch(f"the robot cannot be read: {_words(error)}", now)
+            return self.state
         if self.state is None:
             # What was measured before this controller began is no sign of life.
             if now - state.stamp > self._gate.limits.max_state_age:
@@ -120,17 +129,20 @@ class MotionController:
         self._watch_state(now)
         self._remember()
         if self.moving:
-            self._watch_motion(steady)
+            self._watch_motion(now, steady)
         return state
 
-    def halt(self, reason: str) -> None:
-        """Stop the robot now and end the goal being served."""
-        self._gate.close_goal()
-        self._stop(f"halted: {reason}")
+    def halt(self, reason: str, now: float) -> bool:
+        """Stop the robot and end all goals set before; False if it could not be stopped.
 
-    def reset_fault(self) -> None:
+        Then `fault` says why, and every tick tries again.
+        """
+        self._end_goals(now)
+        return self._stop(f"halted: {reason}")
+
+    def reset_fault(self, now: float) -> None:
         """Let commands of a new goal through again; the robot stays where it is."""
-        self._gate.close_goal()
+        self._end_goals(now)
         self.fault, self.message = "", "fault reset"
 
     # ----------------------------------------------------------------------------------------
@@ -143,16 +155,24 @@ class MotionController:
             return Verdict(False, Reason.STATE_STALE, "the robot has not given a state yet")
         return self._gate.check(command, self.state, now)
 
-    def _stop(self, message: str) -> None:
+    def _end_goals(self, now: float) -> None:
+        self._gate.halt(now)
+        self.halts += 1
+
+    def _stop(self, message: str) -> bool:
         self._target = None
         self.message = message
         try:
             self._robot.stop()
-        except RobotError as error:
-            self.fault = self.fault or f"the robot could not be stopped: {error}"
+        except Exception as error:  # noqa: BLE001 - whatever a driver raises, it may still move
+            self.fault = self.fault or f"the robot could not be stopped: {_words(error)}"
+            self._still_to_stop = True
+            return False
+        self._still_to_stop = False
+        return True
 
-    def _latch(self, fault: str) -> None:
-        self._gate.close_goal()
+    def _latch(self, fault: str, now: float) -> None:
+        self._end_goals(now)
         # The first fault is the cause; what follows from it must not hide it.
         self.fault = self.fault or fault
         self._stop(fault)
@@ -161,10 +181,17 @@ class MotionController:
         age = now - self.state.stamp
         if self.fault:
             return
-        if not self.state.is_finite():
-            self._latch("the measured state of the robot is not finite")
-        elif age > self._gate.limits.max_state_age:
-            self._latch(f"the robot has fallen silent: its last state is {age:.2f} s old")
+        allowed = self._gate.limits.max_state_age
+        if problem := self.state.problem():
+            self._latch(problem, now)
+        elif age > allowed:
+            self._latch(f"the robot has fallen silent: its last state is {age:.2f} s old", now)
+        elif age < -allowed:
+            self._latch(
+                f"the robot's states are stamped {-age:.2f} s ahead of this clock: synchronise "
+                "the clocks of the machines",
+                now,
+            )
 
     def _remember(self) -> None:
         # By the states' own stamps: one that is merely late must not pass for an arm at rest.
@@ -173,7 +200,7 @@ class MotionController:
         while self.state.stamp - self._recent[0].stamp > 2 * self._arrival.still_window:
             self._recent.popleft()
 
-    def _watch_motion(self, steady: float) -> None:
+    def _watch_motion(self, now: float, steady: float) -> None:
         impatient = self.state.stamp - self._started > self._arrival.patience
         if self._at_rest() and (impatient or self._at_target()):
             self._target = None
@@ -181,7 +208,7 @@ class MotionController:
             self._stop(f"halted: command {self._target.sequence} outlived its lifetime")
         elif steady - self._planner_heard > self._planner_timeout:
             silence = steady - self._planner_heard
-            self.halt(f"the planner has been silent for {silence:.2f} s")
+            self.halt(f"the planner has been silent for {silence:.2f} s", now)
 
     def _at_rest(self) -> bool:
         window = self._arrival.still_window
@@ -210,3 +237,8 @@ class MotionController:
             offset < self._arrival.position_tolerance
             and turn.magnitude() < self._arrival.rotation_tolerance
         )
+
+
+def _words(error: Exception) -> str:
+    """An error of a driver: its own words if it was meant to be read, else its type as well."""
+    return str(error) if isinstance(error, RobotError) else repr(error)

@@ -12,6 +12,9 @@ from typing import Protocol
 
 import numpy as np
 
+QUATERNION_TOLERANCE = 1e-3
+"""Largest deviation from unit length that rounding explains."""
+
 
 class RobotError(RuntimeError):
     """The robot cannot be read or refused to move; the text says why and what to do."""
@@ -32,10 +35,15 @@ class RobotState:
     gripper_closedness: float
     stamp: float
 
-    def is_finite(self) -> bool:
-        """True if every number of the state is finite."""
+    def problem(self) -> str:
+        """Why nothing may be built on this state, in words; empty if it is sound."""
         numbers = (*self.position, *self.quaternion_xyzw, self.gripper_closedness, self.stamp)
-        return bool(np.isfinite(numbers).all())
+        if not np.isfinite(numbers).all():
+            return "the measured state of the robot is not finite"
+        length = float(np.linalg.norm(self.quaternion_xyzw))
+        if abs(length - 1.0) > QUATERNION_TOLERANCE:
+            return f"the measured quaternion of the robot has length {length:.4f} instead of 1"
+        return ""
 
 
 class Robot(Protocol):

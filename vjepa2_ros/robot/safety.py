@@ -10,6 +10,7 @@ finite, a step beyond the limit): then the controller halts the robot and latche
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass
 from enum import Enum
@@ -17,7 +18,7 @@ from enum import Enum
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from vjepa2_ros.robot.interface import RobotState
+from vjepa2_ros.robot.interface import QUATERNION_TOLERANCE, RobotState
 
 
 class Reason(Enum):
@@ -31,9 +32,11 @@ class Reason(Enum):
     STALE = "stale"
     FROM_THE_FUTURE = "from the future"
     FOREIGN_GOAL = "goal is over"
+    BEFORE_HALT = "planned before the halt"
     OUT_OF_SEQUENCE = "out of sequence"
-    STATE_NOT_FINITE = "robot state not finite"
+    STATE_INVALID = "robot state invalid"
     STATE_STALE = "robot state stale"
+    STATE_FROM_THE_FUTURE = "robot state from the future"
     STEP_TOO_LARGE = "step too large"
     ROTATION_TOO_LARGE = "rotation too large"
     FAULT_LATCHED = "fault latched"
@@ -136,12 +139,16 @@ class CommandGate:
         self.goal_id = ""
         self.sequence = 0
         self._closed_goals: deque[str] = deque(maxlen=256)
+        self._halted = -math.inf
 
-    def close_goal(self) -> None:
-        """End the goal being served: what still arrives of it is refused."""
-        if self.goal_id:
-            self._closed_goals.append(self.goal_id)
-        self.goal_id, self.sequence = "", 0
+    def halt(self, now: float) -> None:
+        """End the goal being served, and one whose first command is still being planned.
+
+        What still arrives of it is refused, and so is whatever comes from an image captured
+        before `now` [s].
+        """
+        self._close_goal()
+        self._halted = now
 
     def check(self, command: MotionCommand, state: RobotState, now: float) -> Verdict:
         """Judge a command against the measured state at the time `now` [s]; never raises."""
@@ -154,7 +161,7 @@ class CommandGate:
         if refusal is not None:
             return refusal
         if command.goal_id != self.goal_id:
-            self.close_goal()
+            self._close_goal()
             self.goal_id = command.goal_id
         self.sequence = command.sequence
         lifetime = command.lifetime or self.limits.lifetime
@@ -164,6 +171,11 @@ class CommandGate:
             return Verdict(True, Reason.ACCEPTED, "accepted", position, lifetime)
         text = f"target {_metres(wanted)} lies outside the workspace; going to {_metres(position)}"
         return Verdict(True, Reason.CLAMPED, text, position, lifetime)
+
+    def _close_goal(self) -> None:
+        if self.goal_id:
+            self._closed_goals.append(self.goal_id)
+        self.goal_id, self.sequence = "", 0
 
     def _clamp(self, position: np.ndarray) -> np.ndarray:
         return np.clip(position, self.limits.workspace_lower, self.limits.workspace_upper)
@@ -184,7 +196,7 @@ class CommandGate:
                 f"the command is in frame {command.frame!r}, the robot's base is {self.frame!r}",
             )
         norm = float(np.linalg.norm(command.quaternion_xyzw))
-        if abs(norm - 1.0) > 1e-3:
+        if abs(norm - 1.0) > QUATERNION_TOLERANCE:
             return _refuse(Reason.INVALID, f"the quaternion has length {norm:.4f} instead of 1")
         if not 0.0 <= command.gripper_closedness <= 1.0:
             return _refuse(
@@ -211,13 +223,20 @@ class CommandGate:
 
     def _check_ages(self, command: MotionCommand, state: RobotState, now: float) -> Verdict | None:
         limits = self.limits
-        if not state.is_finite():
-            return _refuse(Reason.STATE_NOT_FINITE, "the measured state is not finite")
-        if now - state.stamp > limits.max_state_age:
+        if problem := state.problem():
+            return _refuse(Reason.STATE_INVALID, problem)
+        state_age = now - state.stamp
+        if state_age > limits.max_state_age:
             return _refuse(
                 Reason.STATE_STALE,
-                f"the measured state is {now - state.stamp:.2f} s old; allowed are "
+                f"the measured state is {state_age:.2f} s old; allowed are "
                 f"{limits.max_state_age:.2f} s",
+            )
+        if state_age < -limits.max_state_age:
+            return _refuse(
+                Reason.STATE_FROM_THE_FUTURE,
+                f"the measured state is stamped {-state_age:.2f} s ahead of this clock; "
+                "synchronise the clocks of the machines",
             )
         age = now - command.observation_stamp
         if age > limits.max_observation_age:
@@ -232,6 +251,10 @@ class CommandGate:
                 Reason.FROM_THE_FUTURE,
                 f"the observation is stamped {-age:.2f} s ahead of this clock; synchronise the "
                 "clocks of the machines",
+            )
+        if command.observation_stamp <= self._halted:
+            return _refuse(
+                Reason.BEFORE_HALT, "its image was taken before the robot was halted; set a new goal"
             )
         return None
 
