@@ -16,17 +16,33 @@ def run(*words):
     return evaluate.run(parser.parse_args([str(word) for word in words]))
 
 
-@pytest.mark.parametrize(("text", "said"), [
-    ("planner_node:\n  ros__parameters:\n    sampels: 3\n", "sampels"),
-    ("planner_node: [", "not a parameter file"),
-    ("planner_node:\n  ros__parameters:\n    samples: many\n", "cannot evaluate"),
-    ("planner_node:\n  ros__parameters:\n    cost: l3\n", "cost"),
-])
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("planner_node:\n  ros__parameters:\n    sampels: 3\n", "sampels"),
+        ("planner_node: [", "not a parameter file"),
+        ("planner_node:\n  ros__parameters:\n    samples: many\n", "cannot evaluate"),
+        ("planner_node:\n  ros__parameters:\n    cost: l3\n", "cost"),
+    ],
+)
 def test_a_bad_planner_file_is_refused_with_the_reason(tmp_path, capsys, text, said):
     save_world_model(small_world_model(), tmp_path / "model", {})
     (tmp_path / "planner.yaml").write_text(text)
-    assert run("--checkpoint", tmp_path / "model", "--planner", tmp_path / "planner.yaml", "--episodes", 1,
-               "--steps", 1, "--output", tmp_path / "out") == 2
+    assert (
+        run(
+            "--checkpoint",
+            tmp_path / "model",
+            "--planner",
+            tmp_path / "planner.yaml",
+            "--episodes",
+            1,
+            "--steps",
+            1,
+            "--output",
+            tmp_path / "out",
+        )
+        == 2
+    )
     assert said in capsys.readouterr().out
 
 
@@ -37,8 +53,25 @@ def test_a_missing_checkpoint_is_refused_with_what_to_give(tmp_path, capsys):
 
 def test_a_planner_file_changes_only_what_it_names(tmp_path):
     save_world_model(small_world_model(), tmp_path / "model", {})
-    (tmp_path / "planner.yaml").write_text("planner_node:\n  ros__parameters: {samples: 8, iterations: 1, top_k: 2}\n")
+    (tmp_path / "planner.yaml").write_text(
+        "planner_node:\n  ros__parameters: {samples: 8, iterations: 1, top_k: 2}\n"
+    )
     report = tmp_path / "report.json"
-    assert run("--checkpoint", tmp_path / "model", "--planner", tmp_path / "planner.yaml", "--episodes", 1,
-               "--steps", 1, "--output", tmp_path / "out", "--json", report) == 0
+    assert (
+        run(
+            "--checkpoint",
+            tmp_path / "model",
+            "--planner",
+            tmp_path / "planner.yaml",
+            "--episodes",
+            1,
+            "--steps",
+            1,
+            "--output",
+            tmp_path / "out",
+            "--json",
+            report,
+        )
+        == 0
+    )
     assert '"evaluations": 8' in report.read_text()

@@ -45,16 +45,31 @@ def test_an_episode_records_every_step_and_obeys_the_limits(simulator, tmp_path)
     assert np.abs(simulator.pose()[0] - start).max() < 0.021
     assert result.refusals
     figures = report.summary([result], 7, "small", {"samples": 8})
-    assert {"task", "object", "episodes", "seed", "success_rate", "final_distance_m", "steps",
-            "seconds_per_step", "checkpoint", "planner"} <= set(figures)
+    assert {
+        "task",
+        "object",
+        "episodes",
+        "seed",
+        "success_rate",
+        "final_distance_m",
+        "steps",
+        "seconds_per_step",
+        "checkpoint",
+        "planner",
+    } <= set(figures)
     report.write([result], figures, tmp_path, tmp_path / "deep" / "figures.json")
-    assert {path.name for path in tmp_path.iterdir()} >= {"reach.json", "curves.png", "goal_over_end.png"}
+    assert {path.name for path in tmp_path.iterdir()} >= {
+        "reach.json",
+        "curves.png",
+        "goal_over_end.png",
+    }
 
 
 def test_a_command_beyond_the_limits_leaves_the_arm_where_it_is(simulator):
     model = small_world_model()
     episode = ReachEpisode.sample(1, simulator)
-    result = run_episode(simulator, episode, loop_for(model, episode.goal_image, 2),
-                         MotionLimits(max_step=1e-6))
+    result = run_episode(
+        simulator, episode, loop_for(model, episode.goal_image, 2), MotionLimits(max_step=1e-6)
+    )
     assert len(result.refusals) == 2
     assert abs(result.distances[-1] - result.distances[0]) < 1e-3

@@ -119,7 +119,9 @@ def test_the_picture_shows_what_the_intrinsics_say(simulator):
     image = simulator.render(256).astype(int)
     camera = simulator.data.camera("exterior")
     rotation = camera.xmat.reshape(3, 3) @ np.diag([1.0, -1.0, -1.0])
-    seen = simulator.camera_matrix(256) @ rotation.T @ (simulator.object_positions()[0] - camera.xpos)
+    seen = (
+        simulator.camera_matrix(256) @ rotation.T @ (simulator.object_positions()[0] - camera.xpos)
+    )
     blue = image[..., 2] - image[..., 0] > 40
     rows, columns = np.nonzero(blue)
     assert np.hypot(columns.mean() - seen[0] / seen[2], rows.mean() - seen[1] / seen[2]) < 5

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The training recipe at the smallest size: whole, resumable, and blind to the truth about objects."""
+"""The training recipe at the smallest size: whole, resumable, blind to the truth about objects."""
 
 import json
 from dataclasses import replace
@@ -20,14 +20,26 @@ from vjepa2_ros.world_model.encoder import Encoder
 from vjepa2_ros.world_model.predictor import ActionConditionedPredictor
 from vjepa2_ros.world_model.preprocessing import preprocess
 
-TINY = Recipe(episodes=6, length=5, held_out=2, image_size=64, width=48, encoder_layers=1, predictor_layers=1,
-              pretrain=PretrainConfig(batch=4), pretrain_loop=LoopConfig(4, checkpoint_every=2),
-              predictor_batch=4, predictor_loop=LoopConfig(4, checkpoint_every=2))
+TINY = Recipe(
+    episodes=6,
+    length=5,
+    held_out=2,
+    image_size=64,
+    width=48,
+    encoder_layers=1,
+    predictor_layers=1,
+    pretrain=PretrainConfig(batch=4),
+    pretrain_loop=LoopConfig(4, checkpoint_every=2),
+    predictor_batch=4,
+    predictor_loop=LoopConfig(4, checkpoint_every=2),
+)
 
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory):
-    return collect(tmp_path_factory.mktemp("data"), TINY.episodes, TINY.length, TINY.image_size, seed=0)
+    return collect(
+        tmp_path_factory.mktemp("data"), TINY.episodes, TINY.length, TINY.image_size, seed=0
+    )
 
 
 def test_a_recording_shows_motion_within_the_planners_bound(recording):
@@ -48,7 +60,9 @@ def test_the_whole_recipe_leaves_a_model_that_loads_and_its_figures(tmp_path):
     assert model.latent_shape == (16, 48)
     assert set(card["readout"]) == {"hand_m", "gripper_r2", "cup_m", "box_m"}
     assert len(card["imagined_relative_to_copy"]) == 4
-    assert {"encoder.png", "predictor.png", "recipe.json"} <= {p.name for p in (tmp_path / "work").iterdir()}
+    assert {"encoder.png", "predictor.png", "recipe.json"} <= {
+        p.name for p in (tmp_path / "work").iterdir()
+    }
     written = json.loads((tmp_path / "model" / "config.json").read_text())
     assert written["card"]["readout"] == card["readout"]
 
@@ -61,9 +75,18 @@ def test_an_interrupted_training_ends_at_the_weights_of_an_uninterrupted_one(rec
     whole = train(tmp_path / "whole", TINY.pretrain_loop)
     interrupted = tmp_path / "interrupted"
     with pytest.raises(KeyboardInterrupt):
-        broken = Dataset(InterruptedFrames(recording.frames, reads=6), recording.states, recording.objects)
+        broken = Dataset(
+            InterruptedFrames(recording.frames, reads=6), recording.states, recording.objects
+        )
         torch.manual_seed(0)
-        pretrain(broken, Encoder(encoder_geometry(TINY)), TINY.pretrain, TINY.pretrain_loop, interrupted, 4)
+        pretrain(
+            broken,
+            Encoder(encoder_geometry(TINY)),
+            TINY.pretrain,
+            TINY.pretrain_loop,
+            interrupted,
+            4,
+        )
     resumed = train(interrupted, TINY.pretrain_loop)
     for name, weight in whole.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[name], weight, rtol=1e-5, atol=1e-6)
@@ -85,8 +108,14 @@ class InterruptedFrames:
 
 def test_training_never_opens_the_truth_about_objects(recording, tmp_path):
     blind = Dataset(recording.frames, recording.states, None)
-    pretrain(blind, Encoder(encoder_geometry(TINY)), TINY.pretrain, replace(TINY.pretrain_loop, iterations=1),
-             tmp_path, 4)
+    pretrain(
+        blind,
+        Encoder(encoder_geometry(TINY)),
+        TINY.pretrain,
+        replace(TINY.pretrain_loop, iterations=1),
+        tmp_path,
+        4,
+    )
 
 
 def test_all_patches_encoded_as_a_subset_equal_the_whole_frame(recording):
@@ -94,7 +123,9 @@ def test_all_patches_encoded_as_a_subset_equal_the_whole_frame(recording):
     encoder = Encoder(encoder_geometry(TINY))
     frames = preprocess(recording.frames[0, :2], encoder.size)
     everything = torch.arange(16).expand(2, -1)
-    torch.testing.assert_close(encode_patches(encoder, frames, everything), encoder(frames), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(
+        encode_patches(encoder, frames, everything), encoder(frames), rtol=1e-4, atol=1e-4
+    )
 
 
 def test_a_predictor_started_as_the_identity_returns_its_frame():

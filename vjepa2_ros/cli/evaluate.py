@@ -9,13 +9,28 @@ from pathlib import Path
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", choices=["reach"], default="reach")
     parser.add_argument("--episodes", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=1, help="of the trials; seeds below a million were never trained on")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=1,
+        help="of the trials; seeds below a million were never trained on",
+    )
     parser.add_argument("--steps", type=int, default=15, help="most steps in an episode")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures and curves here as well")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="figures and pictures (default: runs/reach-TIME)")
-    parser.add_argument("--checkpoint", default="reach", help="model folder, .pt file, or a name under models/")
-    parser.add_argument("--planner", type=Path, metavar="YAML", help="parameter file of the planner node")
-    parser.add_argument("--controller", type=Path, metavar="YAML", help="parameter file of the controller node")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the figures and curves here as well"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="figures and pictures (default: runs/reach-TIME)"
+    )
+    parser.add_argument(
+        "--checkpoint", default="reach", help="model folder, .pt file, or a name under models/"
+    )
+    parser.add_argument(
+        "--planner", type=Path, metavar="YAML", help="parameter file of the planner node"
+    )
+    parser.add_argument(
+        "--controller", type=Path, metavar="YAML", help="parameter file of the controller node"
+    )
     parser.add_argument("--threads", type=int, default=2, help="threads of PyTorch")
 
 
@@ -48,20 +63,33 @@ def run(arguments: argparse.Namespace) -> int:
         settings = loop_settings(values, [arguments.steps])
         controller = read_node_parameters(config / "controller_node.yaml")
         if arguments.controller is not None:
-            controller |= _known(read_node_parameters(arguments.controller), controller, arguments.controller)
-        limits = MotionLimits(**{name: controller[name] for name in MotionLimits.__dataclass_fields__
-                                 if name in controller})
+            controller |= _known(
+                read_node_parameters(arguments.controller), controller, arguments.controller
+            )
+        limits = MotionLimits(
+            **{
+                name: controller[name]
+                for name in MotionLimits.__dataclass_fields__
+                if name in controller
+            }
+        )
     except (OSError, TypeError, ValueError) as error:
         console.print(f"[bold red]cannot evaluate:[/] {error}", soft_wrap=True)
         return 2
 
     def make_loop(goal_image):
-        return RecedingHorizon(CrossEntropyMethod(search), model, model.encode(goal_image)[None], settings)
+        return RecedingHorizon(
+            CrossEntropyMethod(search), model, model.encode(goal_image)[None], settings
+        )
 
     # ten thousand scenes a seed, so that the trials of small seeds never meet
     seeds = [arguments.seed * 10_000 % 1_000_000 + number for number in range(arguments.episodes)]
-    results = list(tqdm(run_episodes(seeds, make_loop, limits), total=len(seeds), desc="reach", unit="episode"))
-    used = {name: values[name] for name in sorted(values)} | {"evaluations": search.samples * search.iterations}
+    results = list(
+        tqdm(run_episodes(seeds, make_loop, limits), total=len(seeds), desc="reach", unit="episode")
+    )
+    used = {name: values[name] for name in sorted(values)} | {
+        "evaluations": search.samples * search.iterations
+    }
     figures = report.summary(results, arguments.seed, arguments.checkpoint, used)
     console.print(report.table(figures))
     folder = arguments.output or Path("runs") / f"reach-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -74,5 +102,7 @@ def _known(given: dict, shipped: dict, path: Path) -> dict:
     """What a parameter file sets, on top of the shipped one. ValueError on a name that the shipped one lacks."""
     unknown = sorted(set(given) - set(shipped))
     if unknown:
-        raise ValueError(f"{path} sets unknown parameters: {', '.join(unknown)}; known: {', '.join(sorted(shipped))}")
+        raise ValueError(
+            f"{path} sets unknown parameters: {', '.join(unknown)}; known: {', '.join(sorted(shipped))}"
+        )
     return given

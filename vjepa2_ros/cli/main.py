@@ -6,14 +6,14 @@ import importlib
 import sys
 
 COMMANDS = {
-    "demo": "start all nodes on the simulated robot, show it a goal picture and record what happens",
+    "demo": "start all nodes on the simulated robot, show it a goal picture and record the run",
     "up": "start the nodes as processes and bring them up, without `ros2 launch`",
     "goal": "upload goal pictures to the running planner",
-    "verify": "compare the world model and the planner with tensors of the reference implementation",
+    "verify": "compare world model and planner with tensors of the reference implementation",
     "evaluate": "measure closed-loop trials in the simulation",
     "train": "collect data in the simulation and train the small world model",
 }
-"""Each is a module of this package with `add_arguments(parser)` and `run(arguments) -> exit code`."""
+"""Each is a module of this package: `add_arguments(parser)`, `run(arguments) -> exit code`."""
 
 
 def main() -> int:

@@ -7,15 +7,26 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--folder", type=Path, default=Path("runs/train"),
-                        help="recording, checkpoints and loss curves; a second call resumes what is there")
-    parser.add_argument("--output", type=Path, default=Path("runs/train/model"), help="the finished model")
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path("runs/train"),
+        help="recording, checkpoints and loss curves; a second call resumes what is there",
+    )
+    parser.add_argument(
+        "--output", type=Path, default=Path("runs/train/model"), help="the finished model"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of data, weights and batches")
     parser.add_argument("--episodes", type=int, help="episodes of ten frames to record")
     parser.add_argument("--pretrain-iterations", type=int, help="steps of the encoder's training")
-    parser.add_argument("--predictor-iterations", type=int, help="steps of the predictor's training")
-    parser.add_argument("--state-weight", type=float,
-                        help="weight of the robot's own state in pre-training; 0 leaves masked prediction alone")
+    parser.add_argument(
+        "--predictor-iterations", type=int, help="steps of the predictor's training"
+    )
+    parser.add_argument(
+        "--state-weight",
+        type=float,
+        help="weight of the robot's own state in pre-training; 0 leaves masked prediction alone",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -27,7 +38,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     recipe = Recipe(seed=arguments.seed)
     if arguments.episodes is not None:
-        recipe = replace(recipe, episodes=arguments.episodes, held_out=max(1, arguments.episodes // 20))
+        recipe = replace(
+            recipe, episodes=arguments.episodes, held_out=max(1, arguments.episodes // 20)
+        )
     loops = {}
     for name in ("pretrain", "predictor"):
         loop = getattr(recipe, f"{name}_loop")
@@ -35,7 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
         loops[f"{name}_loop"] = replace(loop, iterations=iterations, seed=arguments.seed)
     recipe = replace(recipe, **loops)
     if arguments.state_weight is not None:
-        recipe = replace(recipe, pretrain=replace(recipe.pretrain, state_weight=arguments.state_weight))
+        recipe = replace(
+            recipe, pretrain=replace(recipe.pretrain, state_weight=arguments.state_weight)
+        )
     card = train(recipe, arguments.folder, arguments.output)
     del card["recipe"]
     print(json.dumps(card, indent=1))

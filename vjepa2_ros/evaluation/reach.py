@@ -102,8 +102,9 @@ class ReachResult:
         return self.distances[-1] <= SUCCESS_DISTANCE
 
 
-def run_episode(simulator: Simulator, episode: ReachEpisode, loop: RecedingHorizon,
-                limits: MotionLimits) -> ReachResult:
+def run_episode(
+    simulator: Simulator, episode: ReachEpisode, loop: RecedingHorizon, limits: MotionLimits
+) -> ReachResult:
     """Play one episode to its end.
 
     Args:
@@ -123,7 +124,9 @@ def run_episode(simulator: Simulator, episode: ReachEpisode, loop: RecedingHoriz
         position, quaternion, closedness = pose_from_state(step.target_state.double().numpy())
         verdict = gate.check(
             MotionCommand(str(episode.seed), step.step, now, position, quaternion, closedness),
-            RobotState(*simulator.pose(), stamp=now), now)
+            RobotState(*simulator.pose(), stamp=now),
+            now,
+        )
         result.step_seconds.append(time.perf_counter() - started)
         result.energies.append(step.energy)
         result.predicted_energies.append(step.predicted_energy)
@@ -147,8 +150,14 @@ def run_episodes(seeds: list[int], make_loop, limits: MotionLimits) -> Iterator[
         yield run_episode(simulator, episode, make_loop(episode.goal_image), limits)
 
 
-def true_descent(simulator: Simulator, episode: ReachEpisode, encode, candidates: int = 40, steps: int = 8,
-                 bound: float = 0.075) -> list[float]:
+def true_descent(
+    simulator: Simulator,
+    episode: ReachEpisode,
+    encode,
+    candidates: int = 40,
+    steps: int = 8,
+    bound: float = 0.075,
+) -> list[float]:
     """Distances to the goal [m] of a greedy descent over true next pictures, with no predictor.
 
     At each step the hand is put at `candidates` random places within `bound` on each axis, and
@@ -165,8 +174,11 @@ def true_descent(simulator: Simulator, episode: ReachEpisode, encode, candidates
     distances = [_distance(simulator, episode)]
     for _ in range(steps):
         here = simulator.pose()[0]
-        places = np.clip(here + random.uniform(-bound, bound, (candidates, 3)),
-                         config.workspace_lower, config.workspace_upper)
+        places = np.clip(
+            here + random.uniform(-bound, bound, (candidates, 3)),
+            config.workspace_lower,
+            config.workspace_upper,
+        )
         places = np.concatenate([here[None], places])
         energies = []
         for place in places:

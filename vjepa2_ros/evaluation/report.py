@@ -41,20 +41,42 @@ def summary(results: list[ReachResult], seed: int, checkpoint: str, planner: dic
 
 def table(figures: dict) -> Table:
     """The summary and each episode as a table for the terminal."""
-    view = Table(title=f"reach, {figures['episodes']} episodes, seed {figures['seed']}: "
-                       f"{figures['success_rate']:.0%} within {figures['success_distance_m'] * 100:.0f} cm, "
-                       f"median {figures['final_distance_m_median'] * 100:.2f} cm, "
-                       f"worst {figures['final_distance_m_worst'] * 100:.2f} cm, "
-                       f"{figures['seconds_per_step']:.2f} s a step")
-    for column in ("episode", "scene seed", "start [cm]", "end [cm]", "steps", "end of loop", "reached"):
+    view = Table(
+        title=f"reach, {figures['episodes']} episodes, seed {figures['seed']}: "
+        f"{figures['success_rate']:.0%} within {figures['success_distance_m'] * 100:.0f} cm, "
+        f"median {figures['final_distance_m_median'] * 100:.2f} cm, "
+        f"worst {figures['final_distance_m_worst'] * 100:.2f} cm, "
+        f"{figures['seconds_per_step']:.2f} s a step"
+    )
+    for column in (
+        "episode",
+        "scene seed",
+        "start [cm]",
+        "end [cm]",
+        "steps",
+        "end of loop",
+        "reached",
+    ):
         view.add_column(column, justify="right")
-    rows = zip(figures["episode_seeds"], figures["start_distance_m"], figures["final_distance_m"],
-               figures["steps"], figures["stopped_itself"], strict=True)
+    rows = zip(
+        figures["episode_seeds"],
+        figures["start_distance_m"],
+        figures["final_distance_m"],
+        figures["steps"],
+        figures["stopped_itself"],
+        strict=True,
+    )
     for number, (seed, start, end, steps, stopped) in enumerate(rows, start=1):
         reached = end <= figures["success_distance_m"]
-        view.add_row(str(number), str(seed), f"{start * 100:.1f}", f"{end * 100:.2f}", str(steps),
-                     "stopped itself" if stopped else "step limit",
-                     "[green]yes[/]" if reached else "[red]no[/]")
+        view.add_row(
+            str(number),
+            str(seed),
+            f"{start * 100:.1f}",
+            f"{end * 100:.2f}",
+            str(steps),
+            "stopped itself" if stopped else "step limit",
+            "[green]yes[/]" if reached else "[red]no[/]",
+        )
     return view
 
 
@@ -76,20 +98,31 @@ def write_curves(results: list[ReachResult], path: Path) -> None:
 def write_picture(result: ReachResult, path: Path) -> None:
     """Start, end and goal picture of one episode beside its curves, as PNG."""
     figure, axes = plt.subplots(1, 4, figsize=(14, 3.6))
-    images = (("start", result.images[0]), ("end", result.images[-1]), ("goal", result.episode.goal_image))
+    images = (
+        ("start", result.images[0]),
+        ("end", result.images[-1]),
+        ("goal", result.episode.goal_image),
+    )
     for axis, (title, image) in zip(axes, images, strict=False):
         axis.imshow(image)
         axis.set(title=title, xticks=[], yticks=[])
     axes[3].plot([100 * distance for distance in result.distances], label="distance [cm]")
     twin = axes[3].twinx()
     twin.plot(result.energies, color="tab:orange", label="energy")
-    twin.plot(range(1, 1 + len(result.predicted_energies)), result.predicted_energies, ":", color="tab:orange",
-              label="imagined")
+    twin.plot(
+        range(1, 1 + len(result.predicted_energies)),
+        result.predicted_energies,
+        ":",
+        color="tab:orange",
+        label="imagined",
+    )
     axes[3].set(xlabel="step", ylabel="distance [cm]", ylim=(0, None))
     twin.set_ylim(0, None)
     twin.legend(loc="upper right", fontsize=7)
-    figure.suptitle(f"scene {result.episode.seed}: {result.distances[0] * 100:.1f} cm → "
-                    f"{result.distances[-1] * 100:.2f} cm in {result.steps} steps")
+    figure.suptitle(
+        f"scene {result.episode.seed}: {result.distances[0] * 100:.1f} cm → "
+        f"{result.distances[-1] * 100:.2f} cm in {result.steps} steps"
+    )
     figure.tight_layout()
     figure.savefig(path, dpi=90)
     plt.close(figure)
@@ -105,10 +138,23 @@ def write_overview(results: list[ReachResult], path: Path) -> None:
 def write(results: list[ReachResult], figures: dict, folder: Path, json_path: Path | None) -> None:
     """Write everything into `folder`, and the figures to `json_path` too where one is given."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(figures | {"curves": [{
-        "seed": result.episode.seed, "distance_m": result.distances, "energy": result.energies,
-        "predicted_energy": result.predicted_energies, "plan_seconds": result.plan_seconds,
-        "refusals": result.refusals} for result in results]}, indent=1)
+    text = json.dumps(
+        figures
+        | {
+            "curves": [
+                {
+                    "seed": result.episode.seed,
+                    "distance_m": result.distances,
+                    "energy": result.energies,
+                    "predicted_energy": result.predicted_energies,
+                    "plan_seconds": result.plan_seconds,
+                    "refusals": result.refusals,
+                }
+                for result in results
+            ]
+        },
+        indent=1,
+    )
     (folder / "reach.json").write_text(text)
     if json_path is not None:
         json_path.parent.mkdir(parents=True, exist_ok=True)

@@ -14,9 +14,19 @@ import yaml
 from vjepa2_ros.planning.cem import CEMConfig
 from vjepa2_ros.planning.receding_horizon import RecedingHorizonSettings
 
-_OF_THE_SEARCH = ("samples", "iterations", "top_k", "horizon", "max_translation", "max_gripper",
-                  "gripper_threshold", "momentum_mean", "momentum_mean_gripper", "momentum_std",
-                  "momentum_std_gripper")
+_OF_THE_SEARCH = (
+    "samples",
+    "iterations",
+    "top_k",
+    "horizon",
+    "max_translation",
+    "max_gripper",
+    "gripper_threshold",
+    "momentum_mean",
+    "momentum_mean_gripper",
+    "momentum_std",
+    "momentum_std_gripper",
+)
 
 
 def read_node_parameters(path: Path) -> dict[str, Any]:
@@ -29,23 +39,31 @@ def read_node_parameters(path: Path) -> dict[str, Any]:
         (node,) = yaml.safe_load(path.read_text()).values()
         return dict(node["ros__parameters"])
     except (AttributeError, KeyError, TypeError, ValueError, yaml.YAMLError):
-        raise ValueError(f"{path} is not a parameter file of one node "
-                         "(a node's name, then `ros__parameters`)") from None
+        raise ValueError(
+            f"{path} is not a parameter file of one node (a node's name, then `ros__parameters`)"
+        ) from None
 
 
 def cem_config(values: Mapping[str, Any]) -> CEMConfig:
     """Settings of the search; `close_gripper_from` below 0 means never. ValueError if they make no sense."""
     first_closed = values["close_gripper_from"]
-    return CEMConfig(**{name: values[name] for name in _OF_THE_SEARCH},
-                     fixed_axes=fixed_axes(values["fixed_axes"]),
-                     close_gripper_from=None if first_closed < 0 else first_closed)
+    return CEMConfig(
+        **{name: values[name] for name in _OF_THE_SEARCH},
+        fixed_axes=fixed_axes(values["fixed_axes"]),
+        close_gripper_from=None if first_closed < 0 else first_closed,
+    )
 
 
 def loop_settings(values: Mapping[str, Any], steps: Sequence[int]) -> RecedingHorizonSettings:
     """Settings of the loop for sub-goals of so many steps; 0 stands for "none" in `chunk` and `patience`."""
     return RecedingHorizonSettings(
-        steps_per_subgoal=steps, cost=values["cost"], chunk=values["chunk"] or None,
-        patience=values["patience"] or None, min_improvement=values["min_improvement"], seed=values["seed"])
+        steps_per_subgoal=steps,
+        cost=values["cost"],
+        chunk=values["chunk"] or None,
+        patience=values["patience"] or None,
+        min_improvement=values["min_improvement"],
+        seed=values["seed"],
+    )
 
 
 def fixed_axes(text: str) -> dict[str, float]:
@@ -60,5 +78,7 @@ def fixed_axes(text: str) -> dict[str, float]:
         try:
             axes[name.strip()] = float(value)
         except ValueError:
-            raise ValueError(f"fixed_axes holds {entry!r}; write it like 'gripper=0, z=0.01'") from None
+            raise ValueError(
+                f"fixed_axes holds {entry!r}; write it like 'gripper=0, z=0.01'"
+            ) from None
     return axes

@@ -42,15 +42,20 @@ class PoseReference:
     def settled(self) -> bool:
         """True when the reference stands on its target."""
         turn = (self.target_rotation * self.rotation.inv()).magnitude()
-        return bool(np.linalg.norm(self.target_position - self.position) < 1e-4 and turn < 1e-3
-                    and np.linalg.norm(self.velocity) < 1e-3)
+        return bool(
+            np.linalg.norm(self.target_position - self.position) < 1e-4
+            and turn < 1e-3
+            and np.linalg.norm(self.velocity) < 1e-3
+        )
 
     def advance(self, seconds: float) -> None:
         """Move by one control period of `seconds`."""
         offset = self.target_position - self.position
         distance = np.linalg.norm(offset)
         # the speed from which it can still brake in the distance left
-        speed = min(self.max_speed, np.sqrt(2 * self.max_acceleration * distance), distance / seconds)
+        speed = min(
+            self.max_speed, np.sqrt(2 * self.max_acceleration * distance), distance / seconds
+        )
         wanted = offset / distance * speed if distance > 1e-9 else np.zeros(3)
         change = wanted - self.velocity
         limit = self.max_acceleration * seconds
@@ -87,15 +92,21 @@ class InverseKinematics:
         mujoco.mj_jacSite(self.model, self.data, jacobian[:3], jacobian[3:], self.site)
         jacobian = jacobian[:, :7]
         now = Rotation.from_matrix(self.data.site_xmat[self.site].reshape(3, 3))
-        error = np.concatenate([position - self.data.site_xpos[self.site],
-                                (rotation * now.inv()).as_rotvec()])
+        error = np.concatenate(
+            [position - self.data.site_xpos[self.site], (rotation * now.inv()).as_rotvec()]
+        )
         inverse = jacobian.T @ np.linalg.inv(jacobian @ jacobian.T + self.damping**2 * np.eye(6))
         null_space = np.eye(7) - inverse @ jacobian
         change = inverse @ error + null_space @ (0.1 * (HOME - joints))
         return np.clip(joints + np.clip(change, -0.3, 0.3), self.lower, self.upper)
 
-    def solve(self, position: np.ndarray, rotation: Rotation, start: np.ndarray = HOME,
-              iterations: int = 100) -> np.ndarray:
+    def solve(
+        self,
+        position: np.ndarray,
+        rotation: Rotation,
+        start: np.ndarray = HOME,
+        iterations: int = 100,
+    ) -> np.ndarray:
         """Joint angles [7] rad of the pose, from `start`; near the limits only the nearest pose."""
         joints = np.array(start, float)
         for _ in range(iterations):

@@ -62,14 +62,16 @@ class Simulator:
         self.data = mujoco.MjData(self.model)
         self._site = self.model.site("tool").id
         self._kinematics = InverseKinematics(self.model)
-        self._reference = PoseReference(config.max_speed, config.max_acceleration, config.max_turn_rate)
+        self._reference = PoseReference(
+            config.max_speed, config.max_acceleration, config.max_turn_rate
+        )
         self._joints = HOME.copy()
         self._closedness = 0.0
         self._renderers: dict[int, mujoco.Renderer] = {}
         self.reset(0)
 
     def reset(self, seed: int) -> None:
-        """Lay cup and box and put the hand at a random pose of the workspace; the same for the same seed."""
+        """Lay cup and box and put the hand at a random pose; the same for the same seed."""
         random = np.random.default_rng(seed)
         config = self.config
         start = random.uniform(config.workspace_lower, config.workspace_upper)
@@ -83,11 +85,12 @@ class Simulator:
         for name, place, turn in zip(("cup", "box"), places[-2:], turns, strict=True):
             joint = self.data.joint(name)
             joint.qpos[:2] = place
-            joint.qpos[3:] = Rotation.from_euler("z", turn).as_quat(scalar_first=True)
+            # MuJoCo has w first; scipy can give it so only from 1.14 on.
+            joint.qpos[3:] = Rotation.from_euler("z", turn).as_quat()[[3, 0, 1, 2]]
         self.place(start, DOWN, 0.0)
 
     def place(self, position: np.ndarray, rotation: Rotation, closedness: float) -> None:
-        """Put the hand at a pose at once, at rest, without touching the objects (no motion is simulated)."""
+        """Put the hand at a pose at once, at rest; no motion is simulated, no object touched."""
         self._joints = self._kinematics.solve(np.asarray(position, float), rotation)
         width = (1.0 - closedness) * MAX_WIDTH / 2
         self.data.qpos[:7] = self._joints
@@ -99,7 +102,9 @@ class Simulator:
         mujoco.mj_forward(self.model, self.data)
         self._reference.set(*self._tool())
 
-    def set_target(self, position: np.ndarray, quaternion_xyzw: np.ndarray, closedness: float) -> None:
+    def set_target(
+        self, position: np.ndarray, quaternion_xyzw: np.ndarray, closedness: float
+    ) -> None:
         """Move towards an absolute pose from now on, superseding the last target.
 
         Args:
@@ -132,7 +137,8 @@ class Simulator:
         for _ in range(max(1, round(seconds / period))):
             self._reference.advance(period)
             self._joints = self._kinematics.step(
-                self._joints, self._reference.position, self._reference.rotation)
+                self._joints, self._reference.position, self._reference.rotation
+            )
             self.data.ctrl[:7] = self._joints
             self.data.ctrl[7] = (1.0 - self._closedness) * MAX_WIDTH / 2
             mujoco.mj_step(self.model, self.data, nstep=substeps)
@@ -165,7 +171,9 @@ class Simulator:
 
     def camera_matrix(self, size: int = 256) -> np.ndarray:
         """Pinhole matrix K [3, 3] in pixels of a picture of `size` × `size`."""
-        focal = size / 2 / np.tan(self.model.cam_fovy[self.model.camera("exterior").id] * np.pi / 360)
+        focal = (
+            size / 2 / np.tan(self.model.cam_fovy[self.model.camera("exterior").id] * np.pi / 360)
+        )
         return np.array([[focal, 0.0, size / 2], [0.0, focal, size / 2], [0.0, 0.0, 1.0]])
 
     def _tool(self) -> tuple[np.ndarray, Rotation]:

@@ -21,7 +21,7 @@ from vjepa2_ros.simulation.simulator import DOWN, Simulator
 RENDER_SIZE = 256
 """Side [px] at which the camera of the cell publishes; smaller training frames are made from it."""
 SEED_OFFSET = 1_000_000
-"""Training scenes are seeded from here up, so that small evaluation seeds are never seen in training."""
+"""Training scenes are seeded from here up; those of evaluation lie elsewhere."""
 
 
 @dataclass
@@ -40,9 +40,15 @@ class Dataset:
             FileNotFoundError: the folder holds none, or one that was not finished.
         """
         if not (folder / "dataset.json").is_file():
-            raise FileNotFoundError(f"no finished recording in {folder}: run `vjepa2-ros train` to make one")
-        return cls(*(np.load(folder / f"{name}.npy", mmap_mode="r")
-                     for name in ("frames", "states", "objects")))
+            raise FileNotFoundError(
+                f"no finished recording in {folder}: run `vjepa2-ros train` to make one"
+            )
+        return cls(
+            *(
+                np.load(folder / f"{name}.npy", mmap_mode="r")
+                for name in ("frames", "states", "objects")
+            )
+        )
 
 
 def random_episode(simulator: Simulator, seed: int, length: int, size: int):
@@ -63,8 +69,11 @@ def random_episode(simulator: Simulator, seed: int, length: int, size: int):
             target = simulator.pose()[0] + random.uniform(-reach, reach, 3)
             if random.uniform() < 0.5:
                 closedness = random.choice([0.0, 1.0, random.uniform()])
-            simulator.set_target(np.clip(target, config.workspace_lower, config.workspace_upper),
-                                 DOWN.as_quat(), closedness)
+            simulator.set_target(
+                np.clip(target, config.workspace_lower, config.workspace_upper),
+                DOWN.as_quat(),
+                closedness,
+            )
             simulator.advance(1.0)
         frame = simulator.render(RENDER_SIZE)
         if size != RENDER_SIZE:
@@ -73,7 +82,9 @@ def random_episode(simulator: Simulator, seed: int, length: int, size: int):
 
 
 def _record(folder: Path, first: int, last: int, seed: int) -> int:
-    arrays = [np.load(folder / f"{name}.npy", mmap_mode="r+") for name in ("frames", "states", "objects")]
+    arrays = [
+        np.load(folder / f"{name}.npy", mmap_mode="r+") for name in ("frames", "states", "objects")
+    ]
     simulator = Simulator()
     for episode in range(first, last):
         length, size = arrays[0].shape[1:3]
@@ -84,7 +95,9 @@ def _record(folder: Path, first: int, last: int, seed: int) -> int:
     return last - first
 
 
-def collect(folder: Path, episodes: int, length: int, size: int, seed: int, workers: int = 2) -> Dataset:
+def collect(
+    folder: Path, episodes: int, length: int, size: int, seed: int, workers: int = 2
+) -> Dataset:
     """Record `episodes` × `length` frames of `size` × `size` px into `folder`, or open them if already there."""
     wanted = {"episodes": episodes, "length": length, "size": size, "seed": seed}
     marker = folder / "dataset.json"
@@ -92,16 +105,25 @@ def collect(folder: Path, episodes: int, length: int, size: int, seed: int, work
         return Dataset.open(folder)
     folder.mkdir(parents=True, exist_ok=True)
     marker.unlink(missing_ok=True)
-    for name, shape, kind in (("frames", (size, size, 3), np.uint8), ("states", (7,), np.float32),
-                              ("objects", (2, 3), np.float32)):
-        np.lib.format.open_memmap(folder / f"{name}.npy", "w+", kind, (episodes, length, *shape)).flush()
+    for name, shape, kind in (
+        ("frames", (size, size, 3), np.uint8),
+        ("states", (7,), np.float32),
+        ("objects", (2, 3), np.float32),
+    ):
+        np.lib.format.open_memmap(
+            folder / f"{name}.npy", "w+", kind, (episodes, length, *shape)
+        ).flush()
     # a renderer does not survive a fork
     context = multiprocessing.get_context("spawn")
     chunk = 20
-    with ProcessPoolExecutor(workers, mp_context=context) as pool, \
-            tqdm(total=episodes, desc="collect", unit="episode") as bar:
-        jobs = [pool.submit(_record, folder, first, min(first + chunk, episodes), seed)
-                for first in range(0, episodes, chunk)]
+    with (
+        ProcessPoolExecutor(workers, mp_context=context) as pool,
+        tqdm(total=episodes, desc="collect", unit="episode") as bar,
+    ):
+        jobs = [
+            pool.submit(_record, folder, first, min(first + chunk, episodes), seed)
+            for first in range(0, episodes, chunk)
+        ]
         for job in as_completed(jobs):
             bar.update(job.result())
     marker.write_text(json.dumps(wanted))

@@ -45,8 +45,14 @@ def _rate(config: LoopConfig, iteration: int) -> float:
     return config.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def train(name: str, module: nn.Module, losses: Callable[[np.random.Generator, float], dict[str, torch.Tensor]],
-          config: LoopConfig, folder: Path, after_step: Callable[[float], None] = lambda progress: None) -> None:
+def train(
+    name: str,
+    module: nn.Module,
+    losses: Callable[[np.random.Generator, float], dict[str, torch.Tensor]],
+    config: LoopConfig,
+    folder: Path,
+    after_step: Callable[[float], None] = lambda progress: None,
+) -> None:
     """Minimise the sum `losses(random, progress)["loss"]` over the parameters of `module` that need gradients.
 
     Args:
@@ -57,9 +63,13 @@ def train(name: str, module: nn.Module, losses: Callable[[np.random.Generator, f
     """
     folder.mkdir(parents=True, exist_ok=True)
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW([
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0}], betas=(0.9, 0.98))
+    optimiser = torch.optim.AdamW(
+        [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ],
+        betas=(0.9, 0.98),
+    )
     checkpoint, history = folder / f"{name}.pt", folder / f"{name}.jsonl"
     first = 0
     if checkpoint.is_file():
@@ -90,8 +100,14 @@ def train(name: str, module: nn.Module, losses: Callable[[np.random.Generator, f
             if done % config.checkpoint_every == 0 or done == config.iterations:
                 log.flush()
                 partial = checkpoint.with_suffix(".part")
-                torch.save({"module": module.state_dict(), "optimiser": optimiser.state_dict(),
-                            "iteration": done}, partial)
+                torch.save(
+                    {
+                        "module": module.state_dict(),
+                        "optimiser": optimiser.state_dict(),
+                        "iteration": done,
+                    },
+                    partial,
+                )
                 partial.replace(checkpoint)
     plot(name, history, folder / f"{name}.png")
 
@@ -107,7 +123,11 @@ def plot(name: str, history: Path, picture: Path) -> None:
         smooth = np.convolve(values, np.ones(width) / width, mode="valid")
         axis.plot(values, alpha=0.25)
         axis.plot(np.arange(len(smooth)) + width / 2, smooth)
-        axis.set(title=f"{name}: {key}", xlabel="iteration", yscale="log" if (values > 0).all() else "linear")
+        axis.set(
+            title=f"{name}: {key}",
+            xlabel="iteration",
+            yscale="log" if (values > 0).all() else "linear",
+        )
     figure.tight_layout()
     figure.savefig(picture, dpi=100)
     plt.close(figure)

@@ -35,9 +35,11 @@ def encode_dataset(dataset: Dataset, encoder: Encoder, folder: Path) -> np.ndarr
     partial = folder / "latents.part.npy"
     latents = np.lib.format.open_memmap(partial, "w+", np.float16, shape)
     for episode in tqdm(range(0, episodes, 10), desc="encode", unit="10 episodes"):
-        frames = dataset.frames[episode:episode + 10]
+        frames = dataset.frames[episode : episode + 10]
         tokens = encoder(preprocess(frames.reshape(-1, *frames.shape[2:]), encoder.size))
-        latents[episode:episode + 10] = tokens.reshape(len(frames), length, *shape[2:]).half().numpy()
+        latents[episode : episode + 10] = (
+            tokens.reshape(len(frames), length, *shape[2:]).half().numpy()
+        )
     latents.flush()
     partial.replace(path)
     return np.load(path, mmap_mode="r")
@@ -88,16 +90,29 @@ class Rollout(nn.Module):
         last = self._predict(imagined, actions, states[:, :2])[:, patches:]
         rollout = functional.l1_loss(last, wanted[:, patches:])
         copied = functional.l1_loss(context, wanted)
-        return {"loss": teacher + rollout, "teacher": teacher, "rollout": rollout,
-                "relative_to_copy": teacher.detach() / copied}
+        return {
+            "loss": teacher + rollout,
+            "teacher": teacher,
+            "rollout": rollout,
+            "relative_to_copy": teacher.detach() / copied,
+        }
 
-    def _predict(self, latents: torch.Tensor, actions: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+    def _predict(
+        self, latents: torch.Tensor, actions: torch.Tensor, states: torch.Tensor
+    ) -> torch.Tensor:
         predicted = self.predictor(latents, actions, states)
         return functional.layer_norm(predicted, predicted.shape[-1:])
 
 
-def train_predictor(dataset: Dataset, latents: np.ndarray, predictor: ActionConditionedPredictor,
-                    batch: int, loop: LoopConfig, folder: Path, episodes: int) -> None:
+def train_predictor(
+    dataset: Dataset,
+    latents: np.ndarray,
+    predictor: ActionConditionedPredictor,
+    batch: int,
+    loop: LoopConfig,
+    folder: Path,
+    episodes: int,
+) -> None:
     """Train `predictor` in place on random windows of the first `episodes`."""
     torch.manual_seed(loop.seed)
     start_as_identity(predictor)
@@ -107,16 +122,19 @@ def train_predictor(dataset: Dataset, latents: np.ndarray, predictor: ActionCond
     def losses(random: np.random.Generator, progress: float) -> dict[str, torch.Tensor]:
         episode = random.integers(0, episodes, (batch, 1))
         step = random.integers(0, length - 2, (batch, 1)) + np.arange(3)
-        return module.losses(torch.from_numpy(latents[episode, step]).float(),
-                             torch.from_numpy(dataset.states[episode, step]))
+        return module.losses(
+            torch.from_numpy(latents[episode, step]).float(),
+            torch.from_numpy(dataset.states[episode, step]),
+        )
 
     train("predictor", module, losses, loop, folder)
     predictor.eval()
 
 
 @torch.inference_mode()
-def error_by_step(predictor: ActionConditionedPredictor, latents: np.ndarray, states: np.ndarray,
-                  steps: int) -> np.ndarray:
+def error_by_step(
+    predictor: ActionConditionedPredictor, latents: np.ndarray, states: np.ndarray, steps: int
+) -> np.ndarray:
     """Mean L1 of imagined against true latents after 1 … `steps` steps, relative to copying the first frame.
 
     Args:
@@ -126,7 +144,7 @@ def error_by_step(predictor: ActionConditionedPredictor, latents: np.ndarray, st
     true = torch.from_numpy(np.asarray(latents)).float()
     poses = torch.from_numpy(np.asarray(states))
     patches = true.shape[2]
-    actions = difference(poses[:, :steps], poses[:, 1:steps + 1])
+    actions = difference(poses[:, :steps], poses[:, 1 : steps + 1])
     context = true[:, 0]
     relative = []
     for step in range(1, steps + 1):

@@ -76,15 +76,22 @@ class MaskedPrediction(nn.Module):
         self.mask_token = nn.Parameter(torch.zeros(width))
         self.layers = nn.ModuleList(
             VJEPA2Layer(shape, hidden_size=width, num_attention_heads=shape.num_attention_heads)
-            for _ in range(config.predictor_layers))
+            for _ in range(config.predictor_layers)
+        )
         self.norm = nn.LayerNorm(width)
         self.project = nn.Linear(width, width)
         self.state_projection = nn.Linear(width, 4, bias=False).requires_grad_(False)
         nn.init.orthogonal_(self.state_projection.weight)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
 
-    def losses(self, earlier: torch.Tensor, later: torch.Tensor, visible: torch.Tensor,
-               hidden: torch.Tensor, state: torch.Tensor) -> dict[str, torch.Tensor]:
+    def losses(
+        self,
+        earlier: torch.Tensor,
+        later: torch.Tensor,
+        visible: torch.Tensor,
+        hidden: torch.Tensor,
+        state: torch.Tensor,
+    ) -> dict[str, torch.Tensor]:
         """L1 of the predicted latents at hidden patches, and of the state read from every latent.
 
         Args:
@@ -99,22 +106,29 @@ class MaskedPrediction(nn.Module):
             wanted = wanted.gather(1, hidden[..., None].expand(-1, -1, wanted.shape[-1]))
         batch, patches = context.shape[:2]
         everything = torch.arange(patches).expand(batch, -1)
-        tokens = torch.cat([context, seen, self.mask_token.expand(batch, hidden.shape[1], -1)], dim=1)
+        tokens = torch.cat(
+            [context, seen, self.mask_token.expand(batch, hidden.shape[1], -1)], dim=1
+        )
         places = torch.cat([everything, visible + patches, hidden + patches], dim=1)
         for layer in self.layers:
             tokens = layer(tokens, position_mask=places)[0]
-        predicted = self.project(self.norm(tokens[:, -hidden.shape[1]:]))
+        predicted = self.project(self.norm(tokens[:, -hidden.shape[1] :]))
         predicted = functional.layer_norm(predicted, predicted.shape[-1:])
         masked = functional.l1_loss(predicted, wanted)
-        own = functional.smooth_l1_loss(self.state_projection(context) / self.config.state_gain,
-                                        state[:, None].expand(-1, patches, -1), beta=0.02)
+        own = functional.smooth_l1_loss(
+            self.state_projection(context) / self.config.state_gain,
+            state[:, None].expand(-1, patches, -1),
+            beta=0.02,
+        )
         return {"loss": masked + self.config.state_weight * own, "masked": masked, "state": own}
 
     @torch.no_grad()
     def follow(self, progress: float) -> None:
         """Move the target towards the student."""
         momentum = self.config.momentum + (1 - self.config.momentum) * progress
-        for target, student in zip(self.target.parameters(), self.student.parameters(), strict=True):
+        for target, student in zip(
+            self.target.parameters(), self.student.parameters(), strict=True
+        ):
             target.lerp_(student, 1 - momentum)
 
 
@@ -131,11 +145,14 @@ def encode_patches(encoder: Encoder, frames: torch.Tensor, patches: torch.Tensor
 def state_targets(states: np.ndarray) -> torch.Tensor:
     """Measured states [B, 7] as targets of the state loss [B, 4]: position and closedness, centred."""
     position = (states[:, :3] - np.array(POSITION_CENTRE)) / POSITION_SCALE
-    return torch.tensor(np.concatenate([position, states[:, 6:] - 0.5], axis=1), dtype=torch.float32)
+    return torch.tensor(
+        np.concatenate([position, states[:, 6:] - 0.5], axis=1), dtype=torch.float32
+    )
 
 
-def draw_pairs(dataset: Dataset, random: np.random.Generator, batch: int, max_gap: int,
-               episodes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def draw_pairs(
+    dataset: Dataset, random: np.random.Generator, batch: int, max_gap: int, episodes: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Episode and the two step indices of `batch` random pairs, 0 … `max_gap` steps apart, in either order."""
     length = dataset.frames.shape[1]
     episode = random.integers(0, episodes, batch)
@@ -144,8 +161,14 @@ def draw_pairs(dataset: Dataset, random: np.random.Generator, batch: int, max_ga
     return episode, first, second
 
 
-def pretrain(dataset: Dataset, encoder: Encoder, config: PretrainConfig, loop: LoopConfig, folder: Path,
-             episodes: int) -> Encoder:
+def pretrain(
+    dataset: Dataset,
+    encoder: Encoder,
+    config: PretrainConfig,
+    loop: LoopConfig,
+    folder: Path,
+    episodes: int,
+) -> Encoder:
     """Train `encoder` on the first `episodes` of the recording; returns its EMA, frozen."""
     torch.manual_seed(loop.seed)
     module = MaskedPrediction(encoder, config)
@@ -155,11 +178,16 @@ def pretrain(dataset: Dataset, encoder: Encoder, config: PretrainConfig, loop: L
 
     def losses(random: np.random.Generator, progress: float) -> dict[str, torch.Tensor]:
         episode, first, second = draw_pairs(dataset, random, config.batch, config.max_gap, episodes)
-        order = torch.from_numpy(random.permuted(np.tile(np.arange(patches), (config.batch, 1)), axis=1))
-        return module.losses(preprocess(dataset.frames[episode, first], encoder.size),
-                             preprocess(dataset.frames[episode, second], encoder.size),
-                             order[:, :visible], order[:, visible:visible + hidden],
-                             state_targets(dataset.states[episode, first]))
+        order = torch.from_numpy(
+            random.permuted(np.tile(np.arange(patches), (config.batch, 1)), axis=1)
+        )
+        return module.losses(
+            preprocess(dataset.frames[episode, first], encoder.size),
+            preprocess(dataset.frames[episode, second], encoder.size),
+            order[:, :visible],
+            order[:, visible : visible + hidden],
+            state_targets(dataset.states[episode, first]),
+        )
 
     train("encoder", module, losses, loop, folder, after_step=module.follow)
     return module.target.eval().requires_grad_(False)

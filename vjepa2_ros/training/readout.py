@@ -10,7 +10,9 @@ import torch
 from vjepa2_ros.training.dataset import Dataset
 
 
-def ridge(features: torch.Tensor, targets: torch.Tensor, strength: float = 1e-2) -> tuple[torch.Tensor, torch.Tensor]:
+def ridge(
+    features: torch.Tensor, targets: torch.Tensor, strength: float = 1e-2
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Weights [F, K] and offset [K] of a ridge regression of `targets` [M, K] on `features` [M, F]."""
     centre, mean = features.mean(0), targets.mean(0)
     centred = features - centre
@@ -29,11 +31,14 @@ def read_out(latents: np.ndarray, dataset: Dataset, train: slice, test: slice) -
     Returns:
         Median distances `hand_m`, `cup_m`, `box_m` [m] and `gripper_r2`.
     """
+
     def gather(part: slice) -> tuple[torch.Tensor, torch.Tensor]:
         features = torch.from_numpy(np.asarray(latents[part])).float().flatten(2).flatten(0, 1)
         objects = np.asarray(dataset.objects[part]).reshape(len(features), 6)
         states = np.asarray(dataset.states[part]).reshape(len(features), 7)
-        return features, torch.from_numpy(np.concatenate([states[:, :3], states[:, 6:], objects], axis=1))
+        return features, torch.from_numpy(
+            np.concatenate([states[:, :3], states[:, 6:], objects], axis=1)
+        )
 
     features, targets = gather(train)
     weights, offset = ridge(features, targets)
@@ -44,5 +49,9 @@ def read_out(latents: np.ndarray, dataset: Dataset, train: slice, test: slice) -
         return float(error[:, columns].norm(dim=1).median())
 
     spread = (targets[:, 3] - targets[:, 3].mean()).square().sum()
-    return {"hand_m": median(slice(0, 3)), "gripper_r2": float(1 - error[:, 3].square().sum() / spread),
-            "cup_m": median(slice(4, 7)), "box_m": median(slice(7, 10))}
+    return {
+        "hand_m": median(slice(0, 3)),
+        "gripper_r2": float(1 - error[:, 3].square().sum() / spread),
+        "cup_m": median(slice(4, 7)),
+        "box_m": median(slice(7, 10)),
+    }

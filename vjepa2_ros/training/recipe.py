@@ -55,17 +55,28 @@ class Recipe:
 def encoder_geometry(recipe: Recipe) -> VJEPA2Config:
     """Geometry of the small encoder in the terms of `transformers`."""
     return VJEPA2Config(
-        hidden_size=recipe.width, num_hidden_layers=recipe.encoder_layers, num_attention_heads=recipe.heads,
-        mlp_ratio=4.0, crop_size=recipe.image_size, patch_size=recipe.patch_size, tubelet_size=2,
-        frames_per_clip=2, attn_implementation="sdpa")
+        hidden_size=recipe.width,
+        num_hidden_layers=recipe.encoder_layers,
+        num_attention_heads=recipe.heads,
+        mlp_ratio=4.0,
+        crop_size=recipe.image_size,
+        patch_size=recipe.patch_size,
+        tubelet_size=2,
+        frames_per_clip=2,
+        attn_implementation="sdpa",
+    )
 
 
 def predictor_geometry(recipe: Recipe) -> PredictorConfig:
     """Geometry of the small predictor, as wide as the encoder so that it can start as the identity."""
     return PredictorConfig(
-        image_size=(recipe.image_size, recipe.image_size), patch_size=recipe.patch_size,
-        embed_dim=recipe.width, predictor_embed_dim=recipe.width, depth=recipe.predictor_layers,
-        num_heads=recipe.heads)
+        image_size=(recipe.image_size, recipe.image_size),
+        patch_size=recipe.patch_size,
+        embed_dim=recipe.width,
+        predictor_embed_dim=recipe.width,
+        depth=recipe.predictor_layers,
+        num_heads=recipe.heads,
+    )
 
 
 def run(recipe: Recipe, folder: Path, output: Path, descents: int = 20) -> dict:
@@ -77,23 +88,39 @@ def run(recipe: Recipe, folder: Path, output: Path, descents: int = 20) -> dict:
     started = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))
-    dataset = collect(folder / "data", recipe.episodes, recipe.length, recipe.image_size, recipe.seed)
+    dataset = collect(
+        folder / "data", recipe.episodes, recipe.length, recipe.image_size, recipe.seed
+    )
     collected = time.perf_counter()
     trained = recipe.episodes - recipe.held_out
-    encoder = pretrain(dataset, Encoder(encoder_geometry(recipe)), recipe.pretrain, recipe.pretrain_loop,
-                       folder, trained)
+    encoder = pretrain(
+        dataset,
+        Encoder(encoder_geometry(recipe)),
+        recipe.pretrain,
+        recipe.pretrain_loop,
+        folder,
+        trained,
+    )
     pretrained = time.perf_counter()
     latents = encode_dataset(dataset, encoder, folder)
     predictor = ActionConditionedPredictor(predictor_geometry(recipe))
-    train_predictor(dataset, latents, predictor, recipe.predictor_batch, recipe.predictor_loop, folder, trained)
+    train_predictor(
+        dataset, latents, predictor, recipe.predictor_batch, recipe.predictor_loop, folder, trained
+    )
     model = WorldModel(encoder, predictor, name="vjepa2_ros small")
     card = {
         "recipe": asdict(recipe),
-        "minutes": {"collect": (collected - started) / 60, "pretrain": (pretrained - collected) / 60,
-                    "predictor": (time.perf_counter() - pretrained) / 60},
-        "readout": read_out(latents, dataset, slice(max(0, trained - 1000), trained), slice(trained, None)),
+        "minutes": {
+            "collect": (collected - started) / 60,
+            "pretrain": (pretrained - collected) / 60,
+            "predictor": (time.perf_counter() - pretrained) / 60,
+        },
+        "readout": read_out(
+            latents, dataset, slice(max(0, trained - 1000), trained), slice(trained, None)
+        ),
         "imagined_relative_to_copy": error_by_step(
-            predictor, latents[trained:], dataset.states[trained:], steps=4).tolist(),
+            predictor, latents[trained:], dataset.states[trained:], steps=4
+        ).tolist(),
         "true_descent_m": descend(model, descents),
     }
     save_world_model(model, output, card)
@@ -103,6 +130,8 @@ def run(recipe: Recipe, folder: Path, output: Path, descents: int = 20) -> dict:
 def descend(model: WorldModel, episodes: int) -> dict[str, float]:
     """Median and worst end [m] of greedy descents over true pictures, see `true_descent`."""
     simulator = Simulator()
-    ends = [true_descent(simulator, ReachEpisode.sample(seed, simulator), model.encode)[-1]
-            for seed in range(episodes)]
+    ends = [
+        true_descent(simulator, ReachEpisode.sample(seed, simulator), model.encode)[-1]
+        for seed in range(episodes)
+    ]
     return {"median": float(np.median(ends)), "worst": max(ends)}
