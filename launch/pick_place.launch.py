@@ -25,7 +25,7 @@ ARGUMENTS = (
     ("camera", "", "without simulation: device, video file or folder instead of the config file's"),
     ("checkpoint", "", "model of encoder and planner instead of the config files'"),
     ("params_file", "", "one more parameter file for all nodes, on top of config/*.yaml"),
-    ("seed", "0", "scene of the simulation"),
+    ("seed", "", "scene of the simulation instead of the config file's"),
     ("namespace", "vjepa2", "namespace of all nodes"),
     ("log_level", "info", "debug, info, warn or error"),
 )
@@ -38,9 +38,9 @@ def launch_nodes(context):
     names = SIMULATION if simulation else HARDWARE
     changes = {name: {} for name in (*names, "lifecycle_manager")}
     changes["lifecycle_manager"]["nodes"] = list(names)
-    if simulation:
+    if simulation and value["seed"]:
         changes["simulator_node"]["seed"] = int(value["seed"])
-    elif value["camera"]:
+    if not simulation and value["camera"]:
         changes["camera_node"].update(camera_parameters(value["camera"]))
     if value["checkpoint"]:
         for name in ("encoder_node", "planner_node"):

@@ -109,6 +109,17 @@ def test_every_ros_package_imported_is_declared_in_the_manifest(manifest):
     assert used - declared == set()
 
 
+def test_every_ros_package_in_the_manifest_is_used(manifest):
+    imported = imported_packages("vjepa2_ros") | imported_packages("launch")
+    interfaces = "".join(
+        file.read_text() for kind in ("msg", "srv") for file in (ROOT / kind).iterdir()
+    )
+    # Every generated service carries the messages of service introspection.
+    used = imported | set(re.findall(r"^(\w+)/", interfaces, re.MULTILINE)) | {"service_msgs"}
+    declared = {dependency.name for dependency in manifest.exec_depends}
+    assert {name for name in declared if is_ros(name)} - used == set()
+
+
 def test_every_library_imported_is_required_from_pip():
     known = set(sys.stdlib_module_names) | {"vjepa2_ros", "torch"}
     imported = imported_packages("vjepa2_ros") - known

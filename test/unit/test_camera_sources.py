@@ -113,6 +113,13 @@ def test_an_unknown_kind_of_source_is_refused_with_the_known_ones():
         open_source("webcam", "0", RATE)
 
 
+@pytest.mark.parametrize("size", [(640, 0), (0, 480)])
+@pytest.mark.parametrize("kind", ["device", "folder"])
+def test_a_width_without_a_height_is_refused_and_so_is_the_reverse(kind, size, folder):
+    with pytest.raises(ValueError, match=rf"width is {size[0]} and height {size[1]}: set both"):
+        open_source(kind, str(folder), RATE, *size)
+
+
 def test_a_rate_of_zero_is_refused():
     with pytest.raises(CameraError, match="rate must be greater than zero"):
         open_source("folder", ".", 0.0)

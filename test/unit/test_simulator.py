@@ -34,6 +34,17 @@ def test_start_poses_and_objects_lie_in_their_boxes_and_apart(simulator):
         assert np.linalg.norm((cup - box)[:2]) > config.object_spacing
 
 
+def test_cup_and_box_stand_upright_and_are_turned(simulator):
+    turned = []
+    for seed in range(5):
+        simulator.reset(seed)
+        for name in ("cup", "box"):
+            rotation = simulator.data.body(name).xmat.reshape(3, 3)
+            np.testing.assert_allclose(rotation[2], [0.0, 0.0, 1.0], atol=1e-6)
+            turned.append(rotation[0, 0])
+    assert np.std(turned) > 0.1
+
+
 def test_a_step_of_the_planners_bound_ends_within_a_millimetre_in_one_second(simulator):
     simulator.reset(1)
     start = np.array([0.5, 0.0, 0.25])

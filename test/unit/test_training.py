@@ -1,19 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """The training recipe at the smallest size: whole, resumable, blind to the truth about objects."""
 
+import argparse
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 import torch
 
+from vjepa2_ros.cli import train as cli
 from vjepa2_ros.training.dataset import Dataset, collect
 from vjepa2_ros.training.loop import LoopConfig
-from vjepa2_ros.training.predictor_training import start_as_identity
+from vjepa2_ros.training.predictor_training import encode_dataset, start_as_identity
 from vjepa2_ros.training.pretrain import PretrainConfig, encode_patches, pretrain
 from vjepa2_ros.training.readout import ridge
-from vjepa2_ros.training.recipe import Recipe, encoder_geometry, predictor_geometry
+from vjepa2_ros.training.recipe import (
+    Recipe,
+    RecipeError,
+    encoder_geometry,
+    keep_recipe,
+    predictor_geometry,
+)
 from vjepa2_ros.training.recipe import run as train_all
 from vjepa2_ros.world_model.checkpoint import load_world_model
 from vjepa2_ros.world_model.encoder import Encoder
@@ -116,6 +124,81 @@ def test_training_never_opens_the_truth_about_objects(recording, tmp_path):
         tmp_path,
         4,
     )
+
+
+def test_latents_are_made_anew_for_other_weights_or_another_recording(recording, tmp_path):
+    def encoder(seed):
+        torch.manual_seed(seed)
+        return Encoder(encoder_geometry(TINY)).eval()
+
+    first = np.array(encode_dataset(recording, encoder(0), tmp_path))
+    made = (tmp_path / "latents.npy").stat().st_mtime_ns
+    np.testing.assert_array_equal(encode_dataset(recording, encoder(0), tmp_path), first)
+    assert (tmp_path / "latents.npy").stat().st_mtime_ns == made
+
+    other_weights = np.array(encode_dataset(recording, encoder(1), tmp_path))
+    assert np.abs(other_weights - first).max() > 0.1
+    darker = Dataset(recording.frames // 2, recording.states, recording.objects)
+    assert np.abs(encode_dataset(darker, encoder(1), tmp_path) - other_weights).max() > 0.1
+
+
+def test_latents_of_unknown_origin_are_not_used(recording, tmp_path):
+    encoder = Encoder(encoder_geometry(TINY)).eval()
+    wanted = np.array(encode_dataset(recording, encoder, tmp_path))
+    np.save(tmp_path / "latents.npy", np.zeros_like(wanted))
+    (tmp_path / "latents.json").unlink()
+    np.testing.assert_array_equal(encode_dataset(recording, encoder, tmp_path), wanted)
+
+
+def test_a_folder_keeps_to_its_recipe_and_names_what_differs_in_another(tmp_path):
+    keep_recipe(TINY, tmp_path)
+    keep_recipe(TINY, tmp_path)
+    # As it was written before, and must stay readable.
+    assert (tmp_path / "recipe.json").read_text() == json.dumps(asdict(TINY), indent=1)
+    other = replace(TINY, seed=3, pretrain_loop=replace(TINY.pretrain_loop, iterations=9))
+    with pytest.raises(RecipeError, match=r"\(pretrain_loop.iterations, seed\): choose another"):
+        train_all(other, tmp_path, tmp_path / "model")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["recipe.json"]
+    keep_recipe(TINY, tmp_path)
+
+
+def test_a_recipe_of_another_version_is_told_by_the_settings_it_lacks(tmp_path):
+    settings = asdict(TINY)
+    del settings["heads"]
+    (tmp_path / "recipe.json").write_text(json.dumps(settings | {"tails": 2}))
+    with pytest.raises(RecipeError, match=r"\(heads, tails\)"):
+        keep_recipe(TINY, tmp_path)
+    (tmp_path / "recipe.json").write_text("{")
+    with pytest.raises(RecipeError, match="cannot be read"):
+        keep_recipe(TINY, tmp_path)
+
+
+def command(*words):
+    parser = argparse.ArgumentParser()
+    cli.add_arguments(parser)
+    return parser.parse_args([str(word) for word in words])
+
+
+def test_a_folder_of_another_recipe_ends_the_command_with_2(tmp_path, capsys):
+    keep_recipe(TINY, tmp_path)
+    assert cli.run(command("--folder", tmp_path, "--output", tmp_path / "model")) == 2
+    said = capsys.readouterr().err
+    assert "episodes" in said and "choose another --folder" in said
+
+
+def test_a_recording_too_short_to_hold_something_out_ends_the_command_with_2(tmp_path, capsys):
+    folder = tmp_path / "work"
+    assert cli.run(command("--folder", folder, "--episodes", 1)) == 2
+    assert "of 1 episodes" in capsys.readouterr().err and not folder.exists()
+
+
+def test_arguments_change_the_recipe_and_nothing_else_does():
+    assert cli.chosen_recipe(command()) == Recipe()
+    words = ("--pretrain-iterations", 5, "--state-weight", 0, "--seed", 7, "--episodes", 40)
+    recipe = cli.chosen_recipe(command(*words))
+    assert recipe.pretrain_loop == LoopConfig(5, seed=7)
+    assert recipe.predictor_loop == replace(Recipe().predictor_loop, seed=7)
+    assert (recipe.pretrain.state_weight, recipe.episodes, recipe.held_out) == (0.0, 40, 2)
 
 
 def test_all_patches_encoded_as_a_subset_equal_the_whole_frame(recording):

@@ -44,9 +44,16 @@ def open_source(
 
     path: device node (`/dev/video0`) or number, video file, or folder of images.
     rate: images per second; a device that is faster is thinned out, files are played at it.
-    width, height: size asked of a device in pixels; 0 leaves it at its own.
+    width, height: size asked of a device in pixels; both 0 leave it at its own.
     loop: start a file or folder again at its end.
+
+    Raises ValueError on a width without height or the reverse, CameraError on all else.
     """
+    if bool(width) != bool(height):
+        raise ValueError(
+            f"width is {width} and height {height}: set both to a size that the camera offers "
+            "(`v4l2-ctl --list-formats-ext`), or both to 0"
+        )
     if not rate > 0:
         raise CameraError(f"the rate must be greater than zero, not {rate}")
     if kind == "device":
@@ -80,7 +87,7 @@ class DeviceSource:
             )
         # A deeper queue hands out old images as new ones whenever the reader falls behind.
         self._capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
-        if width and height:
+        if width:
             self._capture.set(cv2.CAP_PROP_FRAME_WIDTH, width)
             self._capture.set(cv2.CAP_PROP_FRAME_HEIGHT, height)
             got = tuple(

@@ -5,23 +5,32 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import time
 from pathlib import Path
+
+from vjepa2_ros.cli.arguments import positive_integer, positive_number, seed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
-    parser.add_argument("--seed", type=int, default=1, help="scene, start pose and goal")
-    parser.add_argument("--steps", type=int, help="most steps (default: the planner's)")
+    parser.add_argument("--seed", type=seed, default=1, help="scene, start pose and goal")
+    parser.add_argument(
+        "--steps", type=positive_integer, help="most steps (default: the planner's)"
+    )
     parser.add_argument("--checkpoint", help="model of encoder and planner (default: config/)")
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: runs/demo-TIME")
     parser.add_argument(
-        "--timeout", type=float, default=300.0, help="longest time for the goal [s]"
+        "--timeout", type=positive_number, default=300.0, help="longest time for the goal [s]"
     )
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the demo; 0 if the robot came to rest within 4 cm of the true goal, else 1."""
+    folder = args.output or Path("runs") / f"demo-{time.strftime('%Y%m%d-%H%M%S')}"
+    if folder.exists():
+        print(f"{folder} exists already: give another --output", file=sys.stderr)
+        return 1
     # A domain of its own: no other stack on this machine shall get these commands.
     domain = os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
@@ -35,7 +44,6 @@ def run(args: argparse.Namespace) -> int:
 
     console = Console()
     stop = stop_on_signal()
-    folder = args.output or Path("runs") / f"demo-{time.strftime('%Y%m%d-%H%M%S')}"
     settings = DemoSettings(args.seed, folder, args.checkpoint, args.steps, args.timeout)
     console.print(f"seed {args.seed}; to watch along: export ROS_DOMAIN_ID={domain}")
     try:

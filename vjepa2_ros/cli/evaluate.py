@@ -5,17 +5,19 @@ import argparse
 import time
 from pathlib import Path
 
+from vjepa2_ros.cli.arguments import positive_integer, seed
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
     parser.add_argument("--task", choices=["reach"], default="reach")
-    parser.add_argument("--episodes", type=int, default=50)
+    parser.add_argument("--episodes", type=positive_integer, default=50, help="number of trials")
     parser.add_argument(
-        "--seed",
-        type=int,
-        default=1,
-        help="of the trials; seeds below a million were never trained on",
+        "--seed", type=seed, default=1, help="of the trials; 0 to 99 were never trained on"
     )
-    parser.add_argument("--steps", type=int, default=15, help="most steps in an episode")
+    parser.add_argument(
+        "--steps", type=positive_integer, default=15, help="most steps in an episode"
+    )
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write the figures and curves here as well"
     )
@@ -23,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", type=Path, metavar="DIR", help="figures and pictures (default: runs/reach-TIME)"
     )
     parser.add_argument(
-        "--checkpoint", default="reach", help="model folder, .pt file, or a name under models/"
+        "--checkpoint",
+        help="model folder, .pt file, or a name under models/ (default: the planner file's)",
     )
     parser.add_argument(
         "--planner", type=Path, metavar="YAML", help="parameter file of the planner node"
@@ -31,41 +34,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--controller", type=Path, metavar="YAML", help="parameter file of the controller node"
     )
-    parser.add_argument("--threads", type=int, default=2, help="threads of PyTorch")
+    parser.add_argument(
+        "--threads", type=positive_integer, help="threads of PyTorch (default: the planner file's)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Play the episodes, print the table, write the files; 2 where something given cannot be used."""
-    import torch
+    """Play the episodes, print the table, write the files; 2 if something given cannot be used."""
     from rich.console import Console
+    from rich.markup import escape
     from tqdm import tqdm
 
     from vjepa2_ros.evaluation import report
-    from vjepa2_ros.evaluation.reach import run_episodes
+    from vjepa2_ros.evaluation.reach import run_episodes, scene_seeds
     from vjepa2_ros.planning.cem import CrossEntropyMethod
     from vjepa2_ros.planning.receding_horizon import RecedingHorizon
-    from vjepa2_ros.planning.settings import cem_config, loop_settings, read_node_parameters
+    from vjepa2_ros.planning.settings import cem_config, loop_settings
     from vjepa2_ros.robot.safety import MotionLimits
-    from vjepa2_ros.share import model_path, share_directory
-    from vjepa2_ros.world_model.checkpoint import load_world_model
 
     console = Console()
-    torch.set_num_threads(arguments.threads)
-    config = share_directory() / "config"
     try:
-        if arguments.episodes < 1 or arguments.steps < 1:
-            raise ValueError("--episodes and --steps must be at least 1")
-        model = load_world_model(model_path(arguments.checkpoint))
-        values = read_node_parameters(config / "planner_node.yaml")
-        if arguments.planner is not None:
-            values |= _known(read_node_parameters(arguments.planner), values, arguments.planner)
+        seeds = scene_seeds(arguments.seed, arguments.episodes)
+        values = planner_values(arguments)
         search = cem_config(values)
         settings = loop_settings(values, [arguments.steps])
-        controller = read_node_parameters(config / "controller_node.yaml")
-        if arguments.controller is not None:
-            controller |= _known(
-                read_node_parameters(arguments.controller), controller, arguments.controller
-            )
+        controller = _parameters("controller_node", arguments.controller)
         limits = MotionLimits(
             **{
                 name: controller[name]
@@ -73,8 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
                 if name in controller
             }
         )
+        model = load_model(values)
     except (OSError, TypeError, ValueError) as error:
-        console.print(f"[bold red]cannot evaluate:[/] {error}", soft_wrap=True)
+        console.print(f"[bold red]cannot evaluate:[/] {escape(str(error))}", soft_wrap=True)
         return 2
 
     def make_loop(goal_image):
@@ -82,27 +76,54 @@ def run(arguments: argparse.Namespace) -> int:
             CrossEntropyMethod(search), model, model.encode(goal_image)[None], settings
         )
 
-    # ten thousand scenes a seed, so that the trials of small seeds never meet
-    seeds = [arguments.seed * 10_000 % 1_000_000 + number for number in range(arguments.episodes)]
-    results = list(
-        tqdm(run_episodes(seeds, make_loop, limits), total=len(seeds), desc="reach", unit="episode")
-    )
-    used = {name: values[name] for name in sorted(values)} | {
-        "evaluations": search.samples * search.iterations
-    }
-    figures = report.summary(results, arguments.seed, arguments.checkpoint, used)
+    episodes = run_episodes(seeds, make_loop, limits)
+    results = list(tqdm(episodes, total=len(seeds), desc="reach", unit="episode"))
+    used = dict(sorted(values.items())) | {"evaluations": search.samples * search.iterations}
+    figures = report.summary(results, arguments.seed, values["checkpoint"], used)
     console.print(report.table(figures))
     folder = arguments.output or Path("runs") / f"reach-{time.strftime('%Y%m%d-%H%M%S')}"
     report.write(results, figures, folder, arguments.json)
-    console.print(f"curves and pictures in {folder}")
+    console.print(f"curves and pictures in {folder}", markup=False)
     return 0
 
 
-def _known(given: dict, shipped: dict, path: Path) -> dict:
-    """What a parameter file sets, on top of the shipped one. ValueError on a name that the shipped one lacks."""
+def planner_values(arguments: argparse.Namespace) -> dict:
+    """Parameters of the planner: the shipped file's, what --planner changes, and the options.
+
+    Raises ValueError or OSError where the file cannot be used.
+    """
+    options = {"checkpoint": arguments.checkpoint, "threads": arguments.threads}
+    given = {name: value for name, value in options.items() if value is not None}
+    return _parameters("planner_node", arguments.planner) | given
+
+
+def load_model(values: dict):
+    """The world model as the planner node would load it; ValueError where that cannot be done."""
+    import torch
+
+    from vjepa2_ros.share import model_path
+    from vjepa2_ros.world_model.checkpoint import load_world_model
+
+    threads = values["threads"]
+    if type(threads) is not int or threads < 1:
+        raise ValueError(f"threads must be a whole number from 1, not {threads!r}")
+    torch.set_num_threads(threads)
+    path = model_path(values["checkpoint"])
+    return load_world_model(path, values["device"], values["dtype"], values["attention"])
+
+
+def _parameters(node: str, path: Path | None) -> dict:
+    """Parameters of a node: those of the shipped file, and what another one sets on top.
+
+    Raises ValueError on a name that the shipped file lacks.
+    """
+    from vjepa2_ros.planning.settings import read_node_parameters
+    from vjepa2_ros.share import share_directory
+
+    shipped = read_node_parameters(share_directory() / "config" / f"{node}.yaml")
+    given = {} if path is None else read_node_parameters(path)
     unknown = sorted(set(given) - set(shipped))
     if unknown:
-        raise ValueError(
-            f"{path} sets unknown parameters: {', '.join(unknown)}; known: {', '.join(sorted(shipped))}"
-        )
-    return given
+        known = ", ".join(sorted(shipped))
+        raise ValueError(f"{path} sets unknown parameters: {', '.join(unknown)}; known: {known}")
+    return shipped | given

@@ -6,6 +6,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from vjepa2_ros.cli.arguments import positive_integer
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
@@ -17,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--steps",
-        type=int,
+        type=positive_integer,
         nargs="+",
         default=[],
         help="steps for each sub-goal (default: planner's)",

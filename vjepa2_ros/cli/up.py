@@ -7,10 +7,14 @@ import argparse
 import sys
 from pathlib import Path
 
+from vjepa2_ros.cli.arguments import seed
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
-    parser.add_argument("--seed", type=int, default=0, help="scene of the simulation")
+    parser.add_argument(
+        "--seed", type=seed, help="scene of the simulation (default: the parameter file's)"
+    )
     parser.add_argument(
         "--camera",
         metavar="PATH",
@@ -19,7 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--checkpoint", help="model of encoder and planner (default: config/)")
     parser.add_argument(
-        "--config", type=Path, help="folder with parameter files named like those of config/"
+        "--config",
+        type=Path,
+        metavar="DIR",
+        help="folder with parameter files named like those of config/",
     )
     parser.add_argument("--namespace", default="/vjepa2", help="namespace of the nodes")
 
@@ -28,15 +35,15 @@ def run(args: argparse.Namespace) -> int:
     """Run until Ctrl-C, or until a process ends; returns the exit code."""
     from vjepa2_ros.nodes.process_group import ProcessGroup, ProcessGroupError
     from vjepa2_ros.nodes.signals import stop_on_signal
-    from vjepa2_ros.nodes.stack import HARDWARE, SIMULATION, start_stack
+    from vjepa2_ros.nodes.stack import start_stack
 
+    try:
+        config = {} if args.config is None else parameter_files(args.config)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    nodes, parameters = nodes_and_changes(args)
     stop = stop_on_signal()
-    nodes, parameters = SIMULATION, {"simulator_node": {"seed": args.seed}}
-    if args.camera:
-        nodes, parameters = HARDWARE, {"camera_node": camera_parameters(args.camera)}
-    config = {}
-    if args.config is not None:
-        config = {path.stem: path for path in args.config.glob("*.yaml")}
     try:
         with ProcessGroup() as group:
             start_stack(
@@ -48,6 +55,34 @@ def run(args: argparse.Namespace) -> int:
         print(error, file=sys.stderr)
         return 0 if stop.is_set() else 1
     return 0
+
+
+def nodes_and_changes(args: argparse.Namespace) -> tuple[tuple[str, ...], dict[str, dict]]:
+    """The nodes to start, and what the arguments change in their parameter files, by node."""
+    from vjepa2_ros.nodes.stack import HARDWARE, SIMULATION
+
+    if args.camera:
+        return HARDWARE, {"camera_node": camera_parameters(args.camera)}
+    return SIMULATION, {} if args.seed is None else {"simulator_node": {"seed": args.seed}}
+
+
+def parameter_files(folder: Path) -> dict[str, Path]:
+    """The parameter files of a folder, by the node that each is named after.
+
+    Raises ValueError where there is no such folder or file, or one is named after no node.
+    """
+    from vjepa2_ros.nodes.stack import PROCESSES
+
+    if not folder.is_dir():
+        raise ValueError(f"--config {folder}: there is no such folder")
+    files = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    known = ", ".join(f"{name}.yaml" for name in PROCESSES)
+    unknown = [path.name for name, path in files.items() if name not in PROCESSES]
+    if unknown:
+        raise ValueError(f"--config {folder}: no node reads {', '.join(unknown)}; known: {known}")
+    if not files:
+        raise ValueError(f"--config {folder}: the folder holds none of {known}")
+    return files
 
 
 def camera_parameters(path: str) -> dict[str, str]:

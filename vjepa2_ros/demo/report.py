@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from vjepa2_ros.evaluation import plain_json
 from vjepa2_ros.evaluation.record import Progress, Record
 
 matplotlib.use("Agg")
@@ -55,7 +55,7 @@ class Run:
 
 
 def latencies(run: Run) -> dict:
-    """Latencies [ms] by stage as {stage: {p50, p99, worst, count}}, and rates [Hz]."""
+    """Latencies [ms] by stage as {stage: {p50, p99, worst, count}}, rates [Hz]; NaN for none."""
     steps = run.record.steps(run.goal_id)
     commanded = [step for step in steps if step.command_latency > 0]
     since = run.started
@@ -80,7 +80,7 @@ def latencies(run: Run) -> dict:
 
 
 def summary(run: Run) -> dict:
-    """Outcome of the run as plain JSON values; distances in metres."""
+    """Outcome of the run; distances in metres, NaN for what was not measured."""
     _, distances = run.distances()
     steps = run.record.steps(run.goal_id)
     end = run.end
@@ -104,18 +104,18 @@ def latency_table(figures: dict) -> str:
     """Latencies and rates as Markdown."""
     lines = ["| stage | p50 [ms] | p99 [ms] | worst [ms] | n |", "|---|---:|---:|---:|---:|"]
     for name, values in figures["latency_ms"].items():
-        numbers = (f"{values[key]:.1f}" for key in ("p50", "p99", "worst"))
+        numbers = (_cell(values[key], 1) for key in ("p50", "p99", "worst"))
         lines.append(f"| {name} | {' | '.join(numbers)} | {values['count']} |")
     lines += ["", "| rate | Hz |", "|---|---:|"]
-    lines += [f"| {name} | {rate:.2f} |" for name, rate in figures["rate_hz"].items()]
+    lines += [f"| {name} | {_cell(rate, 2)} |" for name, rate in figures["rate_hz"].items()]
     return "\n".join(lines) + "\n"
 
 
 def write(run: Run, folder: Path) -> dict:
     """Write all files of the report but the bag; returns the summary."""
     figures = summary(run)
-    (folder / "summary.json").write_text(json.dumps(figures, indent=2) + "\n")
-    (folder / "latency.json").write_text(json.dumps(latencies(run), indent=2) + "\n")
+    (folder / "summary.json").write_text(plain_json.dumps(figures, indent=2) + "\n")
+    (folder / "latency.json").write_text(plain_json.dumps(latencies(run), indent=2) + "\n")
     (folder / "latency.md").write_text(latency_table(figures))
     _draw_curves(run, folder / "energy.png")
     _draw_animation(run, folder / "animation.gif")
@@ -193,6 +193,9 @@ def _quantiles(values: list[float]) -> dict:
 
 
 def _rate(times: list[float]) -> float:
-    if len(times) < 2:
-        return math.nan
-    return (len(times) - 1) / (max(times) - min(times))
+    span = max(times, default=0.0) - min(times, default=0.0)
+    return (len(times) - 1) / span if span > 0 else math.nan
+
+
+def _cell(number: float, digits: int) -> str:
+    return f"{number:.{digits}f}" if math.isfinite(number) else "–"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from rich.markdown import Markdown
 
 from vjepa2_ros.demo import report
 from vjepa2_ros.demo.progress import ProgressView
-from vjepa2_ros.evaluation.record import Record
 from vjepa2_ros.evaluation.reach import SUCCESS_DISTANCE, ReachEpisode
+from vjepa2_ros.evaluation.record import Record
 from vjepa2_ros.nodes.client import StackClient, read_images
 from vjepa2_ros.nodes.observer import StackObserver
 from vjepa2_ros.nodes.process_group import NAMESPACE, ProcessGroup
@@ -61,8 +62,7 @@ def run_demo(settings: DemoSettings, console: Console, stop: threading.Event) ->
         parameters = {"simulator_node": {"seed": settings.seed}}
         start_stack(group, parameters=parameters, checkpoint=settings.checkpoint, stop=stop)
         record = observer.record
-        _wait(lambda: record.planner_ready and record.positions, READY_TIMEOUT, stop, group,
-              "the first image did not come through to the planner")  # fmt: skip
+        wait_for_inputs(record, READY_TIMEOUT, stop, group)
         with StackClient(NAMESPACE) as client:
             answer = client.set_goal(
                 read_images([goal_file]), [settings.steps] if settings.steps else []
@@ -78,6 +78,21 @@ def run_demo(settings: DemoSettings, console: Console, stop: threading.Event) ->
     figures = report.write(run, folder)
     console.print(Markdown(report.latency_table(figures)))
     return figures
+
+
+def wait_for_inputs(
+    record: Record, timeout: float, stop: threading.Event, group: ProcessGroup
+) -> None:
+    """Wait until planner and observer have what a goal needs; DemoError names what is missing."""
+
+    def missing() -> list[str]:
+        inputs = {
+            "the first image did not come through to the planner": record.planner_ready,
+            "no state of the robot came": bool(record.positions),
+        }
+        return [text for text, is_there in inputs.items() if not is_there]
+
+    _wait(lambda: not missing(), timeout, stop, group, lambda: " and ".join(missing()))
 
 
 def _follow(
@@ -105,14 +120,21 @@ def _follow(
         _wait(lambda: len(record.images) > images + 5, REST_TIMEOUT, stop, group, "no more images")
 
 
-def _wait(condition, timeout: float, stop: threading.Event, group: ProcessGroup, late: str) -> None:
+def _wait(
+    condition: Callable[[], bool],
+    timeout: float,
+    stop: threading.Event,
+    group: ProcessGroup,
+    late: str | Callable[[], str],
+) -> None:
     deadline = time.monotonic() + timeout
     while not condition():
         group.check()
         if stop.wait(0.1):
             raise DemoError("interrupted")
         if time.monotonic() > deadline:
-            raise DemoError(f"{late} within {timeout:.0f} s; see nodes.log")
+            text = late if isinstance(late, str) else late()
+            raise DemoError(f"{text} within {timeout:.0f} s; see nodes.log")
 
 
 def _keep(log, console: Console):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vjepa2_ros.planning.receding_horizon import RecedingHorizon
 from vjepa2_ros.robot.interface import RobotState
-from vjepa2_ros.robot.safety import CommandGate, MotionCommand, MotionLimits
+from vjepa2_ros.robot.safety import CommandGate, MotionCommand, MotionLimits, Reason
 from vjepa2_ros.simulation.simulator import DOWN, Simulator
 from vjepa2_ros.world_model.poses import pose_from_state
 
@@ -29,6 +29,10 @@ NEAREST, FARTHEST = 0.15, 0.40
 """Distances [m] between start and goal."""
 CLEARANCE = 0.10
 """Least distance [m] of a low goal from cup and box, seen from above."""
+SCENES_PER_SEED = 10_000
+"""Most episodes of one evaluation, so that the scenes of two seeds never meet."""
+TRAINED_SCENES = range(1_000_000, 2_000_000)
+"""Scenes that belong to training (see training/dataset.py) and that no evaluation plays."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class ReachEpisode:
     """One trial: the scene of `seed`, a start, and a goal with its picture.
 
     Attributes:
-        seed: of the scene; `Simulator.reset(seed)` lays the objects and places the hand at the start.
+        seed: of the scene; `Simulator.reset(seed)` lays the objects and the hand at the start.
         start_state, goal_state: 7-D states [7] float64.
         goal_image: uint8 RGB [256, 256, 3], the hand at the goal in the same scene.
     """
@@ -66,6 +70,22 @@ class ReachEpisode:
         return cls(seed, start, goal_state, image)
 
 
+def scene_seeds(seed: int, episodes: int) -> list[int]:
+    """Scenes of the evaluation `seed`: other ones for each seed, and none that belongs to training.
+
+    Raises:
+        ValueError: `seed` is negative, or `episodes` not within 1 … `SCENES_PER_SEED`.
+    """
+    if seed < 0:
+        raise ValueError(f"the seed must be 0 or more, not {seed}")
+    if not 1 <= episodes <= SCENES_PER_SEED:
+        raise ValueError(f"{episodes} episodes: a seed has scenes for 1 to {SCENES_PER_SEED}")
+    first = seed * SCENES_PER_SEED
+    if first >= TRAINED_SCENES.start:
+        first += len(TRAINED_SCENES)
+    return list(range(first, first + episodes))
+
+
 @dataclass
 class ReachResult:
     """What happened in one episode.
@@ -77,7 +97,8 @@ class ReachResult:
         plan_seconds: time of each plan [s].
         step_seconds: time of each step but for the simulated motion [s]: encoding, planning, gate.
         images: what the camera saw before each step and at the end, uint8 RGB [256, 256, 3] each.
-        refusals: texts of the gate, where a command was clamped or refused.
+        clamped: texts of the gate, where it moved a target into the workspace.
+        refused: texts of the gate, where it refused a command.
         finished: "reached" when the loop stopped itself, else "step_limit".
     """
 
@@ -88,7 +109,8 @@ class ReachResult:
     plan_seconds: list[float] = field(default_factory=list)
     step_seconds: list[float] = field(default_factory=list)
     images: list[np.ndarray] = field(default_factory=list)
-    refusals: list[str] = field(default_factory=list)
+    clamped: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
     finished: str = "step_limit"
 
     @property
@@ -108,7 +130,7 @@ def run_episode(
     """Play one episode to its end.
 
     Args:
-        loop: made for the latent of the episode's goal picture, see `loop_for`.
+        loop: made for the latent of the episode's goal picture.
         limits: of the controller; a refused command leaves the arm where it is for that step.
     """
     simulator.reset(episode.seed)
@@ -133,8 +155,10 @@ def run_episode(
         result.plan_seconds.append(step.plan_seconds)
         if verdict.accepted:
             simulator.set_target(verdict.position, quaternion, closedness)
-        if verdict.text != "accepted":
-            result.refusals.append(verdict.text)
+        else:
+            result.refused.append(verdict.text)
+        if verdict.reason is Reason.CLAMPED:
+            result.clamped.append(verdict.text)
         simulator.advance(STEP_SECONDS)
         result.distances.append(_distance(simulator, episode))
         result.finished = step.finished or result.finished
@@ -143,7 +167,7 @@ def run_episode(
 
 
 def run_episodes(seeds: list[int], make_loop, limits: MotionLimits) -> Iterator[ReachResult]:
-    """Play the episodes of `seeds` one after the other; `make_loop(goal_image)` returns a fresh loop."""
+    """Play the episodes of `seeds` in order; `make_loop(goal_image)` returns a fresh loop."""
     simulator = Simulator()
     for seed in seeds:
         episode = ReachEpisode.sample(seed, simulator)

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an evaluation leaves behind: a table, a JSON file, curves and pictures."""
 
-import json
 from pathlib import Path
 
 import cv2
@@ -9,6 +8,7 @@ import matplotlib
 import numpy as np
 from rich.table import Table
 
+from vjepa2_ros.evaluation import plain_json
 from vjepa2_ros.evaluation.reach import SUCCESS_DISTANCE, ReachResult
 
 matplotlib.use("Agg")
@@ -33,7 +33,8 @@ def summary(results: list[ReachResult], seed: int, checkpoint: str, planner: dic
         "stopped_itself": [result.finished == "reached" for result in results],
         "seconds_per_step": float(np.mean([s for result in results for s in result.step_seconds])),
         "episode_seeds": [result.episode.seed for result in results],
-        "refusals": sum(len(result.refusals) for result in results),
+        "clamped": sum(len(result.clamped) for result in results),
+        "refused": sum(len(result.refused) for result in results),
         "checkpoint": checkpoint,
         "planner": planner,
     }
@@ -46,7 +47,8 @@ def table(figures: dict) -> Table:
         f"{figures['success_rate']:.0%} within {figures['success_distance_m'] * 100:.0f} cm, "
         f"median {figures['final_distance_m_median'] * 100:.2f} cm, "
         f"worst {figures['final_distance_m_worst'] * 100:.2f} cm, "
-        f"{figures['seconds_per_step']:.2f} s a step"
+        f"{figures['seconds_per_step']:.2f} s a step",
+        caption=f"commands clamped: {figures['clamped']}, refused: {figures['refused']}",
     )
     for column in (
         "episode",
@@ -138,7 +140,7 @@ def write_overview(results: list[ReachResult], path: Path) -> None:
 def write(results: list[ReachResult], figures: dict, folder: Path, json_path: Path | None) -> None:
     """Write everything into `folder`, and the figures to `json_path` too where one is given."""
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(
+    text = plain_json.dumps(
         figures
         | {
             "curves": [
@@ -148,7 +150,8 @@ def write(results: list[ReachResult], figures: dict, folder: Path, json_path: Pa
                     "energy": result.energies,
                     "predicted_energy": result.predicted_energies,
                     "plan_seconds": result.plan_seconds,
-                    "refusals": result.refusals,
+                    "clamped": result.clamped,
+                    "refused": result.refused,
                 }
                 for result in results
             ]

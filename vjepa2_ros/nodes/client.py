@@ -21,7 +21,8 @@ from std_srvs.srv import Trigger
 from vjepa2_ros.nodes.process_group import NAMESPACE
 from vjepa2_ros.srv import SetGoal
 
-ANSWER_TIMEOUT = 60.0
+ANSWER_TIMEOUT = 620.0
+"""Longest wait for an answer [s]: above the longest `encode_timeout` that a planner may have."""
 _SETTLING = 0.5
 
 
@@ -98,10 +99,25 @@ class StackClient:
             settled = time.monotonic() + _SETTLING
             while time.monotonic() < settled:
                 self._executor.spin_once(timeout_sec=0.1)
-            future = client.call_async(request)
-            self._executor.spin_until_future_complete(future, ANSWER_TIMEOUT)
-            if not future.done():
-                raise ClientError(f"{name} gave no answer within {ANSWER_TIMEOUT:.0f} s")
-            return future.result()
+            return self._answer(client, name, request)
         finally:
             self._node.destroy_client(client)
+
+    def _answer(self, client: Any, name: str, request: Any) -> Any:
+        """Wait as long as the service is offered: only the other side knows how long it takes."""
+        future = client.call_async(request)
+        offered = time.monotonic()
+        deadline = offered + ANSWER_TIMEOUT
+        while not future.done():
+            self._executor.spin_once(timeout_sec=0.1)
+            if client.service_is_ready():
+                offered = time.monotonic()
+            # An answer sent last of all may still be on its way.
+            elif time.monotonic() > offered + _SETTLING:
+                raise ClientError(
+                    f"{self._namespace}/{name} went away before it answered: see why the stack "
+                    "went down, start it and ask again"
+                )
+            if time.monotonic() > deadline:
+                raise ClientError(f"{name} gave no answer within {ANSWER_TIMEOUT:.0f} s")
+        return future.result()

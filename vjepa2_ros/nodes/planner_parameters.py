@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The planner's parameters; planning/settings.py makes the core's settings of them.
 
-Defaults are the paper's (arXiv 2506.09985, appendix B.2); the shipped YAML file says where and why
-the small model's differ.
+Defaults of the search are the paper's (arXiv 2506.09985, appendix B.2); the shipped YAML file says
+where and why the small model's differ. Those of the loop are ours: the paper has no early end as
+`patience` gives.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ PLANNER_PARAMETERS = (
     Parameter("fixed_axes", "",
               "axes that are not searched and the value held, as in 'gripper=0, z=0.01'"),
     Parameter("close_gripper_from", -1,
-              "candidates close the gripper from this action on; -1 = the gripper is searched",
+              "candidates close the gripper from this action on (0 = the first); -1 = the "
+              "gripper is searched",
               minimum=-1, maximum=14),
     Parameter("cost", "l1", "distance between latents", choices=COSTS),
     Parameter("chunk", 0, "candidates imagined at once, to bound memory; 0 = all",
@@ -45,7 +47,7 @@ PLANNER_PARAMETERS = (
               minimum=1, maximum=10_000),
     Parameter("patience", 2,
               "steps without a predicted improvement after which the last sub-goal counts as "
-              "reached; 0 = never", minimum=0, maximum=1000),
+              "reached; 0 = never, as in the paper", minimum=0, maximum=1000),
     Parameter("min_improvement", 0.0, "relative fall in energy that counts as an improvement",
               minimum=0.0, maximum=0.99),
     Parameter("seed", 0, "of the planner's samples", minimum=0, maximum=2**31 - 1),

@@ -111,14 +111,20 @@ class ProcessGroup:
         return self.start(name, command)
 
     def wait_for_line(
-        self, name: str, text: str, timeout: float, stop: threading.Event | None = None
+        self,
+        name: str,
+        text: str,
+        timeout: float | None = None,
+        stop: threading.Event | None = None,
     ) -> str:
         """Wait until a process prints a line with this text; returns the line.
+
+        timeout: longest wait [s]; None waits for as long as all processes live.
 
         Raises ProcessGroupError if any process of the group ends first, at the timeout, or once
         the event `stop` is set.
         """
-        deadline = time.monotonic() + timeout
+        deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
             while True:
                 found = next((line for line in self.processes[name].lines if text in line), None)
@@ -127,7 +133,7 @@ class ProcessGroup:
                 self._raise_if_ended()
                 if stop is not None and stop.is_set():
                     raise ProcessGroupError("told to stop")
-                if time.monotonic() > deadline:
+                if deadline is not None and time.monotonic() > deadline:
                     raise ProcessGroupError(
                         f"{name} did not print {text!r} within {timeout:.0f} s; it said:\n"
                         f"{self.processes[name].tail()}"

@@ -7,6 +7,7 @@ To the other nodes it is what the hardware would be: states and targets of an ar
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
@@ -38,7 +39,6 @@ class SimulatorNode(ManagedNode):
                   maximum=2**31 - 1),
         Parameter("image_size", 256, "side of the square image", "pixels", 64, 1024),
         Parameter("image_rate", 10.0, "rate of images", "Hz", 0.1, 50.0),
-        Parameter("state_rate", 50.0, "rate of states", "Hz", 10.0, 50.0),
         Parameter("camera_frame", "camera", "frame of the images"),
         Parameter("base_frame", "base", "frame of the poses: the robot's base"),
     )  # fmt: skip
@@ -99,8 +99,8 @@ class SimulatorNode(ManagedNode):
                 self._running.clear()
 
     def _run_in_real_time(self, simulator: Simulator) -> None:
-        period = 1.0 / self.settings.state_rate
-        every = max(1, round(self.settings.state_rate / self.settings.image_rate))
+        # Its own period, or the world would run faster or slower than the clock.
+        period = simulator.config.control_period
         info = camera_info(
             simulator.camera_matrix(self.settings.image_size),
             self.settings.image_size,
@@ -112,7 +112,7 @@ class SimulatorNode(ManagedNode):
             simulator.advance(period)
             now = self.now()
             self._publish_state(simulator, now)
-            if step % every == 0:
+            if falls_on(step, self.settings.image_rate * period):
                 self._publish_image(simulator, info, now)
             step += 1
             due += period
@@ -141,6 +141,15 @@ class SimulatorNode(ManagedNode):
         self._images.publish(message)
         self._infos.publish(info)
         self.post(self.health.beat)
+
+
+def falls_on(step: int, share: float) -> bool:
+    """Whether something that happens on a share of all steps (0 to 1) happens on this one, from 0.
+
+    Evenly spread, and without drift where the share is no whole fraction.
+    """
+    # A rounding error must not move it by a step.
+    return math.ceil((step + 1) * share - 1e-9) > math.ceil(step * share - 1e-9)
 
 
 def main() -> int:

@@ -14,6 +14,8 @@ READY = "all nodes are active"
 """What lifecycle_manager prints once everything is up."""
 SIMULATION = ("simulator_node", "controller_node", "encoder_node", "planner_node")
 HARDWARE = ("controller_node", "camera_node", "encoder_node", "planner_node")
+PROCESSES = (*dict.fromkeys((*SIMULATION, *HARDWARE)), "lifecycle_manager")
+"""All processes there are; each reads the file of its name under config/."""
 _WITH_MODEL = ("encoder_node", "planner_node")
 
 
@@ -24,24 +26,26 @@ def start_stack(
     checkpoint: str | None = None,
     config: Mapping[str, Path] | None = None,
     namespace: str = NAMESPACE,
-    timeout: float = 180.0,
     stop: threading.Event | None = None,
 ) -> None:
     """Start a process for each node and the lifecycle manager, and wait until all are active.
 
+    There is no deadline here: the lifecycle manager has its own, and ends when one has passed.
+
     nodes: in the order in which they come up.
-    parameters: changes to the files under config/, by node name.
+    parameters: changes to the files, by node name.
     checkpoint: model of encoder and planner, if not the files'.
-    config: parameter files to use instead, by node name.
+    config: parameter files to use instead of those under config/, by node name.
     stop: ends the wait.
 
     Raises ProcessGroupError with what the process said that did not come up.
     """
+    parameters, config = parameters or {}, config or {}
     for name in nodes:
-        changes = dict((parameters or {}).get(name, {}))
+        changes = dict(parameters.get(name, {}))
         if checkpoint is not None and name in _WITH_MODEL:
             changes.setdefault("checkpoint", checkpoint)
-        group.start_node(name, changes, (config or {}).get(name), namespace)
-    changes = {"nodes": list(nodes), **(parameters or {}).get("lifecycle_manager", {})}
-    group.start_node("lifecycle_manager", changes, namespace=namespace)
-    group.wait_for_line("lifecycle_manager", READY, timeout, stop)
+        group.start_node(name, changes, config.get(name), namespace)
+    changes = {"nodes": list(nodes), **parameters.get("lifecycle_manager", {})}
+    group.start_node("lifecycle_manager", changes, config.get("lifecycle_manager"), namespace)
+    group.wait_for_line("lifecycle_manager", READY, stop=stop)

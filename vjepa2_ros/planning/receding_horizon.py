@@ -3,7 +3,9 @@
 
 A pure state machine, stepped with one observation at a time, shared by
 evaluation and the planner node.  As in the paper, sub-goals follow each other
-after a fixed number of steps; there is no detector of success.
+after a fixed number of steps, whether they are reached or not.  What the paper
+has not is `patience`: the last sub-goal may end early, where the planner
+predicts no improvement any more.  That is an expectation, no detector of success.
 """
 
 import time

@@ -45,8 +45,17 @@ def read_node_parameters(path: Path) -> dict[str, Any]:
 
 
 def cem_config(values: Mapping[str, Any]) -> CEMConfig:
-    """Settings of the search; `close_gripper_from` below 0 means never. ValueError if they make no sense."""
-    first_closed = values["close_gripper_from"]
+    """Settings of the search; `close_gripper_from` below 0 leaves the gripper to it.
+
+    Raises:
+        ValueError: they make no sense.
+    """
+    first_closed, horizon = values["close_gripper_from"], values["horizon"]
+    if first_closed >= horizon:
+        raise ValueError(
+            f"close_gripper_from {first_closed} lies beyond the last of {horizon} actions (they "
+            "count from 0), so that the gripper would never close: lower it or raise horizon"
+        )
     return CEMConfig(
         **{name: values[name] for name in _OF_THE_SEARCH},
         fixed_axes=fixed_axes(values["fixed_axes"]),
@@ -55,7 +64,7 @@ def cem_config(values: Mapping[str, Any]) -> CEMConfig:
 
 
 def loop_settings(values: Mapping[str, Any], steps: Sequence[int]) -> RecedingHorizonSettings:
-    """Settings of the loop for sub-goals of so many steps; 0 stands for "none" in `chunk` and `patience`."""
+    """Settings of the loop for sub-goals of so many steps; `chunk` and `patience` 0 mean none."""
     return RecedingHorizonSettings(
         steps_per_subgoal=steps,
         cost=values["cost"],

@@ -21,7 +21,7 @@ from vjepa2_ros.simulation.simulator import DOWN, Simulator
 RENDER_SIZE = 256
 """Side [px] at which the camera of the cell publishes; smaller training frames are made from it."""
 SEED_OFFSET = 1_000_000
-"""Training scenes are seeded from here up; those of evaluation lie elsewhere."""
+"""Scenes of a training of seed s start at (s + 1) million, above the evaluation's seeds 0 … 99."""
 
 
 @dataclass
@@ -52,7 +52,9 @@ class Dataset:
 
 
 def random_episode(simulator: Simulator, seed: int, length: int, size: int):
-    """Yield (frame [size, size, 3] uint8, state [7], objects [2, 3]) of one episode of random motion.
+    """Yield one episode of random motion step by step.
+
+    Each step is (frame [size, size, 3] uint8, state [7], objects [2, 3]).
 
     The hand starts anywhere in the workspace, and each step of one second moves it by at most the
     planner's bound of 7.5 cm per axis, every third time less; the gripper opens or closes, fully
@@ -98,7 +100,7 @@ def _record(folder: Path, first: int, last: int, seed: int) -> int:
 def collect(
     folder: Path, episodes: int, length: int, size: int, seed: int, workers: int = 2
 ) -> Dataset:
-    """Record `episodes` × `length` frames of `size` × `size` px into `folder`, or open them if already there."""
+    """Record `episodes` × `length` frames of `size` × `size` px, or open them if already there."""
     wanted = {"episodes": episodes, "length": length, "size": size, "seed": seed}
     marker = folder / "dataset.json"
     if marker.is_file() and json.loads(marker.read_text()) == wanted:

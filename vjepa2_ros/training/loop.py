@@ -53,7 +53,7 @@ def train(
     folder: Path,
     after_step: Callable[[float], None] = lambda progress: None,
 ) -> None:
-    """Minimise the sum `losses(random, progress)["loss"]` over the parameters of `module` that need gradients.
+    """Minimise `losses(random, progress)["loss"]` over the parameters that need gradients.
 
     Args:
         name: of the files `<name>.pt`, `<name>.jsonl` and `<name>.png` in `folder`, and of the bar.

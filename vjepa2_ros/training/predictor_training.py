@@ -6,6 +6,8 @@ true ones before it, and a two-step rollout, where the second prediction is made
 Both are L1 on layer-normed latents.
 """
 
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -24,14 +26,21 @@ from vjepa2_ros.world_model.preprocessing import preprocess
 
 @torch.inference_mode()
 def encode_dataset(dataset: Dataset, encoder: Encoder, folder: Path) -> np.ndarray:
-    """Latents of every frame, memory-mapped float16 [E, T, N, D]; made once per folder."""
+    """Latents of every frame, memory-mapped float16 [E, T, N, D].
+
+    They are made once for each pair of encoder and recording, which `latents.json` beside them
+    names; those of another pair are replaced.
+    """
     episodes, length = dataset.frames.shape[:2]
     shape = (episodes, length, encoder.rows * encoder.columns, encoder.channels)
-    path = folder / "latents.npy"
-    if path.is_file():
+    path, origin = folder / "latents.npy", folder / "latents.json"
+    made_from = json.dumps({"encoder": _encoder_hash(encoder), "frames": _frames_hash(dataset)})
+    if path.is_file() and origin.is_file() and origin.read_text() == made_from:
         latents = np.load(path, mmap_mode="r")
         if latents.shape == shape:
             return latents
+    # First of all, so that it never stands beside latents that it does not describe.
+    origin.unlink(missing_ok=True)
     partial = folder / "latents.part.npy"
     latents = np.lib.format.open_memmap(partial, "w+", np.float16, shape)
     for episode in tqdm(range(0, episodes, 10), desc="encode", unit="10 episodes"):
@@ -42,7 +51,25 @@ def encode_dataset(dataset: Dataset, encoder: Encoder, folder: Path) -> np.ndarr
         )
     latents.flush()
     partial.replace(path)
+    origin.write_text(made_from)
     return np.load(path, mmap_mode="r")
+
+
+def _encoder_hash(encoder: Encoder) -> str:
+    """SHA-256 of an encoder's weights."""
+    digest = hashlib.sha256()
+    for name, weight in sorted(encoder.state_dict().items()):
+        digest.update(f"{name}{list(weight.shape)}".encode())
+        digest.update(weight.cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _frames_hash(dataset: Dataset) -> str:
+    """SHA-256 of a recording's frames: the same settings record something else in another scene."""
+    digest = hashlib.sha256(str(dataset.frames.shape).encode())
+    for episode in dataset.frames:
+        digest.update(episode.tobytes())
+    return digest.hexdigest()
 
 
 def start_as_identity(predictor: ActionConditionedPredictor) -> None:
@@ -135,7 +162,7 @@ def train_predictor(
 def error_by_step(
     predictor: ActionConditionedPredictor, latents: np.ndarray, states: np.ndarray, steps: int
 ) -> np.ndarray:
-    """Mean L1 of imagined against true latents after 1 … `steps` steps, relative to copying the first frame.
+    """Mean L1 of imagined latents after 1 … `steps` steps, relative to copying the first frame.
 
     Args:
         latents: [E, T, N, D] of held-out episodes, T > steps.

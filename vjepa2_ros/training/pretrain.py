@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pre-training of the small encoder: masked latent prediction with an EMA target, and the robot's own state.
+"""Pre-training of the small encoder: masked latent prediction, and the robot's own state.
 
 As in V-JEPA 2 (paper, section 2.1) a student sees part of the patches, a light predictor fills
 in the latents of the rest, and the targets come from an exponential moving average of the
@@ -143,7 +143,7 @@ def encode_patches(encoder: Encoder, frames: torch.Tensor, patches: torch.Tensor
 
 
 def state_targets(states: np.ndarray) -> torch.Tensor:
-    """Measured states [B, 7] as targets of the state loss [B, 4]: position and closedness, centred."""
+    """Targets of the state loss [B, 4] of measured states [B, 7]: position, closedness, centred."""
     position = (states[:, :3] - np.array(POSITION_CENTRE)) / POSITION_SCALE
     return torch.tensor(
         np.concatenate([position, states[:, 6:] - 0.5], axis=1), dtype=torch.float32
@@ -153,7 +153,7 @@ def state_targets(states: np.ndarray) -> torch.Tensor:
 def draw_pairs(
     dataset: Dataset, random: np.random.Generator, batch: int, max_gap: int, episodes: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Episode and the two step indices of `batch` random pairs, 0 … `max_gap` steps apart, in either order."""
+    """Episode and both steps of `batch` random pairs, up to `max_gap` apart, in either order."""
     length = dataset.frames.shape[1]
     episode = random.integers(0, episodes, batch)
     first = random.integers(0, length, batch)

@@ -13,7 +13,7 @@ from vjepa2_ros.training.dataset import Dataset
 def ridge(
     features: torch.Tensor, targets: torch.Tensor, strength: float = 1e-2
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Weights [F, K] and offset [K] of a ridge regression of `targets` [M, K] on `features` [M, F]."""
+    """Weights [F, K] and offset [K] of a ridge regression of targets [M, K] on features [M, F]."""
     centre, mean = features.mean(0), targets.mean(0)
     centred = features - centre
     gram = centred.T @ centred / len(features)

@@ -22,6 +22,10 @@ from vjepa2_ros.world_model.predictor import ActionConditionedPredictor, Predict
 from vjepa2_ros.world_model.world_model import WorldModel
 
 
+class RecipeError(ValueError):
+    """A recipe that makes no sense, or another one than that of its folder; the text says why."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Everything that decides what the model becomes.
@@ -34,6 +38,9 @@ class Recipe:
         encoder_layers, predictor_layers: depths.
         predictor_batch: windows of three frames in a step.
         seed: of data, weights and batches.
+
+    Raises:
+        RecipeError: no episode is left to train on, or none to measure on.
     """
 
     episodes: int = 4000
@@ -50,6 +57,49 @@ class Recipe:
     predictor_batch: int = 64
     predictor_loop: LoopConfig = field(default_factory=lambda: LoopConfig(2400))
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.held_out < self.episodes:
+            raise RecipeError(
+                f"of {self.episodes} episodes {self.held_out} would be held out: at least one must "
+                "be, and at least one be left"
+            )
+
+
+def keep_recipe(recipe: Recipe, folder: Path) -> None:
+    """Write `recipe.json` into `folder`, or make sure that the one there says the same.
+
+    Raises:
+        RecipeError: it says something else, or cannot be read.
+    """
+    path = folder / "recipe.json"
+    # Compared as what a file can hold: tuples become lists.
+    wanted = json.loads(json.dumps(asdict(recipe)))
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(wanted, indent=1))
+        return
+    try:
+        found = dict(json.loads(path.read_text()))
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"{path} cannot be read ({error}): choose another --folder") from None
+    if differing := _differing(wanted, found):
+        raise RecipeError(
+            f"{folder} holds a training of other settings ({', '.join(differing)}): choose "
+            "another --folder"
+        )
+
+
+def _differing(wanted: dict, found: dict, prefix: str = "") -> list[str]:
+    """Names of the settings that differ, those of a part with its name in front."""
+    names = []
+    for name in dict.fromkeys((*wanted, *found)):
+        mine, other = wanted.get(name), found.get(name)
+        if isinstance(mine, dict) and isinstance(other, dict):
+            names += _differing(mine, other, f"{prefix}{name}.")
+        elif mine != other:
+            names.append(prefix + name)
+    return names
 
 
 def encoder_geometry(recipe: Recipe) -> VJEPA2Config:
@@ -68,7 +118,7 @@ def encoder_geometry(recipe: Recipe) -> VJEPA2Config:
 
 
 def predictor_geometry(recipe: Recipe) -> PredictorConfig:
-    """Geometry of the small predictor, as wide as the encoder so that it can start as the identity."""
+    """Geometry of the small predictor: as wide as the encoder, so that it can start as a copy."""
     return PredictorConfig(
         image_size=(recipe.image_size, recipe.image_size),
         patch_size=recipe.patch_size,
@@ -84,10 +134,12 @@ def run(recipe: Recipe, folder: Path, output: Path, descents: int = 20) -> dict:
 
     The folder keeps the recording, checkpoints, histories and loss curves. The figures count so
     many `descents` over true pictures.
+
+    Raises:
+        RecipeError: the folder holds what another recipe made.
     """
     started = time.perf_counter()
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "recipe.json").write_text(json.dumps(asdict(recipe), indent=1))
+    keep_recipe(recipe, folder)
     dataset = collect(
         folder / "data", recipe.episodes, recipe.length, recipe.image_size, recipe.seed
     )

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the demo says when something that a goal needs does not come."""
+
+import threading
+
+import numpy as np
+import pytest
+
+from vjepa2_ros.demo.run import DemoError, wait_for_inputs
+from vjepa2_ros.evaluation.record import Record
+
+STATE = [(1.0, np.zeros(3))]
+IMAGE = "the first image did not come through to the planner"
+
+
+@pytest.mark.parametrize(
+    ("record", "said"),
+    [
+        (Record(planner_ready=True), "no state of the robot came"),
+        (Record(positions=STATE), IMAGE),
+        (Record(), f"{IMAGE} and no state of the robot came"),
+    ],
+)
+def test_what_is_missing_is_named(group, record, said):
+    with pytest.raises(DemoError, match=f"^{said} within 0 s; see nodes.log"):
+        wait_for_inputs(record, 0.0, threading.Event(), group)
+
+
+def test_nothing_is_waited_for_when_all_is_there(group):
+    record = Record(positions=STATE, planner_ready=True)
+    wait_for_inputs(record, 0.0, threading.Event(), group)

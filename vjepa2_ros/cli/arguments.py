@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Types of command-line numbers, so that a senseless one is refused before anything starts."""
+
+import math
+from argparse import ArgumentTypeError
+
+LARGEST = 2**31 - 1
+"""The largest whole number that parameters of nodes and fields of messages take alike."""
+
+
+def positive_integer(text: str) -> int:
+    """A count from 1; ArgumentTypeError for anything else."""
+    return _whole(text, 1)
+
+
+def seed(text: str) -> int:
+    """A seed from 0; ArgumentTypeError for anything else."""
+    return _whole(text, 0)
+
+
+def positive_number(text: str) -> float:
+    """A finite number above 0; ArgumentTypeError for anything else."""
+    number = _finite(text)
+    if not number > 0:
+        raise ArgumentTypeError(f"{text} is not above 0")
+    return number
+
+
+def non_negative_number(text: str) -> float:
+    """A finite number from 0; ArgumentTypeError for anything else."""
+    number = _finite(text)
+    if number < 0:
+        raise ArgumentTypeError(f"{text} is below 0")
+    return number
+
+
+def _whole(text: str, least: int) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is no whole number") from None
+    if not least <= number <= LARGEST:
+        raise ArgumentTypeError(f"{number} is not from {least} to {LARGEST}")
+    return number
+
+
+def _finite(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is no number") from None
+    if not math.isfinite(number):
+        raise ArgumentTypeError(f"{text} is not finite")
+    return number

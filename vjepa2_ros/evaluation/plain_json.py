@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""JSON that every reader takes: Python's own writes NaN and infinity, which are none."""
+
+import json
+import math
+from typing import Any
+
+
+def dumps(value: Any, indent: int) -> str:
+    """`value` as JSON text; numbers that are not finite become null."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
