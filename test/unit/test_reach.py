@@ -11,7 +11,6 @@ from vjepa2_ros.evaluation import report
 from vjepa2_ros.evaluation.reach import (
     FARTHEST,
     NEAREST,
-    TRAINED_SCENES,
     ReachEpisode,
     run_episode,
     scene_seeds,
@@ -19,8 +18,8 @@ from vjepa2_ros.evaluation.reach import (
 from vjepa2_ros.planning.cem import CEMConfig, CrossEntropyMethod
 from vjepa2_ros.planning.receding_horizon import RecedingHorizon, RecedingHorizonSettings
 from vjepa2_ros.robot.safety import MotionLimits
-from vjepa2_ros.simulation.simulator import Simulator
-from vjepa2_ros.training.dataset import SEED_OFFSET
+from vjepa2_ros.simulation.simulator import TRAINING_SCENES, Simulator
+from vjepa2_ros.training.dataset import scene_seed
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +41,19 @@ def test_episodes_start_15_to_40_cm_from_the_goal_and_repeat_by_seed(simulator):
 def test_each_seed_has_ten_thousand_scenes_of_its_own_and_none_of_training():
     assert scene_seeds(0, 3) == [0, 1, 2]
     assert scene_seeds(3, 50)[32] == 30_032
-    assert scene_seeds(99, 10_000)[-1] == SEED_OFFSET - 1 == TRAINED_SCENES.start - 1
+    assert scene_seeds(99, 10_000)[-1] == TRAINING_SCENES.start - 1
     assert scene_seeds(100, 1) == [2_000_000]
     seen = set()
     for seed in (0, 1, 98, 99, 100, 101, 199, 200, 2**31 - 1):
         scenes = set(scene_seeds(seed, 10_000))
-        assert len(scenes) == 10_000 and not scenes & seen and not scenes & set(TRAINED_SCENES)
+        assert len(scenes) == 10_000 and not scenes & seen and not scenes & set(TRAINING_SCENES)
         seen |= scenes
+
+
+def test_training_keeps_to_its_own_scenes_whatever_its_seed():
+    assert scene_seed(0, 0) == 1_000_000 and scene_seed(0, 3999) == 1_003_999
+    for seed in (0, 1, 99, 100, 2**31 - 1):
+        assert scene_seed(seed, 9_999) in TRAINING_SCENES
 
 
 @pytest.mark.parametrize(("seed", "episodes"), [(-1, 1), (1, 0), (1, 10_001)])

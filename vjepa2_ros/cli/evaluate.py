@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--task", choices=["reach"], default="reach")
     parser.add_argument("--episodes", type=positive_integer, default=50, help="number of trials")
     parser.add_argument(
-        "--seed", type=seed, default=1, help="of the trials; 0 to 99 were never trained on"
+        "--seed", type=seed, default=1, help="of the trials, which training never saw"
     )
     parser.add_argument(
         "--steps", type=positive_integer, default=15, help="most steps in an episode"

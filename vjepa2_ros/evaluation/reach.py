@@ -16,7 +16,7 @@ from torch import Tensor
 from vjepa2_ros.planning.receding_horizon import RecedingHorizon
 from vjepa2_ros.robot.interface import RobotState
 from vjepa2_ros.robot.safety import CommandGate, MotionCommand, MotionLimits, Reason
-from vjepa2_ros.simulation.simulator import DOWN, Simulator
+from vjepa2_ros.simulation.simulator import DOWN, TRAINING_SCENES, Simulator
 from vjepa2_ros.world_model.poses import pose_from_state
 
 IMAGE_SIZE = 256
@@ -31,8 +31,6 @@ CLEARANCE = 0.10
 """Least distance [m] of a low goal from cup and box, seen from above."""
 SCENES_PER_SEED = 10_000
 """Most episodes of one evaluation, so that the scenes of two seeds never meet."""
-TRAINED_SCENES = range(1_000_000, 2_000_000)
-"""Scenes that belong to training (see training/dataset.py) and that no evaluation plays."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +79,8 @@ def scene_seeds(seed: int, episodes: int) -> list[int]:
     if not 1 <= episodes <= SCENES_PER_SEED:
         raise ValueError(f"{episodes} episodes: a seed has scenes for 1 to {SCENES_PER_SEED}")
     first = seed * SCENES_PER_SEED
-    if first >= TRAINED_SCENES.start:
-        first += len(TRAINED_SCENES)
+    if first >= TRAINING_SCENES.start:
+        first += len(TRAINING_SCENES)
     return list(range(first, first + episodes))
 
 

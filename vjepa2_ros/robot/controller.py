@@ -5,9 +5,9 @@ Nothing here knows of ROS: times come in as arguments, `now` on the clock of the
 on one that never jumps, and the robot is any `Robot`.
 
 What ends a motion: arriving, a lifetime that ran out. What ends the goal as well: a planner that
-fell silent, a halt asked for. What latches a fault until `reset_fault`: a robot that cannot be read,
-refuses to move or cannot be stopped, a measured state that stands still in time, comes from the
-future or makes no sense, and a command that no sound planner sends.
+fell silent, a halt asked for. What latches a fault until `reset_fault`: a robot that cannot be
+read, refuses to move or cannot be stopped, a measured state that stands still in time, comes from
+the future or makes no sense, and a command that no sound planner sends.
 """
 
 from __future__ import annotations

@@ -254,7 +254,8 @@ class CommandGate:
             )
         if command.observation_stamp <= self._halted:
             return _refuse(
-                Reason.BEFORE_HALT, "its image was taken before the robot was halted; set a new goal"
+                Reason.BEFORE_HALT,
+                "its image was taken before the robot was halted; set a new goal",
             )
         return None
 

@@ -22,6 +22,8 @@ MAX_WIDTH = 0.08
 """Opening of the Franka Hand [m] at closedness 0."""
 DOWN = Rotation.from_euler("xyz", [np.pi, 0.0, 0.0])
 """Orientation of the hand with its fingers pointing at the table."""
+TRAINING_SCENES = range(1_000_000, 2_000_000)
+"""Seeds of scenes that belong to training, whatever its own seed; no evaluation plays them."""
 
 
 @dataclass(frozen=True)

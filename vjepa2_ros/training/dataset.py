@@ -16,12 +16,12 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from vjepa2_ros.simulation.simulator import DOWN, Simulator
+from vjepa2_ros.simulation.simulator import DOWN, TRAINING_SCENES, Simulator
 
 RENDER_SIZE = 256
 """Side [px] at which the camera of the cell publishes; smaller training frames are made from it."""
-SEED_OFFSET = 1_000_000
-"""Scenes of a training of seed s start at (s + 1) million, above the evaluation's seeds 0 … 99."""
+SCENES_PER_SEED = 10_000
+"""Distance of the scenes of two training seeds."""
 
 
 @dataclass
@@ -83,6 +83,11 @@ def random_episode(simulator: Simulator, seed: int, length: int, size: int):
         yield frame, simulator.state(), simulator.object_positions()
 
 
+def scene_seed(seed: int, episode: int) -> int:
+    """Scene of one episode of the training `seed`: always one of `TRAINING_SCENES`."""
+    return TRAINING_SCENES[(seed * SCENES_PER_SEED + episode) % len(TRAINING_SCENES)]
+
+
 def _record(folder: Path, first: int, last: int, seed: int) -> int:
     arrays = [
         np.load(folder / f"{name}.npy", mmap_mode="r+") for name in ("frames", "states", "objects")
@@ -90,7 +95,7 @@ def _record(folder: Path, first: int, last: int, seed: int) -> int:
     simulator = Simulator()
     for episode in range(first, last):
         length, size = arrays[0].shape[1:3]
-        samples = random_episode(simulator, SEED_OFFSET + seed * 1_000_000 + episode, length, size)
+        samples = random_episode(simulator, scene_seed(seed, episode), length, size)
         for step, sample in enumerate(samples):
             for array, value in zip(arrays, sample, strict=True):
                 array[episode, step] = value

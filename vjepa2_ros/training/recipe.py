@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 from transformers import VJEPA2Config
 
 from vjepa2_ros.evaluation.reach import ReachEpisode, true_descent
@@ -145,6 +146,7 @@ def run(recipe: Recipe, folder: Path, output: Path, descents: int = 20) -> dict:
     )
     collected = time.perf_counter()
     trained = recipe.episodes - recipe.held_out
+    torch.manual_seed(recipe.seed)
     encoder = pretrain(
         dataset,
         Encoder(encoder_geometry(recipe)),
@@ -155,6 +157,7 @@ def run(recipe: Recipe, folder: Path, output: Path, descents: int = 20) -> dict:
     )
     pretrained = time.perf_counter()
     latents = encode_dataset(dataset, encoder, folder)
+    torch.manual_seed(recipe.seed)
     predictor = ActionConditionedPredictor(predictor_geometry(recipe))
     train_predictor(
         dataset, latents, predictor, recipe.predictor_batch, recipe.predictor_loop, folder, trained
