@@ -78,7 +78,7 @@ def stack(tiny_model):
     checkpoint = "reach" if shipped.is_file() else str(tiny_model)
     if checkpoint != "reach":
         warnings.warn("NO SHIPPED MODEL: the nodes are tested with random weights", stacklevel=1)
-    search = {"samples": 16, "iterations": 2, "top_k": 4, "patience": 0}
+    search = {"evaluations": 16, "patience": 0}
     # Scene 2 starts high above the table, where three steps in any direction meet nothing.
     changes = {"planner_node": search, "simulator_node": {"seed": 2}}
     probe = _probe("/vjepa2")

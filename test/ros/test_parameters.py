@@ -11,8 +11,9 @@ from vjepa2_ros.nodes.encoder_node import EncoderNode
 from vjepa2_ros.nodes.parameters import Parameter, ParameterError, check_all
 from vjepa2_ros.nodes.planner_node import PlannerNode
 from vjepa2_ros.nodes.simulator_node import SimulatorNode
+from vjepa2_ros.planning.action_space import ActionSpace
 from vjepa2_ros.planning.cem import CEMConfig
-from vjepa2_ros.planning.settings import cem_config, loop_settings
+from vjepa2_ros.planning.settings import action_space, loop_settings, planner
 from vjepa2_ros.share import share_directory
 
 TABLES = {
@@ -40,7 +41,7 @@ def test_every_parameter_is_described_and_its_default_allowed(name):
 
 def test_the_planners_defaults_are_the_papers():
     values = check_all(PlannerNode.PARAMETERS, {})
-    assert cem_config(values) == CEMConfig()
+    assert planner(values).config == CEMConfig() and action_space(values) == ActionSpace()
     assert loop_settings(values, [15]).cost == "l1"
 
 

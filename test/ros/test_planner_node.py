@@ -21,6 +21,7 @@ from vjepa2_ros.srv import EncodeImages, SetGoal
 from vjepa2_ros.world_model.checkpoint import load_world_model
 
 PARAMETERS = {
+    "planner": "cem",
     "samples": 8,
     "iterations": 1,
     "top_k": 2,
@@ -42,6 +43,7 @@ class Surroundings:
         self.latent_age = self.state_age = 0.0
         self.change_latent = self.change_state = lambda message: message
         self.obeying = True
+        self.moving = False
         self.encoder_answers = True
         self.image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
         self.latent = model.encode(self.image)
@@ -86,6 +88,7 @@ class Surroundings:
                 pose=Pose(position=point, orientation=Quaternion(x=1.0, w=0.0)),
                 goal_id=self.accepted[0],
                 sequence=self.accepted[1],
+                moving=self.moving,
             )
             self._states.publish(self.change_state(state))
         if self.seeing:
@@ -113,6 +116,16 @@ class Surroundings:
         """Have the planner forget what it has seen so far: bring it down and up again."""
         for transition in ("deactivate", "cleanup", "configure", "activate"):
             assert self.probe.change("planner_node", transition)
+
+    def set_overlap(self, value):
+        assert self.probe.change("planner_node", "deactivate")
+        assert self.probe.change("planner_node", "cleanup")
+        change = Parameter("overlap", value=value).to_parameter_msg()
+        request = SetParameters.Request(parameters=[change])
+        answer = self.probe.call(SetParameters, "planner_node/set_parameters", request)
+        assert answer.results[0].successful
+        assert self.probe.change("planner_node", "configure")
+        assert self.probe.change("planner_node", "activate")
 
     def set_goal(self, count=1, **fields):
         images = [CompressedImage(data=array("B", b"the probe's encoder takes anything"))] * count
@@ -356,6 +369,41 @@ def test_refused_commands_are_tried_again_from_a_new_image_and_then_given_up(aro
     around.wait_status(goal, PlanningStatus.FAILED, "refused by the probe")
     stamps = [seconds(c.header.stamp) for c in around.probe.messages("command", max(0, mark - 1))]
     assert len(set(stamps)) == len(stamps)
+
+
+def test_without_overlap_nothing_is_planned_while_the_robot_moves(around):
+    goal = around.accepted_goal()
+    around.wait_status(goal, PlanningStatus.MOVING)
+    around.moving = True
+    around.probe.wait("robot_state", lambda state: state.moving)
+    commands = around.commands()
+    for _ in range(5):
+        around.probe.wait("latent")
+    assert around.commands() <= commands + 1
+
+
+def test_with_overlap_newer_commands_supersede_the_one_under_way(around):
+    around.set_overlap(True)
+    try:
+        goal = around.accepted_goal()
+        around.wait_status(goal, PlanningStatus.MOVING)
+        around.moving = True
+        mark = around.commands()
+        around.probe.wait("command", after=mark + 3)
+        sent = around.probe.messages("command", mark)
+        stamps = [seconds(command.header.stamp) for command in sent]
+        sequence = [command.sequence for command in sent]
+        assert stamps == sorted(set(stamps)), "each is planned from a newer image"
+        assert sequence == sorted(set(sequence))
+        for command in sent:
+            place = command.pose.position
+            offset = np.array([place.x, place.y, place.z]) - [0.5, 0.0, 0.2]
+            assert np.abs(offset).max() <= 0.075 + 1e-6
+        around.moving = False
+        around.wait_status(goal, PlanningStatus.MOVING, "step")
+    finally:
+        around.moving = False
+        around.set_overlap(False)
 
 
 def test_stop_asks_the_controller_to_halt(around):

@@ -47,7 +47,12 @@ def planner_file(folder, **parameters):
     [
         ("planner_node:\n  ros__parameters:\n    sampels: 3\n", "sampels"),
         ("planner_node: [", "not a parameter file"),
-        ("planner_node:\n  ros__parameters:\n    samples: many\n", "cannot evaluate"),
+        (
+            "planner_node:\n  ros__parameters:\n    planner: cem\n    samples: many\n",
+            "cannot evaluate",
+        ),
+        ("planner_node:\n  ros__parameters:\n    planner: best\n", "unknown planner 'best'"),
+        ("planner_node:\n  ros__parameters:\n    evaluations: 2\n", "evaluations must be"),
         ("planner_node:\n  ros__parameters:\n    cost: l3\n", "cost"),
         ("planner_node:\n  ros__parameters:\n    threads: 0\n", "threads must be"),
         ("planner_node:\n  ros__parameters:\n    dtype: float8\n", "unknown dtype 'float8'"),
@@ -73,12 +78,12 @@ def test_more_episodes_than_a_seed_has_scenes_are_refused(capsys):
 
 
 def test_a_planner_file_changes_only_what_it_names_also_the_model(tmp_path, model):
-    given = {"samples": 8, "iterations": 1, "top_k": 2, "checkpoint": str(model)}
+    given = {"evaluations": 12, "checkpoint": str(model)}
     report = tmp_path / "report.json"
     options = ("--episodes", 1, "--steps", 1, "--output", tmp_path / "out", "--json", report)
     assert run("--planner", planner_file(tmp_path, **given, threads=2), *options) == 0
     figures = json.loads(report.read_text())
-    assert figures["checkpoint"] == str(model) and figures["planner"]["evaluations"] == 8
+    assert figures["checkpoint"] == str(model) and figures["planner"]["evaluations"] == 12
     assert figures["planner"]["max_translation"] == 0.075
     assert torch.get_num_threads() == 2
 

@@ -84,3 +84,31 @@ def test_missing_extrinsics_are_named():
 def test_a_width_that_heads_do_not_divide_is_refused():
     with pytest.raises(ValueError, match="not a multiple"):
         ActionConditionedPredictor(PredictorConfig(predictor_embed_dim=50, num_heads=4))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("cut", [1, 2])
+def test_frames_given_one_after_the_other_give_what_all_at_once_give(cut):
+    predictor = small_predictor()
+    latents, actions, states = inputs(batch=3, frames=3)
+    # The past is shared: one row stands for all.
+    latents[:, : cut * N], actions[:, :cut], states[:, :cut] = (
+        part[:1] for part in (latents[:, : cut * N], actions[:, :cut], states[:, :cut])
+    )
+    whole = predictor(latents, actions, states)
+    first, memory = predictor.extend(latents[:1, : cut * N], actions[:1, :cut], states[:1, :cut])
+    rest, memory = predictor.extend(
+        latents[:, cut * N :], actions[:, cut:], states[:, cut:], memory=memory
+    )
+    torch.testing.assert_close(first, whole[:1, : cut * N])
+    torch.testing.assert_close(rest, whole[:, cut * N :])
+    assert memory.frames == 3
+
+
+@torch.no_grad()
+def test_more_frames_than_the_predictor_takes_are_refused_also_one_by_one():
+    predictor = small_predictor()
+    latents, actions, states = inputs(batch=1, frames=8)
+    _, memory = predictor.extend(latents, actions, states)
+    with pytest.raises(ValueError, match="9 frames given"):
+        predictor.extend(latents[:, :N], actions[:, :1], states[:, :1], memory=memory)

@@ -5,10 +5,13 @@ import pytest
 import torch
 from small_model import small_world_model
 
+from vjepa2_ros.planning.action_space import ActionSpace
 from vjepa2_ros.planning.cem import CEMConfig, CrossEntropyMethod
 from vjepa2_ros.planning.objective import LatentDistance, distance
+from vjepa2_ros.planning.planner import Plan
 from vjepa2_ros.planning.receding_horizon import RecedingHorizon, RecedingHorizonSettings
-from vjepa2_ros.world_model.poses import compose
+from vjepa2_ros.world_model.encoder import normalise
+from vjepa2_ros.world_model.poses import compose, difference
 
 PLANNER = CrossEntropyMethod(CEMConfig(samples=16, iterations=2, top_k=4))
 STATE = torch.tensor([0.5, 0.0, 0.3, 3.1, 0.0, 0.1, 0.2])
@@ -119,9 +122,29 @@ def test_goals_that_do_not_fit_are_refused(model):
 
 
 def test_a_horizon_beyond_the_models_frames_is_refused_at_once(model):
-    planner = CrossEntropyMethod(CEMConfig(horizon=9))
-    with pytest.raises(ValueError, match="horizon 9 is longer than the model's 8 frames"):
-        RecedingHorizon(planner, model, latents(1), RecedingHorizonSettings([3]))
+    with pytest.raises(ValueError, match="horizon 9 are together more than the model's 8 frames"):
+        loop(model, latents(1), [3], space=ActionSpace(horizon=9))
+
+
+def test_what_is_left_of_a_plan_starts_the_next_search_of_the_same_subgoal(model):
+    given = []
+
+    class Recorder:
+        evaluations = 1
+
+        def plan(self, objective, space, generator, previous=None):
+            given.append(previous)
+            actions = torch.arange(14.0).reshape(2, 7) / 1000
+            return Plan(actions, float(objective(actions[None])[0]), 1)
+
+    settings = RecedingHorizonSettings([2, 2], ActionSpace(horizon=2))
+    running = RecedingHorizon(Recorder(), model, latents(2), settings)
+    for seed in range(4):
+        running.step(latents(1, seed)[0], STATE)
+    assert given[0] is None and given[2] is None, "nothing is carried over to another sub-goal"
+    for previous in (given[1], given[3]):
+        torch.testing.assert_close(previous[0], torch.arange(7.0, 14.0) / 1000)
+        assert (previous[1] == 0).all()
 
 
 @pytest.mark.parametrize(
@@ -130,9 +153,71 @@ def test_a_horizon_beyond_the_models_frames_is_refused_at_once(model):
         ({"steps_per_subgoal": []}, "steps_per_subgoal"),
         ({"steps_per_subgoal": [3, 0]}, "steps_per_subgoal"),
         ({"steps_per_subgoal": [3], "patience": 0}, "patience"),
+        ({"steps_per_subgoal": [3], "context": 0}, "context"),
+        ({"steps_per_subgoal": [3], "workspace": ([0, 0, 0], [1, 0, 1])}, "workspace"),
         ({"steps_per_subgoal": [3], "min_improvement": 1.0}, "min_improvement"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(settings, complaint):
     with pytest.raises(ValueError, match=complaint):
         RecedingHorizonSettings(**settings)
+
+
+def test_past_frames_and_what_led_from_them_are_part_of_what_is_imagined(model):
+    asked = []
+
+    class Recorder:
+        evaluations = 1
+
+        def plan(self, objective, space, generator, previous=None):
+            asked.append(objective)
+            return Plan(torch.zeros(1, 7), float(objective(torch.zeros(1, 1, 7))[0]), 1)
+
+    settings = RecedingHorizonSettings([4], context=3)
+    running = RecedingHorizon(Recorder(), model, latents(1, 9), settings)
+    states = STATE + 0.01 * torch.arange(4)[:, None]
+    seen = latents(4)
+    for latent, state in zip(seen, states, strict=True):
+        running.step(latent, state)
+    assert [o.past.frames if o.past else 0 for o in asked] == [0, 1, 2, 2]
+    action = 0.02 * torch.ones(1, 1, 7)
+    actions = torch.cat([difference(states[1:3], states[2:]), action[0]])
+    with torch.no_grad():
+        whole = model.predictor(seen[1:].flatten(0, 1)[None], actions[None], states[None, 1:])
+    expected = distance(normalise(whole[:, -16:]), latents(1, 9)[0])
+    torch.testing.assert_close(asked[-1](action), expected)
+
+
+def test_a_plan_for_a_robot_under_way_starts_where_it_will_be(model):
+    goal, now = latents(2)
+    ahead = STATE + torch.tensor([0.02, -0.01, 0.0, 0.0, 0.0, 0.0, 0.0])
+    step = loop(model, goal[None], [5]).step(now, STATE, ahead)
+    torch.testing.assert_close(step.target_state, compose(ahead, step.action))
+    assert step.energy == pytest.approx(float(distance(now, goal)))
+    way = difference(STATE, ahead)
+    imagined = model.rollout(now, STATE, torch.stack([way, step.action])[None])
+    assert step.predicted_energy == pytest.approx(float(distance(imagined, goal)[0]), abs=1e-5)
+
+
+def test_no_target_is_planned_outside_the_workspace(model):
+    corner = STATE[:3] + torch.tensor([0.01, 0.01, 0.01])
+    workspace = ([0.3, -0.3, 0.0], corner.tolist())
+    for seed in range(5):
+        running = loop(model, latents(1, seed), [5], workspace=workspace, seed=seed)
+        step = running.step(latents(1, 7)[0], STATE)
+        assert (step.target_state[:3] <= corner + 1e-6).all()
+        imagined = model.rollout(latents(1, 7)[0], STATE, step.action[None, None])
+        energy = float(distance(imagined, latents(1, seed)[0])[0])
+        assert step.predicted_energy == pytest.approx(energy, abs=1e-5)
+
+
+def test_a_sequence_of_actions_is_cut_where_it_would_leave_the_workspace():
+    space, here = ActionSpace(horizon=2), torch.tensor([0.5, 0.0, 0.3])
+    actions = torch.zeros(1, 2, 7)
+    actions[0, :, 0] = 0.05
+    lower, upper = torch.tensor([0.3, -0.3, 0.0]), torch.tensor([0.57, 0.3, 0.4])
+    kept = space.inside(actions, here, lower, upper)
+    assert kept[0, :, 0].tolist() == pytest.approx([0.05, 0.02])
+    # From outside it leads towards the box, by no more than an action may.
+    kept = space.inside(actions, torch.tensor([0.8, 0.0, 0.3]), lower, upper)
+    assert kept[0, :, 0].tolist() == pytest.approx([-0.075, -0.075])

@@ -18,6 +18,11 @@ def seed(text: str) -> int:
     return _whole(text, 0)
 
 
+def whole_number(text: str) -> int:
+    """A count from 0; ArgumentTypeError for anything else."""
+    return _whole(text, 0)
+
+
 def positive_number(text: str) -> float:
     """A finite number above 0; ArgumentTypeError for anything else."""
     number = _finite(text)

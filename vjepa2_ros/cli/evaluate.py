@@ -47,16 +47,15 @@ def run(arguments: argparse.Namespace) -> int:
 
     from vjepa2_ros.evaluation import report
     from vjepa2_ros.evaluation.reach import run_episodes, scene_seeds
-    from vjepa2_ros.planning.cem import CrossEntropyMethod
     from vjepa2_ros.planning.receding_horizon import RecedingHorizon
-    from vjepa2_ros.planning.settings import cem_config, loop_settings
+    from vjepa2_ros.planning.settings import loop_settings, planner
     from vjepa2_ros.robot.safety import MotionLimits
 
     console = Console()
     try:
         seeds = scene_seeds(arguments.seed, arguments.episodes)
         values = planner_values(arguments)
-        search = cem_config(values)
+        search = planner(values)
         settings = loop_settings(values, [arguments.steps])
         controller = _parameters("controller_node", arguments.controller)
         limits = MotionLimits(
@@ -72,13 +71,11 @@ def run(arguments: argparse.Namespace) -> int:
         return 2
 
     def make_loop(goal_image):
-        return RecedingHorizon(
-            CrossEntropyMethod(search), model, model.encode(goal_image)[None], settings
-        )
+        return RecedingHorizon(search, model, model.encode(goal_image)[None], settings)
 
     episodes = run_episodes(seeds, make_loop, limits)
     results = list(tqdm(episodes, total=len(seeds), desc="reach", unit="episode"))
-    used = dict(sorted(values.items())) | {"evaluations": search.samples * search.iterations}
+    used = dict(sorted(values.items())) | {"evaluations": search.evaluations}
     figures = report.summary(results, arguments.seed, values["checkpoint"], used)
     console.print(report.table(figures))
     folder = arguments.output or Path("runs") / f"reach-{time.strftime('%Y%m%d-%H%M%S')}"

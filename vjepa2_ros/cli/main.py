@@ -10,6 +10,7 @@ COMMANDS = {
     "up": "start the nodes as processes and bring them up, without `ros2 launch`",
     "goal": "upload goal pictures to the running planner",
     "verify": "compare world model and planner with tensors of the reference implementation",
+    "bench": "measure what plans are worth and what they cost",
     "evaluate": "measure closed-loop trials in the simulation",
     "train": "collect data in the simulation and train the small world model",
 }

@@ -25,9 +25,8 @@ from vjepa2_ros.nodes.planner_parameters import PLANNER_PARAMETERS
 from vjepa2_ros.nodes.pursuit import TERMINAL, Observation, Pursuit
 from vjepa2_ros.nodes.qos import COMMAND, LATCHED, LATEST, STREAM
 from vjepa2_ros.nodes.runner import run
-from vjepa2_ros.planning.cem import CrossEntropyMethod
 from vjepa2_ros.planning.receding_horizon import RecedingHorizon, Step
-from vjepa2_ros.planning.settings import cem_config, loop_settings
+from vjepa2_ros.planning.settings import action_space, loop_settings, planner
 from vjepa2_ros.srv import EncodeImages, SetGoal
 
 HALT_TIMEOUT = 2.0
@@ -44,6 +43,8 @@ class PlannerNode(ManagedNode):
         Parameter("step_duration", 3.0,
                   "time given to the robot for one step before it is looked at again",
                   "s", 0.1, 60.0),
+        Parameter("overlap", False,
+                  "plan on while the robot moves; each new command supersedes the one under way"),
         Parameter("command_lifetime", 0.0,
                   "how long a command may keep the robot moving; 0 = the controller's default",
                   "s", 0.0, 60.0),
@@ -61,7 +62,8 @@ class PlannerNode(ManagedNode):
 
     def configure(self) -> None:
         settings = self.settings
-        self._planner = CrossEntropyMethod(cem_config(vars(settings)))
+        self._planner = planner(vars(settings))
+        action_space(vars(settings))  # a bad one must not wait for the first goal to be refused
         self._model = load_model(settings)
         self.health.set("model", f"{self._model.name} {self._model.fingerprint}")
         self._worker = LatestWorker(self._plan, self._plan_done, self.post_error, "planner")
@@ -204,7 +206,8 @@ class PlannerNode(ManagedNode):
     def _plan(self, observation: Observation) -> tuple[Observation, Step | Exception]:
         # In the worker's thread.
         try:
-            return observation, observation.goal.loop.step(observation.latent, observation.state)
+            loop = observation.goal.loop
+            return observation, loop.step(observation.latent, observation.state, observation.ahead)
         except Exception as error:  # noqa: BLE001 - belongs to the goal, and ends it
             return observation, error
 

@@ -9,37 +9,55 @@ where and why the small model's differ. Those of the loop are ours: the paper ha
 from __future__ import annotations
 
 from vjepa2_ros.nodes.parameters import Parameter
+from vjepa2_ros.planning.action_space import ActionSpace
 from vjepa2_ros.planning.cem import CEMConfig
 from vjepa2_ros.planning.objective import COSTS
+from vjepa2_ros.planning.planners import PLANNERS
+from vjepa2_ros.robot.safety import MotionLimits
 
 _PAPER = CEMConfig()
+_SPACE = ActionSpace()
+_LIMITS = MotionLimits()
 
 PLANNER_PARAMETERS = (
-    Parameter("samples", _PAPER.samples, "candidates per iteration", minimum=2, maximum=100_000),
-    Parameter("iterations", _PAPER.iterations, "iterations per plan", minimum=1, maximum=1000),
-    Parameter("top_k", _PAPER.top_k, "best candidates that shape the next iteration",
+    Parameter("planner", "cem", f"search: {', '.join(PLANNERS)}, or module:Class of another"),
+    Parameter("evaluations", 8000, "candidates per plan; cem counts by `samples` and `iterations`",
+              minimum=4, maximum=1_000_000),
+    Parameter("samples", _PAPER.samples, "cem: candidates per iteration",
+              minimum=2, maximum=100_000),
+    Parameter("iterations", _PAPER.iterations, "cem: iterations per plan",
+              minimum=1, maximum=1000),
+    Parameter("top_k", _PAPER.top_k, "cem: best candidates that shape the next iteration",
               minimum=2, maximum=10_000),
-    Parameter("horizon", _PAPER.horizon, "actions per candidate", minimum=1, maximum=15),
-    Parameter("max_translation", _PAPER.max_translation, "bound of one action on each axis",
+    Parameter("horizon", _SPACE.horizon, "actions per candidate", minimum=1, maximum=15),
+    Parameter("max_translation", _SPACE.max_translation, "bound of one action on each axis",
               "m", 0.001, 0.3),
-    Parameter("max_gripper", _PAPER.max_gripper, "bound of one action's change of closedness",
+    Parameter("max_gripper", _SPACE.max_gripper, "bound of one action's change of closedness",
               minimum=0.01, maximum=1.0),
-    Parameter("gripper_threshold", _PAPER.gripper_threshold,
+    Parameter("workspace_lower", list(_LIMITS.workspace_lower),
+              "lower corner of the box that no target leaves, the controller's",
+              "m", -2.0, 2.0, length=3),
+    Parameter("workspace_upper", list(_LIMITS.workspace_upper),
+              "upper corner of the box that no target leaves, the controller's",
+              "m", -2.0, 2.0, length=3),
+    Parameter("gripper_threshold", _SPACE.gripper_threshold,
               "smaller changes of closedness are taken for none", minimum=0.0, maximum=1.0),
-    Parameter("momentum_mean", _PAPER.momentum_mean, "weight of the old mean, translation",
+    Parameter("momentum_mean", _PAPER.momentum_mean, "cem: weight of the old mean, translation",
               minimum=0.0, maximum=0.99),
     Parameter("momentum_mean_gripper", _PAPER.momentum_mean_gripper,
-              "weight of the old mean, gripper", minimum=0.0, maximum=0.99),
-    Parameter("momentum_std", _PAPER.momentum_std, "weight of the old deviation, translation",
+              "cem: weight of the old mean, gripper", minimum=0.0, maximum=0.99),
+    Parameter("momentum_std", _PAPER.momentum_std, "cem: weight of the old deviation, translation",
               minimum=0.0, maximum=0.99),
     Parameter("momentum_std_gripper", _PAPER.momentum_std_gripper,
-              "weight of the old deviation, gripper", minimum=0.0, maximum=0.99),
+              "cem: weight of the old deviation, gripper", minimum=0.0, maximum=0.99),
     Parameter("fixed_axes", "",
               "axes that are not searched and the value held, as in 'gripper=0, z=0.01'"),
     Parameter("close_gripper_from", -1,
               "candidates close the gripper from this action on (0 = the first); -1 = the "
               "gripper is searched",
               minimum=-1, maximum=14),
+    Parameter("context", 1, "frames that the model sees: the present and those of steps before",
+              minimum=1, maximum=15),
     Parameter("cost", "l1", "distance between latents", choices=COSTS),
     Parameter("chunk", 0, "candidates imagined at once, to bound memory; 0 = all",
               minimum=0, maximum=100_000),

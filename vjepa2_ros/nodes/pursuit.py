@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
 
+import numpy as np
 import torch
 from std_msgs.msg import Header
 
@@ -45,7 +46,8 @@ class Goal:
 
     not_before: images captured earlier [s] show the robot before its last step and are not
         planned from. deadline: when to look again although the robot has not reported the end of
-        its step [steady s]. setbacks: commands in a row that came to nothing.
+        its step [steady s]. setbacks: commands in a row that came to nothing. planning: a plan is
+        under way. commanded, target: when the last command went out [s] and where to [3] in metres.
     """
 
     goal_id: str
@@ -55,6 +57,9 @@ class Goal:
     message: str = "waiting for an image"
     deadline: float = math.inf
     setbacks: int = 0
+    planning: bool = False
+    commanded: float = -math.inf
+    target: np.ndarray | None = None
     step: Step | None = None
     observation_age: float = 0.0
     encode_seconds: float = 0.0
@@ -82,11 +87,13 @@ class Goal:
 @dataclass(frozen=True)
 class Observation:
     """What a plan is made from: the latent [N, D] of an image captured at `stamp` [s] and the
-    state [7] measured with it, for the goal pursued then."""
+    state [7] measured with it, for the goal pursued then; for a robot under way also the state
+    [7] ahead, where it is expected when the command goes out."""
 
     goal: Goal
     latent: torch.Tensor
     state: torch.Tensor
+    ahead: torch.Tensor | None
     stamp: float
     base_frame: str
     age: float
@@ -96,7 +103,8 @@ class Observation:
 class Pursuit:
     """Pursues one goal at a time; a new one replaces it.
 
-    settings: step_duration, command_lifetime, max_observation_age, state_tolerance (planner_node).
+    settings: step_duration, overlap, max_translation, command_lifetime, max_observation_age,
+        state_tolerance (planner_node).
     clock, steady_clock: seconds of the stamps, and seconds that never jump.
     plan: starts to plan from an observation; the outcome comes back to `planned`.
     send, show: publish a command, and a status without its header.
@@ -122,6 +130,7 @@ class Pursuit:
         self._states: StateHistory[RobotState] = StateHistory(span)
         self._robot: RobotState | None = None
         self._sent = ("", 0)
+        self._sequence = 0
         self._image_came = steady_clock()
         self.goal: Goal | None = None
         self.trouble = ""
@@ -159,13 +168,13 @@ class Pursuit:
         """Take the latent [N, D] of an image captured at image_stamp [s]; plan from it if due."""
         self._image_came = self._steady_clock()
         goal = self.goal
-        if goal is None or goal.state != PlanningStatus.WAITING:
+        if goal is None or goal.planning or not (self._is_waiting(goal) or self._may_overlap(goal)):
             return
         age = self._clock() - image_stamp
         state = self._states.nearest(image_stamp, self._settings.state_tolerance)
         if age > self._settings.max_observation_age:
             self.trouble = f"the newest image is {age:.2f} s old: too old to plan from"
-        elif image_stamp <= goal.not_before:
+        elif image_stamp <= max(goal.not_before, goal.commanded):
             return
         elif state is None:
             self.trouble = "no robot_state was measured at the time of the image"
@@ -174,10 +183,13 @@ class Pursuit:
         else:
             self.trouble = ""
             frame = state.header.frame_id
+            ahead = self._expected(goal, image_stamp) if self._may_overlap(goal) else None
             observation = Observation(
-                goal, latent, _state(state), image_stamp, frame, age, encode_seconds
+                goal, latent, _state(state), ahead, image_stamp, frame, age, encode_seconds
             )
-            self._enter(PlanningStatus.PLANNING, "planning")
+            goal.planning = True
+            if ahead is None:
+                self._enter(PlanningStatus.PLANNING, "planning")
             self._plan(observation)
 
     def robot_moved(self, message: RobotState) -> None:
@@ -195,7 +207,10 @@ class Pursuit:
         elif goal.state == PlanningStatus.MOVING:
             if (message.goal_id, message.sequence) == self._sent and not message.moving:
                 goal.setbacks = 0
-                self._look_again(goal, seconds(message.header.stamp))
+                if goal.planning:
+                    self._enter(PlanningStatus.PLANNING, "planning")
+                else:
+                    self._look_again(goal, seconds(message.header.stamp))
             elif (message.refused_goal_id, message.refused_sequence) == self._sent:
                 self._set_back(goal, message.message)
 
@@ -204,6 +219,7 @@ class Pursuit:
         goal = observation.goal
         if goal is not self.goal:
             return
+        goal.planning = False
         if isinstance(step, Exception):
             self.finish(PlanningStatus.FAILED, f"planning failed: {step}")
             return
@@ -246,9 +262,17 @@ class Pursuit:
 
     def _command(self, observation: Observation, step: Step, age: float) -> None:
         goal = observation.goal
-        position, quaternion, closedness = pose_from_state(step.target_state.double().numpy())
-        self._sent = goal.goal_id, self._sent[1] + 1
-        goal.command_latency = age
+        target = step.target_state.double().numpy()
+        if observation.ahead is not None:
+            # Should the robot be elsewhere than expected, the step from there keeps to its bound.
+            here = _state(self.robot).double().numpy()[:3]
+            bound = self._settings.max_translation
+            target[:3] = target[:3].clip(here - bound, here + bound)
+        position, quaternion, closedness = pose_from_state(target)
+        self._sequence += 1
+        self._sent = goal.goal_id, self._sequence
+        goal.command_latency, goal.commanded = age, self._clock()
+        goal.target = position
         goal.deadline = self._steady_clock() + self._settings.step_duration
         self._send(
             Command(
@@ -261,6 +285,42 @@ class Pursuit:
             )
         )
         self._enter(PlanningStatus.MOVING, f"step {step.step}")
+
+    @staticmethod
+    def _is_waiting(goal: Goal) -> bool:
+        return goal.state == PlanningStatus.WAITING
+
+    def _may_overlap(self, goal: Goal) -> bool:
+        """Whether to plan on while the robot is under way to the last target."""
+        return (
+            self._settings.overlap
+            and goal.state == PlanningStatus.MOVING
+            and goal.step is not None
+            and not goal.step.finished
+            and self.robot.moving
+            and (self.robot.goal_id, self.robot.sequence) == self._sent
+        )
+
+    def _expected(self, goal: Goal, image_stamp: float) -> torch.Tensor:
+        """State [7] of the robot when the command planned from this image goes out.
+
+        As late after the image as the last command was; at the speed of the last tenth of a second,
+        but not past the target.
+        """
+        now = seconds(self.robot.header.stamp)
+        state = _state(self.robot)
+        before = self._states.nearest(now - 0.1, tolerance=0.05)
+        if before is None:
+            return state
+        elapsed = now - seconds(before.header.stamp)
+        speed = (state[:3] - _state(before)[:3]) / max(elapsed, 1e-3)
+        ahead = max(0.0, image_stamp + goal.command_latency - now)
+        to_target = torch.from_numpy(goal.target).float() - state[:3]
+        way = speed * ahead
+        if way.norm() > to_target.norm():
+            way = to_target
+        state[:3] += way
+        return state
 
     def _look_again(self, goal: Goal, not_before: float) -> None:
         """The step is over: end at the step limit, or plan from the next image."""
@@ -278,6 +338,11 @@ class Pursuit:
             self.finish(PlanningStatus.FAILED, reason)
         elif goal.step is not None and goal.step.finished:
             self.finish(PlanningStatus.FAILED, f"the last step came to nothing: {reason}")
+        elif self.robot.moving and self.robot.goal_id == goal.goal_id:
+            # The command before goes on; the next look is when it is done.
+            self._sent = self.robot.goal_id, self.robot.sequence
+            goal.deadline = self._steady_clock() + self._settings.step_duration
+            self._enter(PlanningStatus.MOVING, reason)
         else:
             self._look_again(goal, self._clock())
 

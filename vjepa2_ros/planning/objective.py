@@ -4,6 +4,7 @@
 import torch
 from torch import Tensor
 
+from vjepa2_ros.world_model.predictor import Memory
 from vjepa2_ros.world_model.world_model import WorldModel
 
 COSTS = ("l1", "l2")
@@ -25,7 +26,7 @@ def distance(latent: Tensor, goal: Tensor, cost: str = "l1") -> Tensor:
 class LatentDistance:
     """Objective of a planner: energies of action sequences from one state towards one goal.
 
-    latent [N, D], state [7] and goal [N, D] as in `WorldModel.rollout`; only the last
+    latent [N, D], state [7], past and goal [N, D] as in `WorldModel.rollout`; only the last
     imagined latent counts.  At most `chunk` sequences are imagined at once
     (None: all), which bounds memory on small GPUs.
     """
@@ -38,6 +39,7 @@ class LatentDistance:
         goal: Tensor,
         cost: str = "l1",
         chunk: int | None = None,
+        past: Memory | None = None,
     ):
         if cost not in COSTS:
             raise ValueError(f"unknown cost {cost!r}: use {' or '.join(COSTS)}")
@@ -51,11 +53,16 @@ class LatentDistance:
         self.goal = goal.to(world_model.device)
         self.cost = cost
         self.chunk = chunk
+        self.past = past
 
     def __call__(self, actions: Tensor) -> Tensor:
         """Energies [S] float32 on the CPU of action sequences [S, H, 7]."""
         energies = [
-            distance(self.world_model.rollout(self.latent, self.state, part), self.goal, self.cost)
+            distance(
+                self.world_model.rollout(self.latent, self.state, part, past=self.past),
+                self.goal,
+                self.cost,
+            )
             for part in actions.split(self.chunk or len(actions))
         ]
         return torch.cat(energies).cpu()

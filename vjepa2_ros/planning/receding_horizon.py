@@ -9,16 +9,20 @@ predicts no improvement any more.  That is an expectation, no detector of succes
 """
 
 import time
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from vjepa2_ros.planning.cem import CrossEntropyMethod
+from vjepa2_ros.planning.action_space import ActionSpace
 from vjepa2_ros.planning.objective import COSTS, LatentDistance, distance
-from vjepa2_ros.world_model.poses import compose
+from vjepa2_ros.planning.planner import Plan, Planner
+from vjepa2_ros.world_model.poses import compose, difference
+from vjepa2_ros.world_model.predictor import Memory
 from vjepa2_ros.world_model.world_model import WorldModel
 
 
@@ -26,6 +30,10 @@ from vjepa2_ros.world_model.world_model import WorldModel
 class RecedingHorizonSettings:
     """steps_per_subgoal: steps towards each sub-goal, one number per goal.
 
+    space: what the planner may choose from.
+    workspace: lower and upper corner of the box (x, y, z in m, base frame) that no target leaves
+        (None: no box). Beyond what a robot ever did, the model's imagination cannot be trusted.
+    context: frames that the model sees: the present one and those of the steps before it.
     cost, chunk: see `LatentDistance`.  64 sequences at once stay in a CPU's caches, which is a
         third faster than 256 for the small model, and in the memory of a 16 GiB GPU for the large.
     patience: stop at the last sub-goal after this many steps in a row for which the
@@ -36,6 +44,9 @@ class RecedingHorizonSettings:
     """
 
     steps_per_subgoal: Sequence[int]
+    space: ActionSpace = ActionSpace()
+    workspace: tuple[Sequence[float], Sequence[float]] | None = None
+    context: int = 1
     cost: str = "l1"
     chunk: int | None = 64
     patience: int | None = None
@@ -47,6 +58,12 @@ class RecedingHorizonSettings:
             raise ValueError(
                 "steps_per_subgoal must be numbers of at least 1,"
                 f" got {list(self.steps_per_subgoal)}"
+            )
+        if self.context < 1:
+            raise ValueError(f"context must be at least 1, got {self.context}")
+        if self.workspace is not None and not np.all(np.less(*self.workspace)):
+            raise ValueError(
+                f"workspace must have its lower corner below its upper one, got {self.workspace}"
             )
         if self.cost not in COSTS:
             raise ValueError(f"unknown cost {self.cost!r}: use {' or '.join(COSTS)}")
@@ -63,6 +80,8 @@ class Step:
     """One decision.
 
     action [7] and target_state [7] (absolute, base frame) are what to do now, float32 on the CPU.
+        Rotation is not planned: every target has that of the first observation, so that what the
+        robot misses of it, at a contact say, does not add up from step to step.
     energy: distance of the present latent to the current sub-goal.
     predicted_energy: the same after the planned actions, as imagined.
     subgoal: number of the current sub-goal, from 0.  step: number of this step, from 1.
@@ -91,7 +110,7 @@ class RecedingHorizon:
 
     def __init__(
         self,
-        planner: CrossEntropyMethod,
+        planner: Planner,
         world_model: WorldModel,
         goals: Tensor,
         settings: RecedingHorizonSettings,
@@ -104,9 +123,10 @@ class RecedingHorizon:
         if not goals.isfinite().all():
             raise ValueError("a goal latent holds values that are not finite")
         longest = world_model.predictor.config.max_frames
-        if planner.config.horizon > longest:
+        if settings.context - 1 + settings.space.horizon > longest:
             raise ValueError(
-                f"horizon {planner.config.horizon} is longer than the model's {longest} frames"
+                f"context {settings.context} and horizon {settings.space.horizon} are together"
+                f" more than the model's {longest} frames"
             )
         if len(settings.steps_per_subgoal) != len(goals):
             raise ValueError(f"{len(goals)} goals, but steps for {len(settings.steps_per_subgoal)}")
@@ -120,9 +140,16 @@ class RecedingHorizon:
         self._steps_in_subgoal = 0
         self._subgoal = 0
         self._without_improvement = 0
+        self._rest: Tensor | None = None
+        self._rotation: Tensor | None = None
+        # Latents and states of the last observations.
+        self._seen: deque[tuple[Tensor, Tensor]] = deque(maxlen=settings.context)
 
-    def step(self, latent: Tensor, state: Tensor) -> Step:
+    def step(self, latent: Tensor, state: Tensor, ahead: Tensor | None = None) -> Step:
         """Decide on an observation: its latent [N, D] and the robot's state [7].
+
+        ahead: state [7] where a robot under way will be when the decision is carried out. The model
+        imagines the way there, and the plan starts from what it sees at its end.
 
         Raises ValueError on another shape or values that are not finite, with
         nothing counted, and RuntimeError once finished.
@@ -134,21 +161,47 @@ class RecedingHorizon:
         latent = latent.to(self.world_model.device)
         state = state.detach().to("cpu", torch.float32)
         goal = self.goals[self._subgoal]
+        if ahead is not None:
+            self._check("ahead", ahead, (7,))
+            ahead = ahead.detach().to("cpu", torch.float32)
 
         started = time.perf_counter()
         energy = float(distance(latent, goal, self.settings.cost))
+        self._seen.append((latent, state))
+        frames = list(self._seen)
+        if ahead is not None:
+            way = difference(state, ahead)[None, None]
+            imagined = self.world_model.rollout(latent, state, way, past=self._memory(frames))
+            state = ahead
+            frames.append((imagined[0], state))
+            # A frame more than usual: where that is too many, the oldest goes.
+            longest = self.world_model.predictor.config.max_frames
+            frames = frames[-(longest - self.settings.space.horizon + 1) :]
         objective = LatentDistance(
-            self.world_model, latent, state, goal, self.settings.cost, self.settings.chunk
+            self.world_model,
+            *frames[-1],
+            goal,
+            self.settings.cost,
+            self.settings.chunk,
+            self._memory(frames),
         )
-        plan = self.planner.plan(objective, self._generator)
+        plan = self._plan(objective, state)
         plan_seconds = time.perf_counter() - started
+        # What is left of the plan starts the next search; of a single action nothing is.
+        self._rest = (
+            torch.cat([plan.actions[1:], torch.zeros(1, 7)]) if len(plan.actions) > 1 else None
+        )
 
         subgoal = self._subgoal
         self._advance(plan.energy < energy * (1.0 - self.settings.min_improvement))
         action = torch.zeros(7) if self.finished == "reached" else plan.actions[0]
+        target = compose(state, action)
+        if self._rotation is None:
+            self._rotation = state[3:6].clone()
+        target[3:6] = self._rotation
         return Step(
             action=action,
-            target_state=state.clone() if self.finished == "reached" else compose(state, action),
+            target_state=target,
             energy=energy,
             predicted_energy=plan.energy,
             subgoal=subgoal,
@@ -156,6 +209,28 @@ class RecedingHorizon:
             finished=self.finished,
             plan_seconds=plan_seconds,
         )
+
+    def _plan(self, objective: LatentDistance, state: Tensor) -> Plan:
+        space, workspace = self.settings.space, self.settings.workspace
+        if workspace is None:
+            return self.planner.plan(objective, space, self._generator, self._rest)
+        lower, upper = (torch.tensor(corner, dtype=torch.float32) for corner in workspace)
+
+        def inside(actions: Tensor) -> Tensor:
+            return space.inside(actions, state[:3], lower, upper)
+
+        plan = self.planner.plan(
+            lambda actions: objective(inside(actions)), space, self._generator, self._rest
+        )
+        return replace(plan, actions=inside(plan.actions[None])[0])
+
+    def _memory(self, frames: list[tuple[Tensor, Tensor]]) -> Memory | None:
+        """Of all frames before the last one, and of what led from each to the next."""
+        if len(frames) < 2:
+            return None
+        latents, states = (torch.stack(part) for part in zip(*frames, strict=True))
+        actions = difference(states[:-1], states[1:])
+        return self.world_model.remember(latents[:-1], states[:-1], actions)
 
     def _advance(self, improves: bool) -> None:
         """Count the step, then move to the next sub-goal or the end where it is time."""
@@ -172,6 +247,7 @@ class RecedingHorizon:
                 self._subgoal += 1
                 self._steps_in_subgoal = 0
                 self._without_improvement = 0
+                self._rest = None
 
     @staticmethod
     def _check(name: str, value: Tensor, shape: tuple[int, ...]) -> None:

@@ -11,17 +11,17 @@ from typing import Any
 
 import yaml
 
-from vjepa2_ros.planning.cem import CEMConfig
+from vjepa2_ros.planning.action_space import AXES, ActionSpace
+from vjepa2_ros.planning.cem import CEMConfig, CrossEntropyMethod
+from vjepa2_ros.planning.planner import Planner
+from vjepa2_ros.planning.planners import make_planner
 from vjepa2_ros.planning.receding_horizon import RecedingHorizonSettings
 
-_OF_THE_SEARCH = (
+_OF_THE_SPACE = ("horizon", "max_translation", "max_gripper", "gripper_threshold")
+_OF_CEM = (
     "samples",
     "iterations",
     "top_k",
-    "horizon",
-    "max_translation",
-    "max_gripper",
-    "gripper_threshold",
     "momentum_mean",
     "momentum_mean_gripper",
     "momentum_std",
@@ -44,8 +44,19 @@ def read_node_parameters(path: Path) -> dict[str, Any]:
         ) from None
 
 
-def cem_config(values: Mapping[str, Any]) -> CEMConfig:
-    """Settings of the search; `close_gripper_from` below 0 leaves the gripper to it.
+def planner(values: Mapping[str, Any]) -> Planner:
+    """The planner; "cem" by its own settings, every other by its number of evaluations.
+
+    Raises:
+        ValueError: they make no sense.
+    """
+    if values["planner"] == "cem":
+        return CrossEntropyMethod(CEMConfig(**{name: values[name] for name in _OF_CEM}))
+    return make_planner(values["planner"], values["evaluations"])
+
+
+def action_space(values: Mapping[str, Any]) -> ActionSpace:
+    """What the planner may choose from; `close_gripper_from` below 0 leaves the gripper to it.
 
     Raises:
         ValueError: they make no sense.
@@ -56,9 +67,12 @@ def cem_config(values: Mapping[str, Any]) -> CEMConfig:
             f"close_gripper_from {first_closed} lies beyond the last of {horizon} actions (they "
             "count from 0), so that the gripper would never close: lower it or raise horizon"
         )
-    return CEMConfig(
-        **{name: values[name] for name in _OF_THE_SEARCH},
-        fixed_axes=fixed_axes(values["fixed_axes"]),
+    fixed = fixed_axes(values["fixed_axes"])
+    if set(fixed) == set(AXES):
+        raise ValueError("fixed_axes holds every axis, and nothing is left to search")
+    return ActionSpace(
+        **{name: values[name] for name in _OF_THE_SPACE},
+        fixed_axes=fixed,
         close_gripper_from=None if first_closed < 0 else first_closed,
     )
 
@@ -67,6 +81,9 @@ def loop_settings(values: Mapping[str, Any], steps: Sequence[int]) -> RecedingHo
     """Settings of the loop for sub-goals of so many steps; `chunk` and `patience` 0 mean none."""
     return RecedingHorizonSettings(
         steps_per_subgoal=steps,
+        space=action_space(values),
+        workspace=(values["workspace_lower"], values["workspace_upper"]),
+        context=values["context"],
         cost=values["cost"],
         chunk=values["chunk"] or None,
         patience=values["patience"] or None,

@@ -167,7 +167,8 @@ class CommandGate:
         lifetime = command.lifetime or self.limits.lifetime
         wanted = np.asarray(command.position, dtype=np.float64)
         position = self._clamp(wanted)
-        if np.array_equal(position, wanted):
+        # What only rounding puts outside needs no mention.
+        if np.allclose(position, wanted, rtol=0.0, atol=1e-6):
             return Verdict(True, Reason.ACCEPTED, "accepted", position, lifetime)
         text = f"target {_metres(wanted)} lies outside the workspace; going to {_metres(position)}"
         return Verdict(True, Reason.CLAMPED, text, position, lifetime)

@@ -6,8 +6,10 @@ import re
 import torch
 from torch import Tensor
 
-from vjepa2_ros.planning.cem import AXES, CEMConfig, CrossEntropyMethod, Plan
+from vjepa2_ros.planning.action_space import AXES, ActionSpace
+from vjepa2_ros.planning.cem import CEMConfig, CrossEntropyMethod
 from vjepa2_ros.planning.objective import LatentDistance, distance
+from vjepa2_ros.planning.planner import Plan
 from vjepa2_ros.verification.golden import Case, GoldenError, GoldenSet, compare, exactly
 from vjepa2_ros.verification.models import build_encoder, build_predictor, is_encoder, is_predictor
 from vjepa2_ros.world_model.poses import compose
@@ -15,12 +17,11 @@ from vjepa2_ros.world_model.preprocessing import NOTEBOOK_ASPECT
 from vjepa2_ros.world_model.world_model import WorldModel
 
 # The reference's argument names; "verbose" changes nothing, "axis" is translated below.
+_SPACE_ARGUMENTS = {"rollout": "horizon", "maxnorm": "max_translation"}
 _CEM_ARGUMENTS = {
-    "rollout": "horizon",
     "samples": "samples",
     "topk": "top_k",
     "cem_steps": "iterations",
-    "maxnorm": "max_translation",
     "momentum_mean": "momentum_mean",
     "momentum_mean_gripper": "momentum_mean_gripper",
     "momentum_std": "momentum_std",
@@ -190,18 +191,24 @@ def _tables(golden: GoldenSet, model: WorldModel) -> list[Case]:
     return cases
 
 
-def cem_config(described: dict) -> CEMConfig:
+def described_search(described: dict) -> tuple[CEMConfig, ActionSpace]:
     """Our settings for a described case.  Raises GoldenError on arguments that we don't have."""
     arguments = dict(described["mpc_args"])
     arguments.pop("verbose", None)
     fixed = {AXES[int(axis)]: value for axis, value in arguments.pop("axis", {}).items()}
-    unknown = sorted(set(arguments) - set(_CEM_ARGUMENTS))
+    unknown = sorted(set(arguments) - set(_CEM_ARGUMENTS) - set(_SPACE_ARGUMENTS))
     if unknown:
         raise GoldenError(f"not covered: arguments {', '.join(unknown)}")
-    settings = {_CEM_ARGUMENTS[name]: value for name, value in arguments.items()}
-    return CEMConfig(
-        **settings, fixed_axes=fixed, close_gripper_from=described.get("close_gripper")
+
+    def ours(names: dict[str, str]) -> dict:
+        return {names[name]: value for name, value in arguments.items() if name in names}
+
+    space = ActionSpace(
+        **ours(_SPACE_ARGUMENTS),
+        fixed_axes=fixed,
+        close_gripper_from=described.get("close_gripper"),
     )
+    return CEMConfig(**ours(_CEM_ARGUMENTS)), space
 
 
 def _cem_cases(golden: GoldenSet, model: WorldModel, name: str) -> list[Case]:
@@ -209,14 +216,16 @@ def _cem_cases(golden: GoldenSet, model: WorldModel, name: str) -> list[Case]:
     described = golden.meta["cem"][name]
     case = f"plan/{name}"
     try:
-        planner = CrossEntropyMethod(cem_config(described))
+        config, space = described_search(described)
+        planner = CrossEntropyMethod(config)
         goal_name = re.search(r"goal = (plan/\w+)", described.get("desc", ""))
         goal = golden.tensor(goal_name[1] if goal_name else "plan/z_goal")[0]
         objective = LatentDistance(model, *_start(golden), goal)
         seeded = torch.Generator().manual_seed(described["torch_seed"])
+        draws = golden.tensor(f"{case}/draws")
         plans = {
-            "draws": planner.plan(objective, draws=golden.tensor(f"{case}/draws"), trace=True),
-            "seed": planner.plan(objective, generator=seeded, trace=True),
+            "draws": planner.plan(objective, space, draws=draws, trace=True),
+            "seed": planner.plan(objective, space, seeded, trace=True),
         }
         return [
             row

@@ -50,7 +50,7 @@ def load_world_model(
     Raises CheckpointError where the checkpoint cannot be used, ValueError where an option cannot.
     """
     path = Path(path).expanduser()
-    chosen_device, compute_dtype = _choose(device, dtype, attention)
+    chosen_device, compute_dtype = choose_computation(device, dtype, attention)
     if path.is_dir():
         read = _read_folder
     elif path.is_file():
@@ -98,7 +98,8 @@ def save_world_model(model: WorldModel, folder: str | Path, card: dict) -> None:
     os.replace(partial, folder / CONFIG_FILE)
 
 
-def _choose(device: str, dtype: str, attention: str) -> tuple[torch.device, torch.dtype]:
+def choose_computation(device: str, dtype: str, attention: str) -> tuple[torch.device, torch.dtype]:
+    """Device and dtype of these options, see `load_world_model`; ValueError where there is none."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -58,6 +58,21 @@ class PredictorConfig:
         return 3 if self.use_extrinsics else 2
 
 
+KeyValue = tuple[Tensor, Tensor]
+"""Keys and values of one layer, each [B, heads, L, head_dim]."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What attention needs of frames that were already gone through.
+
+    frames: how many. layers: keys and values of each layer, of B sequences or of 1 for all.
+    """
+
+    frames: int
+    layers: list[KeyValue]
+
+
 class Attention(nn.Module):
     """Multi-head self-attention with rotary positions, through PyTorch's fused kernel."""
 
@@ -67,14 +82,28 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, cosine: Tensor, sine: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        cosine: Tensor,
+        sine: Tensor,
+        mask: Tensor | None = None,
+        past: KeyValue | None = None,
+    ) -> tuple[Tensor, KeyValue]:
+        """Attend from tokens x [B, L, dim] to themselves and to `past`, which has B or 1 rows.
+
+        Returns the result [B, L, dim] with keys and values [B, heads, past + L, head_dim] of all.
+        """
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))
         query_key = rotate(qkv[:, :, :2], cosine[:, None, None], sine[:, None, None])
-        query, key = query_key.permute(2, 0, 3, 1, 4)
-        # Under autocast the tables lift query and key to float32; the kernel wants one dtype.
-        value = qkv[:, :, 2].transpose(1, 2).to(query.dtype)
+        value = qkv[:, :, 2].transpose(1, 2)
+        # The tables lift query and key to float32; the kernel wants one dtype, the value's.
+        query, key = query_key.to(value.dtype).permute(2, 0, 3, 1, 4)
+        if past is not None:
+            past_key, past_value = (part.expand(len(x), -1, -1, -1) for part in past)
+            key, value = torch.cat([past_key, key], dim=2), torch.cat([past_value, value], dim=2)
         x = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        return self.proj(x.transpose(1, 2).flatten(2))
+        return self.proj(x.transpose(1, 2).flatten(2)), (key, value)
 
 
 class MLP(nn.Module):
@@ -97,9 +126,18 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
         self.mlp = MLP(dim, int(dim * mlp_ratio))
 
-    def forward(self, x: Tensor, cosine: Tensor, sine: Tensor, mask: Tensor | None) -> Tensor:
-        x = x + self.attn(self.norm1(x), cosine, sine, mask)
-        return x + self.mlp(self.norm2(x))
+    def forward(
+        self,
+        x: Tensor,
+        cosine: Tensor,
+        sine: Tensor,
+        mask: Tensor | None = None,
+        past: KeyValue | None = None,
+    ) -> tuple[Tensor, KeyValue]:
+        """As `Attention`."""
+        attended, present = self.attn(self.norm1(x), cosine, sine, mask, past)
+        x = x + attended
+        return x + self.mlp(self.norm2(x)), present
 
 
 class ActionConditionedPredictor(nn.Module):
@@ -147,10 +185,25 @@ class ActionConditionedPredictor(nn.Module):
         extrinsics: [B, T, 6] camera pose, only where the configuration uses it.
         Raises ValueError on shapes that do not fit the configuration.
         """
+        return self.extend(latents, actions, states, extrinsics)[0]
+
+    def extend(
+        self,
+        latents: Tensor,
+        actions: Tensor,
+        states: Tensor,
+        extrinsics: Tensor | None = None,
+        memory: Memory | None = None,
+    ) -> tuple[Tensor, Memory]:
+        """As `forward`, for frames that follow those of `memory`; also the memory of all.
+
+        Exact, since no frame sees a later one: what was computed for a frame stays.
+        """
         config = self.config
         batch, frames = actions.shape[:2]
         patches = config.rows * config.columns
-        self._check(latents, actions, states, extrinsics, patches)
+        past_frames = memory.frames if memory is not None else 0
+        self._check(latents, actions, states, extrinsics, patches, past_frames)
 
         x = self.predictor_embed(latents).unflatten(1, (frames, patches)).expand(batch, -1, -1, -1)
         conditioning = [self.action_encoder(actions), self.state_encoder(states)]
@@ -159,23 +212,28 @@ class ActionConditionedPredictor(nn.Module):
         x = torch.cat([token.unsqueeze(2) for token in conditioning] + [x], dim=2).flatten(1, 2)
 
         cosine, sine = rotary_tables(
-            frames,
+            past_frames + frames,
             config.rows,
             config.columns,
             config.conditioning_tokens,
             config.predictor_embed_dim // config.num_heads,
             x.device,
         )
-        mask = (
-            frame_causal_mask(frames, config.conditioning_tokens + patches, x.device)
-            if frames > 1
-            else None
-        )
-        for block in self.predictor_blocks:
-            x = block(x, cosine, sine, mask)
+        cosine, sine = cosine[-x.shape[1] :], sine[-x.shape[1] :]
+        # A single frame sees all there is, and needs no mask.
+        mask = None
+        if frames > 1:
+            tokens = config.conditioning_tokens + patches
+            mask = frame_causal_mask(past_frames + frames, tokens, x.device)[-x.shape[1] :]
+        layers = []
+        for number, block in enumerate(self.predictor_blocks):
+            past = memory.layers[number] if memory is not None else None
+            x, present = block(x, cosine, sine, mask, past)
+            layers.append(present)
 
         x = x.unflatten(1, (frames, -1))[:, :, config.conditioning_tokens :].flatten(1, 2)
-        return self.predictor_proj(self.predictor_norm(x))
+        prediction = self.predictor_proj(self.predictor_norm(x))
+        return prediction, Memory(past_frames + frames, layers)
 
     def _check(
         self,
@@ -184,11 +242,13 @@ class ActionConditionedPredictor(nn.Module):
         states: Tensor,
         extrinsics: Tensor | None,
         patches: int,
+        past_frames: int,
     ) -> None:
         batch, frames = actions.shape[:2]
-        if frames > self.config.max_frames:
+        if past_frames + frames > self.config.max_frames:
             raise ValueError(
-                f"{frames} frames given, this predictor takes at most {self.config.max_frames}"
+                f"{past_frames + frames} frames given, this predictor takes at most"
+                f" {self.config.max_frames}"
             )
         wanted = (frames * patches, self.config.embed_dim)
         if latents.dim() != 3 or latents.shape[1:] != wanted or latents.shape[0] not in (1, batch):

@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vjepa2_ros.world_model.encoder import Encoder, encoder_fields, normalise
 from vjepa2_ros.world_model.poses import compose
-from vjepa2_ros.world_model.predictor import ACTION_DIM, ActionConditionedPredictor
+from vjepa2_ros.world_model.predictor import ACTION_DIM, ActionConditionedPredictor, Memory
 from vjepa2_ros.world_model.preprocessing import TRAINING_ASPECT, preprocess
 
 # Fingerprints read at most this many evenly spread values of a tensor: 1.3 B would take long.
@@ -95,14 +95,34 @@ class WorldModel:
             return self.encoder(frame.unsqueeze(0).to(self.device))[0]
 
     @torch.no_grad()
+    def remember(self, latents: Tensor, states: Tensor, actions: Tensor) -> Memory:
+        """What `rollout` needs of past frames: latents [T, N, D], states [T, 7], actions [T, 7].
+
+        Each action led from its state to the next one; the last one to the present.
+        Raises ValueError on shapes that do not fit the model.
+        """
+        latents, states, actions = (
+            x.to(self.device, torch.float32).unsqueeze(0) for x in (latents, states, actions)
+        )
+        with self._computation():
+            return self.predictor.extend(latents.flatten(1, 2), actions, states)[1]
+
+    @torch.no_grad()
     def rollout(
-        self, latent: Tensor, state: Tensor, actions: Tensor, chunk: int | None = None
+        self,
+        latent: Tensor,
+        state: Tensor,
+        actions: Tensor,
+        chunk: int | None = None,
+        past: Memory | None = None,
     ) -> Tensor:
         """Latents [S, N, D] imagined after each of S action sequences, layer-normed, on `device`.
 
         latent [N, D] and state [7] (see `poses`) are the present; actions [S, H, 7].
+        past: frames before the present, from `remember`.
         Each step sees the whole imagined history; later states follow from the
         actions.  At most `chunk` sequences are imagined at once (None: all).
+        Each frame goes through the predictor once: what later ones need of it is kept.
         Raises ValueError on shapes that do not fit the model.
         """
         if latent.shape != self.latent_shape:
@@ -119,25 +139,24 @@ class WorldModel:
         )
         with self._computation():
             imagined = [
-                self._imagine(latent, state, part) for part in actions.split(chunk or len(actions))
+                self._imagine(latent, state, part, past)
+                for part in actions.split(chunk or len(actions))
             ]
         return imagined[0] if len(imagined) == 1 else torch.cat(imagined)
 
-    def _imagine(self, latent: Tensor, state: Tensor, actions: Tensor) -> Tensor:
+    def _imagine(
+        self, latent: Tensor, state: Tensor, actions: Tensor, memory: Memory | None
+    ) -> Tensor:
         samples, horizon = actions.shape[:2]
-        history = latent.unsqueeze(
-            0
-        )  # of batch 1 as long as it is shared: the predictor embeds it once
+        imagined = latent.unsqueeze(0)  # of batch 1 while it is shared: it is embedded once
         states = state.expand(samples, 1, -1)
-        for step in range(1, horizon + 1):
-            predicted = self.predictor(history, actions[:, :step], states)[:, -len(latent) :]
-            predicted = normalise(predicted.float())
-            if step < horizon:
-                history = torch.cat([history.expand(samples, -1, -1), predicted], dim=1)
-                states = torch.cat(
-                    [states, compose(states[:, -1:], actions[:, step - 1 : step])], dim=1
-                )
-        return predicted
+        for step in range(horizon):
+            if step > 0:
+                states = compose(states, actions[:, step - 1 : step])
+            action = actions[:, step : step + 1]
+            raw, memory = self.predictor.extend(imagined, action, states, memory=memory)
+            imagined = normalise(raw.float())
+        return imagined
 
     def _computation(self) -> ExitStack:
         """Context for running the networks: precision and, where asked for, unfused attention."""

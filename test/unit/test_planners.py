@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What holds for every planner, on objectives with a known minimum."""
+
+import pytest
+import torch
+
+from vjepa2_ros.planning.action_space import ActionSpace
+from vjepa2_ros.planning.planners import PLANNERS, make_planner
+from vjepa2_ros.planning.quadratic import QuadraticSurrogate, fit, minimum
+
+FEW = pytest.mark.parametrize("name", [name for name in PLANNERS if name != "cem"])
+ALL = pytest.mark.parametrize("name", PLANNERS)
+
+
+def cone(*target):
+    """Mean distance of the sum of a sequence's x, y, z, gripper to a target: latents' shape."""
+    wanted = torch.tensor(target)
+
+    def energies(actions):
+        offset = actions[..., [0, 1, 2, 6]].sum(1) - wanted
+        return 0.1 + (offset * torch.tensor([10.0, 10.0, 10.0, 1.0])).norm(dim=-1)
+
+    return energies
+
+
+class Counted:
+    def __init__(self, objective):
+        self.objective, self.asked = objective, []
+
+    def __call__(self, actions):
+        self.asked.append(actions.clone())
+        return self.objective(actions)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@ALL
+@pytest.mark.parametrize("evaluations", [16, 64, 200, 1000])
+def test_no_planner_asks_for_more_than_it_was_given(name, evaluations):
+    objective = Counted(cone(0.03, -0.05, 0.01, 0.5))
+    planner = make_planner(name, evaluations)
+    plan = planner.plan(objective, ActionSpace(), seeded())
+    asked = sum(len(actions) for actions in objective.asked)
+    # The plan itself may differ from every candidate: by its gripper, or as a mean.
+    assert plan.evaluations == asked <= evaluations + 1
+    assert 0.75 * evaluations <= planner.evaluations <= evaluations
+
+
+@ALL
+def test_the_energy_of_a_plan_is_that_of_its_actions(name):
+    objective = cone(0.03, -0.05, 0.01, 0.1)
+    plan = make_planner(name, 64).plan(objective, ActionSpace(), seeded())
+    assert plan.energy == pytest.approx(float(objective(plan.actions[None])[0]), abs=1e-6)
+    assert plan.actions.shape == (1, 7) and (plan.actions[:, 3:6] == 0).all()
+    assert plan.actions[0, 6] == 0, "a change of the gripper below the threshold is none"
+
+
+@ALL
+def test_two_hundred_evaluations_come_near_the_minimum(name):
+    tolerance = {"cem": 0.03, "mppi": 0.03, "cma_es": 0.02, "icem": 0.01, "quadratic": 0.005}
+    for seed, target in enumerate([(0.03, -0.05, 0.01, 0.5), (-0.06, 0.0, 0.02, -0.6)]):
+        plan = make_planner(name, 200).plan(cone(*target), ActionSpace(), seeded(seed))
+        assert (plan.actions[0, :3] - torch.tensor(target[:3])).norm() < tolerance[name]
+
+
+@ALL
+def test_a_minimum_out_of_reach_is_approached_up_to_the_bounds(name):
+    plan = make_planner(name, 400).plan(cone(0.5, -0.5, 0.5, 0.0), ActionSpace(), seeded())
+    expected = torch.tensor([0.075, -0.075, 0.075])
+    torch.testing.assert_close(plan.actions[0, :3], expected, atol=0.025, rtol=0)
+    assert plan.actions.abs().max() <= 0.75
+
+
+@ALL
+def test_fixed_axes_are_never_left(name):
+    objective = Counted(cone(0.03, -0.05, 0.05, 0.6))
+    space = ActionSpace(fixed_axes={"gripper": 0.0, "z": -0.02})
+    plan = make_planner(name, 64).plan(objective, space, seeded())
+    for actions in [*objective.asked, plan.actions[None]]:
+        assert (actions[..., 6] == 0).all() and (actions[..., 2] == -0.02).all()
+
+
+@ALL
+def test_a_seed_decides_the_plan(name):
+    planner, objective = make_planner(name, 64), cone(0.03, -0.05, 0.01, 0.5)
+    first, again, other = (
+        planner.plan(objective, ActionSpace(), seeded(seed)).actions for seed in (1, 1, 2)
+    )
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+@FEW
+def test_the_rest_of_the_last_plan_is_asked_about_first(name):
+    objective = Counted(cone(0.1, 0.0, 0.0, 0.0))
+    previous = torch.zeros(2, 7)
+    previous[:, 0] = 0.05
+    space = ActionSpace(horizon=2)
+    make_planner(name, 64).plan(objective, space, seeded(), previous)
+    distance = (objective.asked[0] - previous).abs().flatten(1).max(1).values
+    assert distance.min() < 1e-6
+
+
+@FEW
+def test_several_actions_share_the_way(name):
+    plan = make_planner(name, 400).plan(cone(0.12, 0.0, 0.0, 0.0), ActionSpace(horizon=2), seeded())
+    assert plan.actions.shape == (2, 7)
+    assert plan.actions[:, 0].sum() == pytest.approx(0.12, abs=0.04)
+
+
+@ALL
+def test_energies_that_are_not_finite_give_no_plan(name):
+    def objective(actions):
+        return torch.full((len(actions),), float("nan"))
+
+    with pytest.raises(ValueError, match="not finite"):
+        make_planner(name, 64).plan(objective, ActionSpace(), seeded())
+
+
+@pytest.mark.parametrize("name", [name for name in PLANNERS if name != "cem"])
+def test_too_few_evaluations_are_refused(name):
+    with pytest.raises(ValueError, match="evaluations must be at least"):
+        make_planner(name, 2)
+
+
+def test_a_planner_from_outside_is_found_by_module_and_class():
+    planner = make_planner("vjepa2_ros.planning.quadratic:QuadraticSurrogate", 32)
+    assert isinstance(planner, QuadraticSurrogate) and planner.evaluations == 32
+
+
+@pytest.mark.parametrize("name", ["best", "no.such.module:Planner", "math:Planner", ""])
+def test_a_planner_that_is_none_is_refused_with_the_names_of_those_that_are(name):
+    with pytest.raises(ValueError, match="use cem, icem"):
+        make_planner(name, 64)
+
+
+def test_the_surrogate_fits_a_quadratic_exactly_and_finds_its_minimum_in_a_box():
+    generator = torch.Generator().manual_seed(0)
+    points = (2 * torch.rand(40, 3, generator=generator) - 1).double().numpy()
+    target = torch.tensor([0.3, -0.2, 0.9]).double().numpy()
+    values = ((points - target) ** 2 @ [1.0, 2.0, 0.5]) + 3.0
+    gradient, matrix = fit(points, values, radius=10.0)
+    assert matrix.diagonal() == pytest.approx([1.0, 2.0, 0.5], abs=1e-3)
+    found = minimum(gradient, matrix, -torch.ones(3).numpy(), 0.5 * torch.ones(3).numpy())
+    assert found == pytest.approx([0.3, -0.2, 0.5], abs=1e-2)
+
+
+def test_a_surrogate_that_bends_down_is_left_at_the_better_end():
+    import numpy as np
+
+    found = minimum(np.array([0.1, -0.1]), -np.eye(2), -np.ones(2), np.ones(2))
+    assert found.tolist() == [-1.0, 1.0]

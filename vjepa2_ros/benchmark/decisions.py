@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A fixed bundle of planning decisions whose best action is known.
+
+Each is a scene of the simulation with the hand at one place and a goal picture with it at another,
+3 to 40 cm away; in every third one the gripper has to open or close as well.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vjepa2_ros.evaluation.reach import IMAGE_SIZE, scene_seeds
+from vjepa2_ros.planning.action_space import ActionSpace
+from vjepa2_ros.simulation.simulator import DOWN, Simulator
+from vjepa2_ros.world_model.world_model import WorldModel
+
+NEAREST, FARTHEST = 0.03, 0.40
+"""Distances [m] between hand and goal; their logarithms are spread evenly."""
+GRIPPER_EVERY = 3
+"""Every so many decisions are ones about the gripper too."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One observation and goal.
+
+    scene: seed of the scene. latent, goal: [N, D]. state, goal_state: [7] float32.
+    """
+
+    scene: int
+    latent: Tensor
+    state: Tensor
+    goal: Tensor
+    goal_state: Tensor
+
+    def error(self, actions: Tensor, space: ActionSpace) -> float:
+        """Distance [m] between where actions [H, 7] lead and the best place within their bounds.
+
+        The arm follows its targets within millimetres, and bounds are per axis: the best place is
+        the goal itself, or the nearest point of the box that H actions span.
+        """
+        reach = space.horizon * space.max_translation
+        best = (self.goal_state - self.state)[:3].clamp(-reach, reach)
+        return float((actions[:, :3].sum(dim=0) - best).norm())
+
+    def gripper_is_right(self, actions: Tensor) -> bool:
+        """Whether actions [H, 7] open, hold or close the gripper as the goal does."""
+        wanted = float((self.goal_state - self.state)[6])
+        found = float(actions[:, 6].sum())
+        return (abs(found) > 0) == (abs(wanted) > 0.5) and found * wanted >= 0
+
+
+def make_decisions(model: WorldModel, seed: int, count: int) -> list[Decision]:
+    """The bundle of a seed, the same each time; no scene of it was trained on."""
+    simulator = Simulator()
+    return [
+        _make_decision(simulator, model, scene, number)
+        for number, scene in enumerate(scene_seeds(seed, count))
+    ]
+
+
+def _make_decision(simulator: Simulator, model: WorldModel, scene: int, number: int) -> Decision:
+    # Another stream than the scene's own, and than the reach task's of the same scene.
+    random = np.random.default_rng([scene, 3])
+    simulator.reset(scene)
+    start = simulator.pose()[0]
+    place = _goal_place(simulator, start, random)
+    closedness = float(random.integers(2))
+    goal_closedness = 1.0 - closedness if number % GRIPPER_EVERY == 0 else closedness
+    simulator.place(place, DOWN, goal_closedness)
+    goal, goal_state = model.encode(simulator.render(IMAGE_SIZE)), simulator.state()
+    simulator.place(start, DOWN, closedness)
+    latent, state = model.encode(simulator.render(IMAGE_SIZE)), simulator.state()
+    return Decision(
+        scene,
+        latent,
+        torch.from_numpy(state).float(),
+        goal,
+        torch.from_numpy(goal_state).float(),
+    )
+
+
+def _goal_place(simulator: Simulator, start: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """A place in the workspace at a drawn distance, or nearer where none is found there."""
+    config = simulator.config
+    distance = np.exp(random.uniform(np.log(NEAREST), np.log(FARTHEST)))
+    while True:
+        for _ in range(20):
+            direction = random.normal(size=3)
+            place = start + distance * direction / np.linalg.norm(direction)
+            if np.all((place >= config.workspace_lower) & (place <= config.workspace_upper)):
+                return place
+        distance = max(NEAREST, 0.9 * distance)

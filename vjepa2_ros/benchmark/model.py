@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the networks cost on this machine: operations, seconds, memory, and the share of the floor.
+
+The floor of an evaluation is its matrix products at the rate that a large product reaches here in
+the same precision; nothing that computes them all can be faster.
+"""
+
+import resource
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from vjepa2_ros.planning.objective import distance
+from vjepa2_ros.world_model.encoder import Encoder, encoder_config
+from vjepa2_ros.world_model.predictor import ActionConditionedPredictor, PredictorConfig
+from vjepa2_ros.world_model.world_model import WorldModel
+
+MATMUL_SIDE = 4096
+"""Of the square product that the rate of the machine is measured with."""
+VIT_GIANT = {
+    "crop_size": 256,
+    "patch_size": 16,
+    "tubelet_size": 2,
+    "hidden_size": 1408,
+    "num_hidden_layers": 40,
+    "num_attention_heads": 22,
+    "mlp_ratio": 48 / 11,
+    "layer_norm_eps": 1e-6,
+    "hidden_act": "gelu",
+    "qkv_bias": True,
+}
+"""Encoder of the published model; the predictor's geometry is the default `PredictorConfig`."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One network on one machine.
+
+    candidates: at once. gflop: of one candidate or image. seconds: for one, at that batch.
+    floor_seconds: the same at the measured rate of matrix products. share: floor over seconds.
+    """
+
+    what: str
+    candidates: int
+    gflop: float
+    seconds: float
+    floor_seconds: float
+    share: float
+
+
+def published_size(dtype: torch.dtype, device: torch.device) -> WorldModel:
+    """The published model's geometry with random weights."""
+    with torch.device(device):
+        encoder = Encoder(encoder_config(VIT_GIANT)).eval()
+        predictor = ActionConditionedPredictor(PredictorConfig()).eval()
+    return WorldModel(encoder, predictor, name="published size, random", compute_dtype=dtype)
+
+
+def measure(model: WorldModel, batches: Sequence[int], repeats: int) -> dict:
+    """Costs of encoder and predictor with so many candidates at once; median of the repeats."""
+    rate = matmul_rate(model.device, model.compute_dtype, repeats)
+    random = np.random.default_rng(0)
+    image = random.integers(0, 255, (256, 256, 3), np.uint8)
+    state = torch.zeros(7)
+    latent = model.encode(image)
+    costs = [_cost("encode one image", 1, lambda: model.encode(image), rate, repeats, model)]
+    for batch in batches:
+        actions = torch.zeros(batch, 1, 7)
+        actions[..., :3] = torch.from_numpy(random.uniform(-0.075, 0.075, (batch, 1, 3)))
+
+        def evaluate(actions=actions):
+            return distance(model.rollout(latent, state, actions), latent).cpu()
+
+        costs.append(_cost("imagine and score", batch, evaluate, rate, repeats, model))
+    return {
+        "model": model.name,
+        "device": _device_name(model.device),
+        "dtype": str(model.compute_dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "parameters": sum(p.numel() for p in _parameters(model)),
+        "weights_gib": sum(p.numel() * p.element_size() for p in _parameters(model)) / 2**30,
+        "peak_memory_gib": _peak_memory(model.device),
+        "matmul_tflops": rate / 1e12,
+        "costs": [asdict(cost) for cost in costs],
+    }
+
+
+def matmul_rate(device: torch.device, dtype: torch.dtype, repeats: int) -> float:
+    """Operations per second of a large matrix product."""
+    left, right = (torch.randn(MATMUL_SIDE, MATMUL_SIDE, device=device).to(dtype) for _ in range(2))
+    return 2 * MATMUL_SIDE**3 / seconds(lambda: left @ right, device, repeats)
+
+
+def seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
+    """Median time of some work [s], after one call that is not counted."""
+    work()
+    times = []
+    for _ in range(repeats):
+        _synchronise(device)
+        started = time.perf_counter()
+        work()
+        _synchronise(device)
+        times.append(time.perf_counter() - started)
+    return float(np.median(times))
+
+
+def _cost(
+    what: str, batch: int, work: Callable, rate: float, repeats: int, model: WorldModel
+) -> Cost:
+    with FlopCounterMode(display=False) as counter:
+        work()
+    operations = counter.get_total_flops() / batch
+    each = seconds(work, model.device, repeats) / batch
+    floor = operations / rate
+    return Cost(what, batch, operations / 1e9, each, floor, floor / each)
+
+
+def _parameters(model: WorldModel):
+    yield from model.encoder.parameters()
+    yield from model.predictor.parameters()
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+
+
+def _peak_memory(device: torch.device) -> float:
+    """Peak of allocated memory on a GPU, of resident memory of this process elsewhere [GiB]."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rows of the planning benchmark as a table, as Markdown and as a figure."""
+
+from pathlib import Path
+
+import matplotlib
+from rich.table import Table
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt  # noqa: E402  (the back end is chosen before)
+
+_COLUMNS = (
+    ("planner", "planner", str),
+    ("evaluations", "evaluations", str),
+    ("horizon", "horizon", str),
+    ("energy_ratio_median", "energy, median", "{:.4f}".format),
+    ("energy_ratio_p90", "p90", "{:.4f}".format),
+    ("energy_ratio_worst", "worst", "{:.3f}".format),
+    ("action_error_m_median", "error of the action [cm]", lambda metres: f"{metres * 100:.2f}"),
+    ("gripper_right", "gripper right", "{:.0%}".format),
+    ("success_rate", "reached", "{:.0%}".format),
+    ("final_distance_m_median", "end [cm]", lambda metres: f"{metres * 100:.2f}"),
+    ("seconds_median", "time [s]", "{:.3f}".format),
+)
+
+
+def table(rows: list[dict]) -> Table:
+    """For the terminal; the default planner is marked."""
+    view = Table(title="energy is relative to cem 800 × 10 on the same decisions; lower is better")
+    for _, title, _ in _COLUMNS:
+        view.add_column(title, justify="right")
+    for row in rows:
+        view.add_row(*_cells(row), style="bold" if row["default"] else None)
+    return view
+
+
+def markdown(rows: list[dict]) -> str:
+    """The same as a Markdown table."""
+    lines = [
+        "| " + " | ".join(title for _, title, _ in _COLUMNS) + " |",
+        "|---" + "|---:" * (len(_COLUMNS) - 1) + "|",
+    ]
+    for row in rows:
+        mark = "**" if row["default"] else ""
+        lines.append("| " + " | ".join(f"{mark}{cell}{mark}" for cell in _cells(row)) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def write_figure(rows: list[dict], path: Path) -> None:
+    """Energy, error of the action and end of the closed loop over the evaluations, as PNG."""
+    panels = (
+        ("energy_ratio_median", "energy relative to 800 × 10, median", 1.0),
+        ("energy_ratio_p90", "the same, 90th percentile", 1.0),
+        ("action_error_m_median", "error of the action [cm], median", 100.0),
+        ("final_distance_m_median", "end of the closed loop [cm], median", 100.0),
+    )
+    panels = [panel for panel in panels if any(row[panel[0]] is not None for row in rows)]
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 3.8), squeeze=False)
+    for axis, (key, title, scale) in zip(axes[0], panels, strict=True):
+        for planner in dict.fromkeys(row["planner"] for row in rows):
+            curve = sorted(
+                (row["evaluations"], scale * row[key])
+                for row in rows
+                if row["planner"] == planner and row[key] is not None
+            )
+            if curve:
+                axis.plot(*zip(*curve, strict=True), "o-", label=planner)
+        axis.set(xscale="log", xlabel="evaluations", title=title)
+        if key.startswith("energy"):
+            axis.axhline(1.0, color="black", linestyle=":")
+        axis.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def _cells(row: dict) -> list[str]:
+    return [
+        "–"
+        if row[key] is None
+        else show(row[key]) + (" ★" if number == 0 and row["default"] else "")
+        for number, (key, _, show) in enumerate(_COLUMNS)
+    ]

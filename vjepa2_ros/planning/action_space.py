@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a planner may choose from: sequences of bounded end-effector actions.
+
+Translation and gripper are searched, rotation is not (arXiv 2506.09985, appendix B.2).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+AXES = ("x", "y", "z", "gripper")
+_GRIPPER = AXES.index("gripper")
+
+
+@dataclass(frozen=True)
+class ActionSpace:
+    """Bounds and what is held fixed; the defaults are the paper's.
+
+    horizon: actions in a sequence.
+    max_translation: bound of each of x, y, z per action, m.
+    max_gripper: bound of the change of closedness per action.
+    gripper_threshold: a smaller change of closedness in a plan becomes 0.
+    fixed_axes: axis ("x", "y", "z", "gripper") to the value it is held at.
+    close_gripper_from: sequences close the gripper fully from this action on (0 = the first).
+    Raises ValueError on values that make no sense.
+    """
+
+    horizon: int = 1
+    max_translation: float = 0.075
+    max_gripper: float = 0.75
+    gripper_threshold: float = 0.25
+    fixed_axes: Mapping[str, float] = field(default_factory=dict)
+    close_gripper_from: int | None = None
+
+    def __post_init__(self):
+        if self.horizon < 1:
+            raise ValueError(f"horizon must be at least 1, got {self.horizon}")
+        for name in ("max_translation", "max_gripper"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be a positive number, got {getattr(self, name)}")
+        if not self.gripper_threshold >= 0:
+            raise ValueError(f"gripper_threshold must be 0 or more, got {self.gripper_threshold}")
+        if not set(self.fixed_axes) <= set(AXES):
+            raise ValueError(
+                f"fixed_axes must be a mapping of some of {', '.join(AXES)}, got {self.fixed_axes}"
+            )
+        if not all(abs(value) < float("inf") for value in self.fixed_axes.values()):
+            raise ValueError(f"fixed_axes must be finite, got {self.fixed_axes}")
+        first = self.close_gripper_from
+        if first is not None and first < 0:
+            raise ValueError(
+                f"close_gripper_from must be the number of an action, or None, got {first}"
+            )
+
+    @property
+    def bounds(self) -> Tensor:
+        """Largest x, y, z, gripper [4] of an action."""
+        return torch.tensor([self.max_translation] * 3 + [self.max_gripper])
+
+    @property
+    def free_axes(self) -> list[int]:
+        """Numbers of the axes that are searched, in the order of `AXES`."""
+        return [number for number, axis in enumerate(AXES) if axis not in self.fixed_axes]
+
+    @property
+    def dimensions(self) -> int:
+        """Of the search: free axes times actions."""
+        return len(self.free_axes) * self.horizon
+
+    def clip(self, searched: Tensor) -> Tensor:
+        """Nearest x, y, z, gripper [..., H, 4] inside the bounds, with what is fixed put in."""
+        bounds = self.bounds.to(searched.device)
+        clipped = torch.minimum(torch.maximum(searched, -bounds), bounds)
+        for axis, value in self.fixed_axes.items():
+            clipped[..., AXES.index(axis)] = value
+        if self.close_gripper_from is not None:
+            clipped[..., self.close_gripper_from :, _GRIPPER] = 1.0
+        return clipped
+
+    def from_unit(self, points: Tensor) -> Tensor:
+        """Action sequences [S, H, 7] of points [S, dimensions] of the cube -1..1."""
+        searched = points.new_zeros(len(points), self.horizon, len(AXES))
+        searched[..., self.free_axes] = points.unflatten(1, (self.horizon, -1))
+        return full_actions(self.clip(searched * self.bounds.to(points.device)))
+
+    def to_unit(self, actions: Tensor) -> Tensor:
+        """Point [dimensions] of the cube that is nearest to an action sequence [H, 7]."""
+        return (searched_axes(actions) / self.bounds)[:, self.free_axes].flatten().clamp(-1.0, 1.0)
+
+    def inside(self, actions: Tensor, position: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+        """Sequences [S, H, 7] cut so that no target leaves a box, starting at a position [3].
+
+        lower, upper: corners of the box [3], m. Who stands outside is led towards it, within the
+        bound of an action.
+        """
+        kept = actions.clone()
+        here = position.expand(len(actions), 3)
+        for step in range(actions.shape[1]):
+            target = torch.minimum(torch.maximum(here + actions[:, step, :3], lower), upper)
+            kept[:, step, :3] = (target - here).clamp(-self.max_translation, self.max_translation)
+            here = here + kept[:, step, :3]
+        return kept
+
+    def settle(self, actions: Tensor) -> Tensor:
+        """The same sequence [H, 7] with gripper changes below the threshold taken out."""
+        settled = actions.clone()
+        settled[:, 6][settled[:, 6].abs() < self.gripper_threshold] = 0.0
+        return settled
+
+
+def full_actions(searched: Tensor) -> Tensor:
+    """Actions [..., 7] without rotation from x, y, z, gripper [..., 4]."""
+    actions = searched.new_zeros(*searched.shape[:-1], 7)
+    actions[..., :3] = searched[..., :3]
+    actions[..., 6] = searched[..., 3]
+    return actions
+
+
+def searched_axes(actions: Tensor) -> Tensor:
+    """x, y, z, gripper [..., 4] of actions [..., 7]."""
+    return actions[..., [0, 1, 2, 6]]
