@@ -29,9 +29,7 @@ class CovarianceMatrixAdaptation:
     ) -> Plan:
         """Search as `Planner.plan`."""
         search = Search(objective, space)
-        start = np.zeros(space.dimensions)
-        if previous is not None:
-            start = space.to_unit(previous).numpy().astype(np.float64)
+        start = search.start(previous)
         search.evaluate(start[None])
         # Generations small enough that there are several, large enough to estimate from.
         population = max(3, min(32, self.evaluations // 6))

@@ -42,11 +42,7 @@ class ImprovedCrossEntropyMethod:
         """Search as `Planner.plan`."""
         search = Search(objective, space)
         spread = qmc.Sobol(space.dimensions, seed=numpy_generator(generator))
-        known = [np.zeros(space.dimensions)]
-        if previous is not None:
-            known.append(space.to_unit(previous).numpy())
-        first = int(self.evaluations * _FIRST)
-        search.evaluate(np.vstack([*known, cube(spread, first - len(known))]))
+        search.begin(spread, int(self.evaluations * _FIRST), previous)
         for left in range(_ITERATIONS, 0, -1):
             elites = search.elites(_ELITES)
             weights = np.log(len(elites) + 0.5) - np.log(np.arange(1, len(elites) + 1))

@@ -37,9 +37,7 @@ class ModelPredictivePathIntegral:
         """Search as `Planner.plan`."""
         search = Search(objective, space)
         random = numpy_generator(generator)
-        mean = np.zeros(space.dimensions)
-        if previous is not None:
-            mean = space.to_unit(previous).numpy()
+        mean = search.start(previous)
         count = (self.evaluations - 1) // _ITERATIONS
         for iteration in range(_ITERATIONS):
             draws = random.normal(size=(count - 1, space.dimensions))

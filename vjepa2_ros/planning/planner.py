@@ -79,6 +79,17 @@ class Search:
         self.points = np.empty((0, space.dimensions))
         self.energies = np.empty(0)
 
+    def start(self, previous: Tensor | None) -> np.ndarray:
+        """Where to begin [dimensions]: at the rest of the last plan, or standing still."""
+        if previous is None:
+            return np.zeros(self._space.dimensions)
+        return self._space.to_unit(previous).double().numpy()
+
+    def begin(self, spread: qmc.QMCEngine, count: int, previous: Tensor | None) -> None:
+        """Ask about `count` points: no motion, the rest of the last plan, and evenly spread ones."""
+        known = [self.start(None)] if previous is None else [self.start(None), self.start(previous)]
+        self.evaluate(np.vstack([*known, cube(spread, max(1, count - len(known)))]))
+
     def evaluate(self, points: np.ndarray) -> np.ndarray:
         """Energies [S] of points [S, dimensions], which are clipped to the cube and kept."""
         points = np.clip(points, -1.0, 1.0)

@@ -45,11 +45,7 @@ class QuadraticSurrogate:
         """Search as `Planner.plan`."""
         search = Search(objective, space)
         spread = qmc.Sobol(space.dimensions, seed=numpy_generator(generator))
-        known = [np.zeros(space.dimensions)]
-        if previous is not None:
-            known.append(space.to_unit(previous).numpy())
-        first = max(int(self.evaluations * _FIRST), len(known) + 1)
-        search.evaluate(np.vstack([*known, cube(spread, first - len(known))]))
+        search.begin(spread, int(self.evaluations * _FIRST), previous)
         radius = 1.0
         for left in range(_ROUNDS, 0, -1):
             centre = search.best
