@@ -55,11 +55,13 @@ class ProgressView:
 
     def _line(self, record: Record, steps: list[Progress]) -> str:
         step = steps[-1]
-        rate = (len(steps) - 1) / (step.time - steps[0].time) if len(steps) > 1 else 0.0
+        # The last decision, to stop, has no command; the first step no rate.
+        latency = f"{step.command_latency * 1e3:.0f} ms" if step.command_latency else "–"
+        rate = f"{(len(steps) - 1) / (step.time - steps[0].time):.2f} Hz" if steps[1:] else "–"
         return (
             f"  {step.step:4d}   {step.energy:.4f}   {step.predicted_energy:.4f}   "
             f"{self._distance(record, step.time) * 100:6.1f} cm   {step.plan_seconds:6.2f} s   "
-            f"{step.command_latency * 1e3:9.0f} ms   {rate:8.2f} Hz"
+            f"{latency:>12}   {rate:>11}"
         )
 
     def _distance(self, record: Record, moment: float) -> float:

@@ -86,7 +86,7 @@ class Search:
         return self._space.to_unit(previous).double().numpy()
 
     def begin(self, spread: qmc.QMCEngine, count: int, previous: Tensor | None) -> None:
-        """Ask about `count` points: no motion, the rest of the last plan, and evenly spread ones."""
+        """Ask about `count` points: no motion, the rest of the last plan, evenly spread ones."""
         known = [self.start(None)] if previous is None else [self.start(None), self.start(previous)]
         self.evaluate(np.vstack([*known, cube(spread, max(1, count - len(known)))]))
 
