@@ -17,11 +17,16 @@ from rclpy.signals import SignalHandlerOptions
 
 DEADLINE = 60.0
 TRANSITIONS = {
-    "configure": Transition.TRANSITION_CONFIGURE,
-    "activate": Transition.TRANSITION_ACTIVATE,
-    "deactivate": Transition.TRANSITION_DEACTIVATE,
-    "cleanup": Transition.TRANSITION_CLEANUP,
+    "configure": (Transition.TRANSITION_CONFIGURE, "inactive"),
+    "activate": (Transition.TRANSITION_ACTIVATE, "active"),
+    "deactivate": (Transition.TRANSITION_DEACTIVATE, "inactive"),
+    "cleanup": (Transition.TRANSITION_CLEANUP, "unconfigured"),
 }
+"""Number of each transition, and the state that it leads to."""
+
+
+class NoAnswer(AssertionError):
+    """A service did not answer in time."""
 
 
 class Probe:
@@ -129,13 +134,29 @@ class Probe:
         done = threading.Event()
         future = client.call_async(request)
         future.add_done_callback(lambda _: done.set())
-        assert done.wait(deadline), f"{name} gave no answer within {deadline} s"
+        if not done.wait(deadline):
+            client.remove_pending_request(future)
+            raise NoAnswer(f"{name} gave no answer within {deadline} s")
         return future.result()
 
     def change(self, node, transition):
-        """Ask a node for a transition; True if it succeeded."""
-        request = ChangeState.Request(transition=Transition(id=TRANSITIONS[transition]))
-        return self.call(ChangeState, f"{node}/change_state", request).success
+        """Ask a node for a transition; True if it succeeded.
+
+        The answer gets lost where the node, under load, has not found this client yet; then the
+        state tells what became of the request.
+        """
+        number, after = TRANSITIONS[transition]
+        request = ChangeState.Request(transition=Transition(id=number))
+        try:
+            return self.call(ChangeState, f"{node}/change_state", request, deadline=20.0).success
+        except NoAnswer:
+            return self.state(node) == after
 
     def state(self, node):
-        return self.call(GetState, f"{node}/get_state", GetState.Request()).current_state.label
+        for _ in range(3):
+            try:
+                answer = self.call(GetState, f"{node}/get_state", GetState.Request(), deadline=20.0)
+                return answer.current_state.label
+            except NoAnswer:
+                continue
+        raise NoAnswer(f"{node} does not say which state it is in")
