@@ -4,6 +4,7 @@
 import threading
 
 import pytest
+from probe import Probe
 from rclpy.task import Future
 from std_srvs.srv import Trigger
 
@@ -13,18 +14,19 @@ from vjepa2_ros.nodes.planner_node import PlannerNode
 
 
 @pytest.fixture
-def offer(bench):
-    """Offers `cancel` with an answer; yields a function that returns how to withdraw it."""
-    offered = []
+def offer():
+    """Offers `cancel` with an answer; yields a function that returns how to withdraw it.
+
+    By a probe of its own: a callback that never ends would block all others of a shared one.
+    """
+    probe = Probe("/asked")
 
     def serve(answer):
-        service = bench.serve(Trigger, "cancel", answer)
-        offered.append(service)
-        return lambda: bench.run(lambda: bench.node.destroy_service(offered.pop()))
+        service = probe.serve(Trigger, "cancel", answer)
+        return lambda: probe.run(lambda: probe.node.destroy_service(service))
 
     yield serve
-    for service in list(offered):
-        bench.run(lambda service=service: bench.node.destroy_service(service))
+    probe.close()
 
 
 async def never(request, response):
@@ -42,7 +44,7 @@ def test_the_answer_of_a_service_is_handed_over(offer):
         return response
 
     offer(answer)
-    with StackClient("/bench") as stack:
+    with StackClient("/asked") as stack:
         assert stack.cancel().message == "cancelled by the probe"
 
 
@@ -55,12 +57,12 @@ def test_a_service_that_goes_away_before_it_answers_ends_the_wait(offer):
 
     withdraw = offer(never_again)
     threading.Thread(target=lambda: asked.wait(30.0) and withdraw(), daemon=True).start()
-    with StackClient("/bench") as stack, pytest.raises(ClientError, match="cancel went away"):
+    with StackClient("/asked") as stack, pytest.raises(ClientError, match="cancel went away"):
         stack.cancel()
 
 
 def test_a_service_that_never_answers_ends_the_wait_at_the_deadline(offer, monkeypatch):
     monkeypatch.setattr(client, "ANSWER_TIMEOUT", 1.0)
     offer(never)
-    with StackClient("/bench") as stack, pytest.raises(ClientError, match="no answer within 1 s"):
+    with StackClient("/asked") as stack, pytest.raises(ClientError, match="no answer within 1 s"):
         stack.cancel()
