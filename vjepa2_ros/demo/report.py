@@ -64,6 +64,9 @@ def latencies(run: Run) -> dict:
         "encoder": [step.encode_seconds for step in steps],
         "planner": [step.plan_seconds for step in steps],
         "capture -> command sent": [step.command_latency for step in commanded],
+        "of that neither encoder nor planner": [
+            step.command_latency - step.encode_seconds - step.plan_seconds for step in commanded
+        ],
         "capture -> command received": [
             received - captured for captured, received in run.record.commands if received > since
         ],
