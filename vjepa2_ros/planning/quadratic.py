@@ -19,9 +19,9 @@ from torch import Tensor
 from vjepa2_ros.planning.action_space import ActionSpace
 from vjepa2_ros.planning.planner import Objective, Plan, Search, cube, numpy_generator
 
-_FIRST = 0.35  # share of the evaluations that are spread over the whole cube
-_ROUNDS = 4  # fits
-_SHRINK = 0.5  # of the trust region from round to round
+_FIRST = 0.25  # share of the evaluations that are spread over the whole cube
+_ROUNDS = 6  # fits
+_SHRINK = 0.6  # of the trust region from round to round
 _NEIGHBOURHOOD = 1.5  # radius within which points weigh, in radii of the trust region
 _FLOOR = 1e-3  # weight of a point far away
 _RIDGE = 1e-4
