@@ -235,7 +235,7 @@ class Pursuit:
             self._set_back(
                 goal,
                 f"the image was {age:.2f} s old when its plan was done, and at most "
-                f"{allowed:.2f} s are allowed: lower samples or iterations, or raise "
+                f"{allowed:.2f} s are allowed: lower `evaluations`, or raise "
                 "max_observation_age",
             )
         else:
