@@ -78,12 +78,12 @@ def test_more_episodes_than_a_seed_has_scenes_are_refused(capsys):
 
 
 def test_a_planner_file_changes_only_what_it_names_also_the_model(tmp_path, model):
-    given = {"evaluations": 12, "checkpoint": str(model)}
+    given = {"evaluations": 16, "checkpoint": str(model)}
     report = tmp_path / "report.json"
     options = ("--episodes", 1, "--steps", 1, "--output", tmp_path / "out", "--json", report)
     assert run("--planner", planner_file(tmp_path, **given, threads=2), *options) == 0
     figures = json.loads(report.read_text())
-    assert figures["checkpoint"] == str(model) and figures["planner"]["evaluations"] == 12
+    assert figures["checkpoint"] == str(model) and figures["planner"]["evaluations"] == 16
     assert figures["planner"]["max_translation"] == 0.075
     assert torch.get_num_threads() == 2
 
