@@ -117,6 +117,20 @@ class Surroundings:
         for transition in ("deactivate", "cleanup", "configure", "activate"):
             assert self.probe.change("planner_node", transition)
 
+    def refuse_commands(self):
+        """Obey none, and say of each that it was refused."""
+        self.obeying, self.accepted = False, ("", 0)
+
+        def refusing(message):
+            commands = self.probe.messages("command")
+            if commands:
+                message.refused_goal_id = commands[-1].goal_id
+                message.refused_sequence = commands[-1].sequence
+                message.message = "refused by the probe"
+            return message
+
+        self.change_state = refusing
+
     def set_overlap(self, value):
         assert self.probe.change("planner_node", "deactivate")
         assert self.probe.change("planner_node", "cleanup")
@@ -327,18 +341,7 @@ def test_a_measured_orientation_that_is_none_leads_to_no_command(around):
 
 
 def test_a_last_step_that_is_refused_is_no_end_at_the_step_limit(around):
-    around.obeying = False
-    around.accepted = ("", 0)
-
-    def refusing(message):
-        commands = around.probe.messages("command")
-        if commands:
-            message.refused_goal_id = commands[-1].goal_id
-            message.refused_sequence = commands[-1].sequence
-            message.message = "refused by the probe"
-        return message
-
-    around.change_state = refusing
+    around.refuse_commands()
     around.accepted_goal()
     answer = around.set_goal(steps=[1])
     assert answer.accepted, answer.message
@@ -356,16 +359,7 @@ def test_refused_commands_are_tried_again_from_a_new_image_and_then_given_up(aro
     around.accepted = ("", 0)
     goal = around.accepted_goal()
     mark = around.probe.mark("command")
-
-    def refusing(message):
-        commands = around.probe.messages("command")
-        if commands:
-            message.refused_goal_id = commands[-1].goal_id
-            message.refused_sequence = commands[-1].sequence
-            message.message = "refused by the probe"
-        return message
-
-    around.change_state = refusing
+    around.refuse_commands()
     around.wait_status(goal, PlanningStatus.FAILED, "refused by the probe")
     stamps = [seconds(c.header.stamp) for c in around.probe.messages("command", max(0, mark - 1))]
     assert len(set(stamps)) == len(stamps)

@@ -168,7 +168,10 @@ class Pursuit:
         """Take the latent [N, D] of an image captured at image_stamp [s]; plan from it if due."""
         self._image_came = self._steady_clock()
         goal = self.goal
-        if goal is None or goal.planning or not (self._is_waiting(goal) or self._may_overlap(goal)):
+        if goal is None or goal.planning:
+            return
+        overlapping = self._may_overlap(goal)
+        if goal.state != PlanningStatus.WAITING and not overlapping:
             return
         age = self._clock() - image_stamp
         state = self._states.nearest(image_stamp, self._settings.state_tolerance)
@@ -183,7 +186,7 @@ class Pursuit:
         else:
             self.trouble = ""
             frame = state.header.frame_id
-            ahead = self._expected(goal, image_stamp) if self._may_overlap(goal) else None
+            ahead = self._expected(goal, image_stamp) if overlapping else None
             observation = Observation(
                 goal, latent, _state(state), ahead, image_stamp, frame, age, encode_seconds
             )
@@ -285,10 +288,6 @@ class Pursuit:
             )
         )
         self._enter(PlanningStatus.MOVING, f"step {step.step}")
-
-    @staticmethod
-    def _is_waiting(goal: Goal) -> bool:
-        return goal.state == PlanningStatus.WAITING
 
     def _may_overlap(self, goal: Goal) -> bool:
         """Whether to plan on while the robot is under way to the last target."""

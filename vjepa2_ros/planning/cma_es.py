@@ -15,7 +15,7 @@ _DEVIATION = 0.5  # of the first generation, of the cube's half side
 class CovarianceMatrixAdaptation:
     """A `Planner`."""
 
-    def __init__(self, evaluations: int = 200):
+    def __init__(self, evaluations: int):
         if evaluations < 4:
             raise ValueError(f"evaluations must be at least 4, got {evaluations}")
         self.evaluations = evaluations

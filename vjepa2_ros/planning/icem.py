@@ -25,7 +25,7 @@ _LEAST_DEVIATION = 0.03  # of the cube's half side
 class ImprovedCrossEntropyMethod:
     """A `Planner`."""
 
-    def __init__(self, evaluations: int = 200):
+    def __init__(self, evaluations: int):
         if evaluations < 4 * (_ITERATIONS + 1):
             raise ValueError(
                 f"evaluations must be at least {4 * (_ITERATIONS + 1)}, got {evaluations}"

@@ -22,7 +22,7 @@ _EFFECTIVE = 6
 class ModelPredictivePathIntegral:
     """A `Planner`."""
 
-    def __init__(self, evaluations: int = 200):
+    def __init__(self, evaluations: int):
         if evaluations < 2 * _ITERATIONS + 1:
             raise ValueError(f"evaluations must be at least {2 * _ITERATIONS + 1}")
         self.evaluations = evaluations

@@ -30,7 +30,7 @@ _RIDGE = 1e-4
 class QuadraticSurrogate:
     """A `Planner` for few dimensions: a quadratic of d has (d + 1)(d + 2) / 2 coefficients."""
 
-    def __init__(self, evaluations: int = 64):
+    def __init__(self, evaluations: int):
         if evaluations < 2 * (_ROUNDS + 1):
             raise ValueError(f"evaluations must be at least {2 * (_ROUNDS + 1)}, got {evaluations}")
         self.evaluations = evaluations
