@@ -78,7 +78,8 @@ def test_the_best_action_leads_the_simulated_arm_nearest_to_the_goal(decisions):
 def test_errors_and_gripper_are_judged_against_the_goal():
     zero = torch.zeros(7)
     goal = torch.tensor([0.3, 0.0, 0.01, 0, 0, 0, 1.0])
-    decision = Decision(0, torch.zeros(1), zero, torch.zeros(1), goal)
+    nothing = torch.zeros(1)
+    decision = Decision(0, nothing, zero, nothing, goal, nothing, zero)
     action = torch.tensor([[0.075, 0.0, 0.01, 0, 0, 0, 0.75]])
     assert decision.error(action, ActionSpace()) == pytest.approx(0.0)
     assert decision.error(action, ActionSpace(horizon=2)) == pytest.approx(0.075)

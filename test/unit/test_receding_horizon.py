@@ -5,7 +5,7 @@ import pytest
 import torch
 from small_model import small_world_model
 
-from vjepa2_ros.planning.action_space import ActionSpace
+from vjepa2_ros.planning.action_space import ActionSpace, Workspace
 from vjepa2_ros.planning.cem import CEMConfig, CrossEntropyMethod
 from vjepa2_ros.planning.objective import LatentDistance, distance
 from vjepa2_ros.planning.planner import Plan
@@ -155,6 +155,16 @@ def test_what_is_left_of_a_plan_starts_the_next_search_of_the_same_subgoal(model
         ({"steps_per_subgoal": [3], "patience": 0}, "patience"),
         ({"steps_per_subgoal": [3], "context": 0}, "context"),
         ({"steps_per_subgoal": [3], "workspace": ([0, 0, 0], [1, 0, 1])}, "workspace"),
+        ({"steps_per_subgoal": [3], "gripper": ["shut"]}, "planned, open, hold, close, got shut"),
+        ({"steps_per_subgoal": [3], "gripper": ["open", "hold"]}, "scripted for 2"),
+        (
+            {
+                "steps_per_subgoal": [3],
+                "gripper": ["open"],
+                "space": ActionSpace(fixed_axes={"x": 0, "y": 0, "z": 0}),
+            },
+            "nothing to search",
+        ),
         ({"steps_per_subgoal": [3], "min_improvement": 1.0}, "min_improvement"),
     ],
 )
@@ -212,12 +222,32 @@ def test_no_target_is_planned_outside_the_workspace(model):
 
 
 def test_a_sequence_of_actions_is_cut_where_it_would_leave_the_workspace():
-    space, here = ActionSpace(horizon=2), torch.tensor([0.5, 0.0, 0.3])
-    actions = torch.zeros(1, 2, 7)
-    actions[0, :, 0] = 0.05
-    lower, upper = torch.tensor([0.3, -0.3, 0.0]), torch.tensor([0.57, 0.3, 0.4])
-    kept = space.inside(actions, here, lower, upper)
-    assert kept[0, :, 0].tolist() == pytest.approx([0.05, 0.02])
+    def cut(*position):
+        box = Workspace(
+            torch.tensor(position), torch.tensor([0.3, -0.3, 0.0]), torch.tensor([0.57, 0.3, 0.4])
+        )
+        point = torch.zeros(1, 8)
+        point[0, [0, 4]] = 0.05 / 0.075
+        return ActionSpace(horizon=2, workspace=box).from_unit(point)[0, :, 0].tolist()
+
+    assert cut(0.5, 0.0, 0.3) == pytest.approx([0.05, 0.02])
     # From outside it leads towards the box, by no more than an action may.
-    kept = space.inside(actions, torch.tensor([0.8, 0.0, 0.3]), lower, upper)
-    assert kept[0, :, 0].tolist() == pytest.approx([-0.075, -0.075])
+    assert cut(0.8, 0.0, 0.3) == pytest.approx([-0.075, -0.075])
+
+
+@pytest.mark.parametrize(
+    ("scripted", "closedness", "change"),
+    [("open", 0.75, -0.75), ("hold", 0.75, 0.0), ("close", 0.875, 0.125), ("close", 0.0, 1.0)],
+)
+def test_a_scripted_gripper_does_what_the_script_says_whatever_is_planned(
+    model, scripted, closedness, change
+):
+    state = STATE.clone()
+    state[6] = closedness
+    space = ActionSpace(fixed_axes={"gripper": -0.5})
+    running = loop(model, latents(2), [1, 1], space=space, gripper=[scripted, "planned"])
+    step = running.step(latents(1, 7)[0], state)
+    assert step.action[6] == change and step.target_state[6] == closedness + change
+    assert step.action[:3].abs().max() > 0
+    step = running.step(latents(1, 7)[0], state)
+    assert step.action[6] == -0.5, "the second sub-goal is not scripted"

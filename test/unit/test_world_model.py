@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Encoding, imagination and the name of a model."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
 from small_model import small_encoder, small_predictor, small_world_model
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from vjepa2_ros.planning.objective import LatentDistance, distance
 from vjepa2_ros.world_model.encoder import normalise
@@ -106,3 +110,90 @@ def test_an_objective_that_cannot_be_is_refused(model):
         LatentDistance(model, latent, state, latent, chunk=0)
     with pytest.raises(ValueError, match="goal has shape"):
         LatentDistance(model, latent, state, latent[:4])
+
+
+class LiveMemory(TorchDispatchMode):
+    """Bytes of all tensors made inside that are alive, and the most there ever were."""
+
+    def __init__(self, weights):
+        super().__init__()
+        self.live = self.peak = 0
+        self._known = weakref.WeakKeyDictionary({w.untyped_storage(): True for w in weights})
+
+    def __torch_dispatch__(self, function, types, arguments=(), options=None):
+        result = function(*arguments, **(options or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                self._count(tensor.untyped_storage())
+        return result
+
+    def _count(self, storage):
+        if storage not in self._known:
+            self._known[storage] = True
+            self.live += storage.nbytes()
+            self.peak = max(self.peak, self.live)
+            weakref.finalize(storage, self._forget, storage.nbytes())
+
+    def _forget(self, size):
+        self.live -= size
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("horizon", "context"), [(1, 1), (3, 1), (1, 3), (2, 2)])
+def test_imagining_stays_within_the_memory_that_it_was_given(dtype, horizon, context):
+    model = small_world_model()
+    model.compute_dtype = dtype
+    latent, state, _ = scene(model)
+    past = None
+    if context > 1:
+        seen = [latent.expand(context - 1, -1, -1), state.expand(context - 1, -1)]
+        past = model.remember(*seen, torch.zeros(context - 1, 7))
+    budget = 2**22
+    count = model.sequences_within(budget, horizon, context)
+    actions = 0.1 * torch.randn(count, horizon, 7)
+    with LiveMemory(model.predictor.parameters()) as memory:
+        model.rollout(latent, state, actions, past=past)
+    assert 0.5 * budget < memory.peak <= budget
+
+
+def test_one_sequence_is_imagined_at_least_and_more_where_there_is_more_memory(model):
+    assert model.sequences_within(1, horizon=1) == 1
+    few, many = (model.sequences_within(budget, 1) for budget in (2**22, 2**24))
+    assert many >= 4 * few > 0
+    assert model.sequences_within(2**24, horizon=4) < many
+
+
+def test_nothing_between_actions_and_energies_waits_for_the_device(model):
+    latent, state, actions = scene(model)
+    objective = LatentDistance(model, latent, state, latent, chunk=2)
+    asked = []
+
+    class Operators(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, arguments=(), options=None):
+            asked.append(function)
+            return function(*arguments, **(options or {}))
+
+    with Operators():
+        objective.energies(objective.differences(actions))
+    # Each of these makes the host wait until a GPU has computed a value.
+    waiting = {torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default}
+    assert len(asked) > 100 and not waiting & set(asked)
+
+
+def test_weights_rounded_once_give_what_autocast_gives_to_the_last_bit():
+    plain, rounded = small_world_model(), small_world_model()
+    for model in (plain, rounded):
+        model.compute_dtype = torch.bfloat16
+    name = rounded.fingerprint
+    rounded.round_weights()
+    latent, state, actions = scene(plain)
+    assert torch.equal(rounded.encode(IMAGE), latent)
+    assert torch.equal(
+        rounded.rollout(latent, state, actions), plain.rollout(latent, state, actions)
+    )
+    sizes = [
+        sum(p.numel() * p.element_size() for p in model.predictor.parameters())
+        for model in (plain, rounded)
+    ]
+    assert sizes[1] < 0.6 * sizes[0]
+    assert rounded.fingerprint == name == plain.fingerprint

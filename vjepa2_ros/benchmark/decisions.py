@@ -2,7 +2,8 @@
 """A fixed bundle of planning decisions whose best action is known.
 
 Each is a scene of the simulation with the hand at one place and a goal picture with it at another,
-3 to 40 cm away; in every third one the gripper has to open or close as well.
+3 to 40 cm away; in every third one the gripper has to open or close as well. What was seen one step
+before, on the way to the goal, is kept for planners that look back.
 """
 
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ GRIPPER_EVERY = 3
 class Decision:
     """One observation and goal.
 
-    scene: seed of the scene. latent, goal: [N, D]. state, goal_state: [7] float32.
+    scene: seed of the scene. latent, goal, latent_before: [N, D].
+    state, goal_state, state_before: [7] float32.
     """
 
     scene: int
@@ -34,6 +36,8 @@ class Decision:
     state: Tensor
     goal: Tensor
     goal_state: Tensor
+    latent_before: Tensor
+    state_before: Tensor
 
     def error(self, actions: Tensor, space: ActionSpace) -> float:
         """Distance [m] between where actions [H, 7] lead and the best place within their bounds.
@@ -70,16 +74,21 @@ def _make_decision(simulator: Simulator, model: WorldModel, scene: int, number: 
     closedness = float(random.integers(2))
     goal_closedness = 1.0 - closedness if number % GRIPPER_EVERY == 0 else closedness
     simulator.place(place, DOWN, goal_closedness)
-    goal, goal_state = model.encode(simulator.render(IMAGE_SIZE)), simulator.state()
+    goal = _seen(simulator, model)
+    bound = ActionSpace().max_translation
+    before = start - (place - start).clip(-bound, bound)
+    config = simulator.config
+    before = before.clip(config.workspace_lower, config.workspace_upper)
+    simulator.place(before, DOWN, closedness)
+    earlier = _seen(simulator, model)
     simulator.place(start, DOWN, closedness)
-    latent, state = model.encode(simulator.render(IMAGE_SIZE)), simulator.state()
-    return Decision(
-        scene,
-        latent,
-        torch.from_numpy(state).float(),
-        goal,
-        torch.from_numpy(goal_state).float(),
-    )
+    return Decision(scene, *_seen(simulator, model), *goal, *earlier)
+
+
+def _seen(simulator: Simulator, model: WorldModel) -> tuple[Tensor, Tensor]:
+    """Latent [N, D] of what the camera sees, and the state [7]."""
+    latent = model.encode(simulator.render(IMAGE_SIZE))
+    return latent, torch.from_numpy(simulator.state()).float()
 
 
 def _goal_place(simulator: Simulator, start: np.ndarray, random: np.random.Generator) -> np.ndarray:

@@ -6,25 +6,31 @@ Decisions and episodes are spread over processes with one thread each, so that t
 one core.
 """
 
+import hashlib
+import json
 import multiprocessing
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from vjepa2_ros.benchmark.decisions import Decision, make_decisions
 from vjepa2_ros.evaluation.reach import ReachEpisode, run_episode, scene_seeds
 from vjepa2_ros.planning.action_space import ActionSpace
 from vjepa2_ros.planning.objective import LatentDistance
+from vjepa2_ros.planning.planner import Plan, Planner
 from vjepa2_ros.planning.planners import make_planner
 from vjepa2_ros.planning.receding_horizon import RecedingHorizon, RecedingHorizonSettings
 from vjepa2_ros.robot.safety import MotionLimits
 from vjepa2_ros.simulation.simulator import Simulator
+from vjepa2_ros.world_model.poses import difference
 from vjepa2_ros.world_model.world_model import WorldModel
 
 REFERENCE = "cem"
@@ -34,25 +40,32 @@ EPISODE_STEPS = 15
 
 
 @dataclass(frozen=True)
-class Task:
-    """What all rows have in common.
+class Setting:
+    """What is planned, the same for all rows.
 
-    load: makes the model in each process. seed: of the bundle. decisions, episodes: how many;
-    no episodes leave the closed loop out. space: with the horizon. cost, chunk: of the objective.
+    model: fingerprint and precision of the model. seed, decisions: the bundle and its size.
+    horizon, gripper: of the `ActionSpace`. cost: of the objective. context: frames that the model
+    sees, 1 or 2. warm: each decision's plan starts from the rest of one made a step before, as in
+    the loop.
     """
 
-    load: Callable[[], WorldModel]
+    model: str
     seed: int
     decisions: int
-    episodes: int
-    space: ActionSpace
-    cost: str
-    chunk: int | None
+    horizon: int = 1
+    gripper: str = "sampled"
+    cost: str = "l1"
+    context: int = 1
+    warm: bool = False
+
+    @property
+    def space(self) -> ActionSpace:
+        return ActionSpace(horizon=self.horizon, gripper=self.gripper)
 
 
 @dataclass(frozen=True)
 class Planned:
-    """One planner's plan of one decision."""
+    """One planner's plan of one decision: energy, error of the action [m], time [s]."""
 
     energy: float
     error: float
@@ -61,16 +74,28 @@ class Planned:
 
 
 class Benchmark:
-    """Runs planners on the bundle of a task. A context manager that holds the processes."""
+    """Runs planners on the bundle of a setting. A context manager that holds the processes.
 
-    def __init__(self, task: Task, workers: int) -> None:
-        self.task = task
+    load: makes the model in each process. episodes: reach trials of each row, 0 for none.
+    kept: folder of what was measured; what lies there of the same setting is not measured again.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], WorldModel],
+        setting: Setting,
+        episodes: int,
+        workers: int,
+        kept: Path,
+    ) -> None:
+        self.setting = setting
+        self._episodes = episodes
+        self._kept = kept
         # A renderer does not survive a fork.
         context = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(
-            workers, mp_context=context, initializer=_prepare, initargs=(task,)
+            workers, mp_context=context, initializer=_prepare, initargs=(load, setting)
         )
-        self._reference: list[Planned] | None = None
 
     def __enter__(self) -> "Benchmark":
         return self
@@ -80,13 +105,15 @@ class Benchmark:
 
     def row(self, planner: str, evaluations: int) -> dict:
         """Figures of one planner with one budget; lengths in m, times in s, None where left out."""
-        plans = self._plans(planner, evaluations)
-        reference = self._reference_plans(plans, planner, evaluations)
+        plans = self._plans(self.setting, planner, evaluations)
+        # The paper's search samples the gripper and begins anew.
+        plain = replace(self.setting, gripper="sampled", warm=False)
+        reference = self._plans(plain, REFERENCE, REFERENCE_EVALUATIONS)
         ratios = [mine.energy / best.energy for mine, best in zip(plans, reference, strict=True)]
         return {
             "planner": planner,
             "evaluations": evaluations,
-            "horizon": self.task.space.horizon,
+            **asdict(self.setting),
             "energy_ratio_median": float(np.median(ratios)),
             "energy_ratio_p90": float(np.percentile(ratios, 90)),
             "energy_ratio_worst": max(ratios),
@@ -96,35 +123,39 @@ class Benchmark:
             **self._closed_loop(planner, evaluations),
         }
 
-    def _plans(self, planner: str, evaluations: int) -> list[Planned]:
-        work = partial(_plan, planner, evaluations)
-        name = f"{planner} {evaluations}, decisions"
-        return list(self._spread(work, range(self.task.decisions), name))
-
-    def _reference_plans(
-        self, plans: list[Planned], planner: str, evaluations: int
-    ) -> list[Planned]:
-        if self._reference is None:
-            is_reference = (planner, evaluations) == (REFERENCE, REFERENCE_EVALUATIONS)
-            self._reference = (
-                plans if is_reference else self._plans(REFERENCE, REFERENCE_EVALUATIONS)
-            )
-        return self._reference
+    def _plans(self, setting: Setting, planner: str, evaluations: int) -> list[Planned]:
+        work = partial(_plan, setting, planner, evaluations)
+        numbers = range(setting.decisions)
+        return [Planned(*plan) for plan in self._measured(setting, "decisions", work, numbers)]
 
     def _closed_loop(self, planner: str, evaluations: int) -> dict:
-        if not self.task.episodes:
+        if not self._episodes:
             return {"success_rate": None, "final_distance_m_median": None}
-        work = partial(_reach, planner, evaluations)
-        scenes = scene_seeds(self.task.seed, self.task.episodes)
-        ends = list(self._spread(work, scenes, f"{planner} {evaluations}, episodes"))
+        work = partial(_reach, self.setting, planner, evaluations)
+        scenes = scene_seeds(self.setting.seed, self._episodes)
+        ends = self._measured(self.setting, "episodes", work, scenes)
         return {
             "success_rate": float(np.mean([reached for _, reached in ends])),
             "final_distance_m_median": float(np.median([distance for distance, _ in ends])),
         }
 
-    def _spread(self, work: Callable, items: Iterable[int], name: str) -> Iterator:
+    def _measured(
+        self, setting: Setting, what: str, work: partial, items: Iterable[int]
+    ) -> list[list]:
+        """What `work` returns for each item, from the folder or measured and put there."""
         items = list(items)
-        return tqdm(self._pool.map(work, items), desc=name, total=len(items), leave=False)
+        _, planner, evaluations = work.args
+        described = {**asdict(setting), "planner": planner, "evaluations": evaluations, what: items}
+        text = json.dumps(described, sort_keys=True)
+        digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+        path = self._kept / f"{planner}-{evaluations}-{what}-{digest}.json"
+        if path.is_file():
+            return json.loads(path.read_text())["results"]
+        name = f"{planner} {evaluations}, {what}"
+        results = list(tqdm(self._pool.map(work, items), desc=name, total=len(items), leave=False))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({**described, "results": results}))
+        return results
 
 
 # In the processes ---------------------------------------------------------------------------
@@ -132,7 +163,6 @@ class Benchmark:
 
 @dataclass
 class _Context:
-    task: Task
     model: WorldModel
     decisions: list[Decision]
     simulator: Simulator
@@ -141,42 +171,72 @@ class _Context:
 _context: _Context
 
 
-def _prepare(task: Task) -> None:
+def _prepare(load: Callable[[], WorldModel], setting: Setting) -> None:
     global _context
     torch.set_num_threads(1)
-    model = task.load()
-    decisions = make_decisions(model, task.seed, task.decisions)
-    _context = _Context(task, model, decisions, Simulator())
+    model = load()
+    decisions = make_decisions(model, setting.seed, setting.decisions)
+    _context = _Context(model, decisions, Simulator())
 
 
-def _plan(planner: str, evaluations: int, number: int) -> Planned:
-    task, decision = _context.task, _context.decisions[number]
-    objective = LatentDistance(
-        _context.model, decision.latent, decision.state, decision.goal, task.cost, task.chunk
-    )
+def _plan(setting: Setting, planner: str, evaluations: int, number: int) -> tuple:
+    """The fields of a `Planned`."""
+    decision, search = _context.decisions[number], make_planner(planner, evaluations)
     generator = torch.Generator().manual_seed(number)
-    search = make_planner(planner, evaluations)
+    previous = _rest(setting, decision, search, number) if setting.warm else None
     started = time.perf_counter()
-    plan = search.plan(objective, task.space, generator)
+    plan = search.plan(_objective(setting, decision), setting.space, generator, previous)
     seconds = time.perf_counter() - started
-    return Planned(
+    return (
         plan.energy,
-        decision.error(plan.actions, task.space),
+        decision.error(plan.actions, setting.space),
         decision.gripper_is_right(plan.actions),
         seconds,
     )
 
 
-def _reach(planner: str, evaluations: int, scene: int) -> tuple[float, bool]:
+def _objective(setting: Setting, decision: Decision) -> LatentDistance:
+    model = _context.model
+    past = None
+    if setting.context == 2:
+        way = difference(decision.state_before, decision.state)
+        past = model.remember(decision.latent_before[None], decision.state_before[None], way[None])
+    return LatentDistance(
+        model,
+        decision.latent,
+        decision.state,
+        decision.goal,
+        setting.cost,
+        model.sequences_within(None, setting.horizon, setting.context),
+        past,
+    )
+
+
+def _rest(setting: Setting, decision: Decision, search: Planner, number: int) -> Tensor:
+    """What is left [H, 7] of a plan made one step before the decision, its first action done."""
+    before = LatentDistance(
+        _context.model,
+        decision.latent_before,
+        decision.state_before,
+        decision.goal,
+        setting.cost,
+        _context.model.sequences_within(None, setting.horizon),
+    )
+    generator = torch.Generator().manual_seed(number + 1_000_000)
+    plan: Plan = search.plan(before, setting.space, generator)
+    return torch.cat([plan.actions[1:], torch.zeros(1, 7)])
+
+
+def _reach(setting: Setting, planner: str, evaluations: int, scene: int) -> tuple[float, bool]:
     """Final distance [m] of one episode, and whether it counts as reached."""
-    task, limits = _context.task, MotionLimits()
+    limits = MotionLimits()
     episode = ReachEpisode.sample(scene, _context.simulator)
     settings = RecedingHorizonSettings(
         [EPISODE_STEPS],
-        task.space,
+        setting.space,
         (limits.workspace_lower, limits.workspace_upper),
-        cost=task.cost,
-        chunk=task.chunk,
+        context=setting.context,
+        cost=setting.cost,
         patience=2,
     )
     goal = _context.model.encode(episode.goal_image)[None]

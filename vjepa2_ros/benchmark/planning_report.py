@@ -6,6 +6,8 @@ from pathlib import Path
 import matplotlib
 from rich.table import Table
 
+from vjepa2_ros.evaluation import plain_json
+
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  (the back end is chosen before)
 
@@ -22,6 +24,14 @@ _COLUMNS = (
     ("final_distance_m_median", "end [cm]", lambda metres: f"{metres * 100:.2f}"),
     ("seconds_median", "time [s]", "{:.3f}".format),
 )
+
+
+def write(rows: list[dict], folder: Path) -> None:
+    """planning.json, planning.md and planning.png in a folder that is made where it is none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "planning.json").write_text(plain_json.dumps(rows, indent=1))
+    (folder / "planning.md").write_text(markdown(rows))
+    write_figure(rows, folder / "planning.png")
 
 
 def table(rows: list[dict]) -> Table:

@@ -8,8 +8,13 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vjepa2_ros.cli.arguments import positive_integer, seed, whole_number
+
+if TYPE_CHECKING:
+    from vjepa2_ros.benchmark.planning import Setting
+    from vjepa2_ros.world_model.world_model import WorldModel
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +30,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--budgets", nargs="+", type=positive_integer, metavar="N", help="evaluations in a plan"
     )
     planning.add_argument("--horizon", type=positive_integer, default=1, help="actions in a plan")
+    planning.add_argument("--gripper", default="sampled", help="sampled or enumerated")
+    planning.add_argument("--cost", default="l1", help="l1 or l2")
+    planning.add_argument(
+        "--context", type=positive_integer, default=1, help="frames that the model sees, 1 or 2"
+    )
+    planning.add_argument(
+        "--warm-start",
+        action="store_true",
+        help="plan each decision from the rest of the plan one step before (horizon 2 or more)",
+    )
     planning.add_argument("--decisions", type=positive_integer, default=100)
     planning.add_argument(
         "--episodes", type=whole_number, default=20, help="reach trials for each row"
@@ -34,10 +49,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     planning.add_argument("--workers", type=positive_integer, default=2, help="processes")
     planning.add_argument("--checkpoint", help="model (default: the planner's parameter file)")
-    planning.add_argument("--cost", default="l1", help="l1 or l2")
+    planning.add_argument("--dtype", default="auto", help="auto, float32, bfloat16")
     planning.add_argument("--json", type=Path, metavar="FILE", help="write the rows here as well")
     planning.add_argument(
-        "--output", type=Path, metavar="DIR", help="table and figure (default: runs/bench-TIME)"
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="table, figure and all that was measured; what is there already is not measured again "
+        "(default: runs/bench-TIME)",
     )
 
     model = kinds.add_parser("model", help="time and memory of the networks against their floor")
@@ -69,35 +88,26 @@ def bench_planning(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from vjepa2_ros.benchmark import planning, planning_report
-    from vjepa2_ros.evaluation import plain_json
-    from vjepa2_ros.planning.action_space import ActionSpace
-    from vjepa2_ros.planning.objective import COSTS
     from vjepa2_ros.planning.planners import PLANNERS, make_planner
     from vjepa2_ros.planning.settings import read_node_parameters
     from vjepa2_ros.share import model_path, share_directory
     from vjepa2_ros.world_model.checkpoint import load_world_model
 
     shipped = read_node_parameters(share_directory() / "config" / "planner_node.yaml")
-    if args.cost not in COSTS:
-        raise ValueError(f"unknown cost {args.cost!r}: use {' or '.join(COSTS)}")
     planners, budgets = args.planners or list(PLANNERS), args.budgets or planning.BUDGETS
     for name in planners:
         make_planner(name, max(budgets))
-    checkpoint = model_path(args.checkpoint or shipped["checkpoint"])
-    load_world_model(checkpoint)  # refused here, and not in each process
-    task = planning.Task(
-        partial(load_world_model, checkpoint),
-        args.seed,
-        args.decisions,
-        0 if args.no_closed_loop else args.episodes,
-        ActionSpace(horizon=args.horizon),
-        args.cost,
-        shipped["chunk"] or None,
+    path = model_path(args.checkpoint or shipped["checkpoint"])
+    load = partial(load_world_model, path, dtype=args.dtype)
+    setting = _setting(args, load())  # refused here, and not in each process
+    as_shipped = not setting.warm and all(
+        getattr(setting, name) == shipped[name]
+        for name in ("horizon", "gripper", "cost", "context")
     )
     folder = args.output or Path("runs") / f"bench-{time.strftime('%Y%m%d-%H%M%S')}"
-    folder.mkdir(parents=True, exist_ok=True)
     rows = []
-    with planning.Benchmark(task, args.workers) as benchmark:
+    episodes = 0 if args.no_closed_loop else args.episodes
+    with planning.Benchmark(load, setting, episodes, args.workers, folder / "kept") as benchmark:
         for name in planners:
             for budget in budgets:
                 try:
@@ -107,18 +117,46 @@ def bench_planning(args: argparse.Namespace) -> int:
                     continue
                 row = benchmark.row(name, budget)
                 default = (name, budget) == (shipped["planner"], shipped["evaluations"])
-                rows.append({**row, "default": default and args.horizon == shipped["horizon"]})
+                rows.append({**row, "default": default and as_shipped})
                 # After each row, so that an interrupted run leaves what it has measured.
-                text = plain_json.dumps(rows, indent=1)
-                for path in (folder / "planning.json", args.json):
-                    if path is not None:
-                        path.parent.mkdir(parents=True, exist_ok=True)
-                        path.write_text(text)
-                (folder / "planning.md").write_text(planning_report.markdown(rows))
-                planning_report.write_figure(rows, folder / "planning.png")
+                planning_report.write(rows, folder)
+                if args.json is not None:
+                    _write_json(rows, args.json)
     Console().print(planning_report.table(rows))
     print(f"table and figure in {folder}")
     return 0
+
+
+def _setting(args: argparse.Namespace, model: WorldModel) -> Setting:
+    """What the arguments of `bench planning` ask for; ValueError where it makes no sense."""
+    from vjepa2_ros.benchmark.planning import Setting
+    from vjepa2_ros.planning.objective import COSTS
+
+    if args.cost not in COSTS:
+        raise ValueError(f"unknown cost {args.cost!r}: use {' or '.join(COSTS)}")
+    if args.context > 2:
+        raise ValueError(f"context must be 1 or 2, got {args.context}")
+    if args.warm_start and args.horizon == 1:
+        raise ValueError("of a plan of one action nothing is left: give --horizon 2 or more")
+    setting = Setting(
+        f"{model.fingerprint} {str(model.compute_dtype).removeprefix('torch.')}",
+        args.seed,
+        args.decisions,
+        args.horizon,
+        args.gripper,
+        args.cost,
+        args.context,
+        args.warm_start,
+    )
+    _ = setting.space  # refuses a gripper that is none
+    return setting
+
+
+def _write_json(figures: object, path: Path) -> None:
+    from vjepa2_ros.evaluation import plain_json
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(plain_json.dumps(figures, indent=1))
 
 
 def bench_model(args: argparse.Namespace) -> int:
@@ -128,7 +166,6 @@ def bench_model(args: argparse.Namespace) -> int:
     from rich.table import Table
 
     from vjepa2_ros.benchmark import model as benchmark
-    from vjepa2_ros.evaluation import plain_json
     from vjepa2_ros.planning.settings import read_node_parameters
     from vjepa2_ros.share import model_path, share_directory
     from vjepa2_ros.world_model.checkpoint import choose_computation, load_world_model
@@ -162,6 +199,5 @@ def bench_model(args: argparse.Namespace) -> int:
         )
     Console().print(view)
     if args.json is not None:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(plain_json.dumps(figures, indent=1))
+        _write_json(figures, args.json)
     return 0

@@ -24,6 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="steps for each sub-goal (default: planner's)",
     )
+    parser.add_argument(
+        "--gripper",
+        nargs="+",
+        default=[],
+        metavar="WHAT",
+        help="open, hold, close or planned for each sub-goal (default: planned)",
+    )
     parser.add_argument("--namespace", default="/vjepa2", help="namespace of the stack")
     end = parser.add_mutually_exclusive_group()
     end.add_argument(
@@ -43,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
         images = read_images(args.images)
         with StackClient(args.namespace) as client:
             if args.images:
-                answer = client.set_goal(images, args.steps)
+                answer = client.set_goal(images, args.steps, args.gripper)
                 accepted, name = answer.accepted, f"{answer.goal_id} accepted: "
             else:
                 answer = client.stop() if args.stop else client.cancel()

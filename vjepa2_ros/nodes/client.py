@@ -70,10 +70,14 @@ class StackClient:
         self._context.try_shutdown()
 
     def set_goal(
-        self, images: Sequence[CompressedImage], steps: Sequence[int] = ()
+        self,
+        images: Sequence[CompressedImage],
+        steps: Sequence[int] = (),
+        gripper: Sequence[str] = (),
     ) -> SetGoal.Response:
         """Send goal images, one for each sub-goal; the answer says whether they were accepted."""
-        return self._call(SetGoal, "set_goal", SetGoal.Request(images=images, steps=steps))
+        request = SetGoal.Request(images=images, steps=steps, gripper=gripper)
+        return self._call(SetGoal, "set_goal", request)
 
     def cancel(self) -> Trigger.Response:
         """End the goal in flight; the robot holds at the end of its step."""

@@ -121,7 +121,10 @@ class PlannerNode(ManagedNode):
         try:
             goals = torch.stack([self._tensor(latent) for latent in answer.latents])
             loop = RecedingHorizon(
-                self._planner, self._model, goals, loop_settings(vars(self.settings), steps)
+                self._planner,
+                self._model,
+                goals,
+                loop_settings(vars(self.settings), steps, request.gripper),
             )
         except ValueError as error:
             raise Refused(str(error)) from error

@@ -9,7 +9,7 @@ where and why the small model's differ. Those of the loop are ours: the paper ha
 from __future__ import annotations
 
 from vjepa2_ros.nodes.parameters import Parameter
-from vjepa2_ros.planning.action_space import ActionSpace
+from vjepa2_ros.planning.action_space import GRIPPERS, ActionSpace
 from vjepa2_ros.planning.cem import CEMConfig
 from vjepa2_ros.planning.objective import COSTS
 from vjepa2_ros.planning.planners import PLANNERS
@@ -34,6 +34,9 @@ PLANNER_PARAMETERS = (
               "m", 0.001, 0.3),
     Parameter("max_gripper", _SPACE.max_gripper, "bound of one action's change of closedness",
               minimum=0.01, maximum=1.0),
+    Parameter("gripper", _SPACE.gripper,
+              "how the gripper is searched: as a number, or as one of open, hold, close",
+              choices=GRIPPERS),
     Parameter("workspace_lower", list(_LIMITS.workspace_lower),
               "lower corner of the box that no target leaves, the controller's",
               "m", -2.0, 2.0, length=3),
@@ -59,8 +62,9 @@ PLANNER_PARAMETERS = (
     Parameter("context", 1, "frames that the model sees: the present and those of steps before",
               minimum=1, maximum=15),
     Parameter("cost", "l1", "distance between latents", choices=COSTS),
-    Parameter("chunk", 0, "candidates imagined at once, to bound memory; 0 = all",
-              minimum=0, maximum=100_000),
+    Parameter("memory_budget", 0.0,
+              "memory for what is imagined at once; 0 = what stays in a CPU's caches, or half of "
+              "what is free on a GPU", "MiB", 0.0, 1e6),
     Parameter("steps_per_subgoal", 15, "steps spent on each sub-goal that names no number",
               minimum=1, maximum=10_000),
     Parameter("patience", 2,

@@ -11,7 +11,32 @@ import torch
 from torch import Tensor
 
 AXES = ("x", "y", "z", "gripper")
+GRIPPERS = ("sampled", "enumerated")
 _GRIPPER = AXES.index("gripper")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A box that no target leaves.  position: where a sequence starts [3]. lower, upper: corners
+    [3]; float32, in m, base frame."""
+
+    position: Tensor
+    lower: Tensor
+    upper: Tensor
+
+    def inside(self, steps: Tensor, bound: float) -> Tensor:
+        """Steps [..., H, 3] cut so that no target of them leaves the box.
+
+        bound: of a step on each axis. Who stands outside is led towards the box within it.
+        """
+        kept = []
+        here = self.position.to(steps.device)
+        lower, upper = self.lower.to(steps.device), self.upper.to(steps.device)
+        for step in steps.unbind(-2):
+            target = torch.minimum(torch.maximum(here + step, lower), upper)
+            kept.append((target - here).clamp(-bound, bound))
+            here = here + kept[-1]
+        return torch.stack(kept, dim=-2)
 
 
 @dataclass(frozen=True)
@@ -21,18 +46,23 @@ class ActionSpace:
     horizon: actions in a sequence.
     max_translation: bound of each of x, y, z per action, m.
     max_gripper: bound of the change of closedness per action.
+    gripper: "sampled" as a number like any other axis, or "enumerated": each action opens the
+        gripper by the bound, holds it, or closes it by the bound.
     gripper_threshold: a smaller change of closedness in a plan becomes 0.
     fixed_axes: axis ("x", "y", "z", "gripper") to the value it is held at.
     close_gripper_from: sequences close the gripper fully from this action on (0 = the first).
+    workspace: box that no target leaves (None: no box).
     Raises ValueError on values that make no sense.
     """
 
     horizon: int = 1
     max_translation: float = 0.075
     max_gripper: float = 0.75
+    gripper: str = "sampled"
     gripper_threshold: float = 0.25
     fixed_axes: Mapping[str, float] = field(default_factory=dict)
     close_gripper_from: int | None = None
+    workspace: Workspace | None = None
 
     def __post_init__(self):
         if self.horizon < 1:
@@ -40,6 +70,8 @@ class ActionSpace:
         for name in ("max_translation", "max_gripper"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be a positive number, got {getattr(self, name)}")
+        if self.gripper not in GRIPPERS:
+            raise ValueError(f"unknown gripper {self.gripper!r}: use {' or '.join(GRIPPERS)}")
         if not self.gripper_threshold >= 0:
             raise ValueError(f"gripper_threshold must be 0 or more, got {self.gripper_threshold}")
         if not set(self.fixed_axes) <= set(AXES):
@@ -73,10 +105,14 @@ class ActionSpace:
         """Nearest x, y, z, gripper [..., H, 4] inside the bounds, with what is fixed put in."""
         bounds = self.bounds.to(searched.device)
         clipped = torch.minimum(torch.maximum(searched, -bounds), bounds)
+        if self.gripper == "enumerated":
+            clipped[..., _GRIPPER] = self._nearest_choice(clipped[..., _GRIPPER])
         for axis, value in self.fixed_axes.items():
             clipped[..., AXES.index(axis)] = value
         if self.close_gripper_from is not None:
             clipped[..., self.close_gripper_from :, _GRIPPER] = 1.0
+        if self.workspace is not None:
+            clipped[..., :3] = self.workspace.inside(clipped[..., :3], self.max_translation)
         return clipped
 
     def from_unit(self, points: Tensor) -> Tensor:
@@ -86,28 +122,26 @@ class ActionSpace:
         return full_actions(self.clip(searched * self.bounds.to(points.device)))
 
     def to_unit(self, actions: Tensor) -> Tensor:
-        """Point [dimensions] of the cube that is nearest to an action sequence [H, 7]."""
-        return (searched_axes(actions) / self.bounds)[:, self.free_axes].flatten().clamp(-1.0, 1.0)
-
-    def inside(self, actions: Tensor, position: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-        """Sequences [S, H, 7] cut so that no target leaves a box, starting at a position [3].
-
-        lower, upper: corners of the box [3], m. Who stands outside is led towards it, within the
-        bound of an action.
-        """
-        kept = actions.clone()
-        here = position.expand(len(actions), 3)
-        for step in range(actions.shape[1]):
-            target = torch.minimum(torch.maximum(here + actions[:, step, :3], lower), upper)
-            kept[:, step, :3] = (target - here).clamp(-self.max_translation, self.max_translation)
-            here = here + kept[:, step, :3]
-        return kept
+        """Points [..., dimensions] of the cube that are nearest to action sequences [..., H, 7]."""
+        unit = (searched_axes(actions) / self.bounds)[..., self.free_axes]
+        return unit.flatten(-2).clamp(-1.0, 1.0)
 
     def settle(self, actions: Tensor) -> Tensor:
-        """The same sequence [H, 7] with gripper changes below the threshold taken out."""
+        """The same sequence [H, 7] with the gripper doing what a gripper can.
+
+        Where it was searched, changes below the threshold are taken out, and an enumerated one
+        does one of its three things: a mean of sequences does not.
+        """
         settled = actions.clone()
-        settled[:, 6][settled[:, 6].abs() < self.gripper_threshold] = 0.0
+        if "gripper" not in self.fixed_axes:
+            searched = settled[: self.close_gripper_from, 6]
+            if self.gripper == "enumerated":
+                searched[:] = self._nearest_choice(searched)
+            searched[searched.abs() < self.gripper_threshold] = 0.0
         return settled
+
+    def _nearest_choice(self, change: Tensor) -> Tensor:
+        return self.max_gripper * (change / self.max_gripper).round()
 
 
 def full_actions(searched: Tensor) -> Tensor:

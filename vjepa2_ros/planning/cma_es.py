@@ -16,8 +16,8 @@ class CovarianceMatrixAdaptation:
     """A `Planner`."""
 
     def __init__(self, evaluations: int):
-        if evaluations < 4:
-            raise ValueError(f"evaluations must be at least 4, got {evaluations}")
+        if evaluations < 5:
+            raise ValueError(f"evaluations must be at least 5, got {evaluations}")
         self.evaluations = evaluations
 
     def plan(
@@ -32,7 +32,7 @@ class CovarianceMatrixAdaptation:
         start = search.start(previous)
         search.evaluate(start[None])
         # Generations small enough that there are several, large enough to estimate from.
-        population = max(3, min(32, self.evaluations // 6))
+        population = max(4, min(32, self.evaluations // 6))
         optimiser = CMA(
             mean=start,
             sigma=_DEVIATION,

@@ -15,16 +15,20 @@ def distance(latent: Tensor, goal: Tensor, cost: str = "l1") -> Tensor:
 
     "l1" is the mean absolute difference (the paper's), "l2" the mean squared one.
     """
-    difference = latent - goal
+    return magnitude((latent - goal).flatten(-2), cost)
+
+
+def magnitude(difference: Tensor, cost: str = "l1") -> Tensor:
+    """Energy [...] of differences to the goal [..., M], as `distance`."""
     if cost == "l1":
-        return difference.abs_().flatten(-2).mean(-1)
+        return difference.abs().mean(-1)
     if cost == "l2":
-        return difference.square_().flatten(-2).mean(-1)
+        return difference.square().mean(-1)
     raise ValueError(f"unknown cost {cost!r}: use {' or '.join(COSTS)}")
 
 
 class LatentDistance:
-    """Objective of a planner: energies of action sequences from one state towards one goal.
+    """`LatentObjective` of a planner: energies of action sequences from one state towards one goal.
 
     latent [N, D], state [7], past and goal [N, D] as in `WorldModel.rollout`; only the last
     imagined latent counts.  At most `chunk` sequences are imagined at once
@@ -57,12 +61,14 @@ class LatentDistance:
 
     def __call__(self, actions: Tensor) -> Tensor:
         """Energies [S] float32 on the CPU of action sequences [S, H, 7]."""
-        energies = [
-            distance(
-                self.world_model.rollout(self.latent, self.state, part, past=self.past),
-                self.goal,
-                self.cost,
-            )
-            for part in actions.split(self.chunk or len(actions))
-        ]
-        return torch.cat(energies).cpu()
+        parts = actions.split(self.chunk or len(actions))
+        return torch.cat([self.energies(self.differences(part)) for part in parts]).cpu()
+
+    def differences(self, actions: Tensor) -> Tensor:
+        """Imagined latents less the goal's [S, N * D] of sequences [S, H, 7], on the device."""
+        imagined = self.world_model.rollout(self.latent, self.state, actions, self.chunk, self.past)
+        return (imagined - self.goal).flatten(1)
+
+    def energies(self, differences: Tensor) -> Tensor:
+        """Energies [S] of differences [S, N * D]."""
+        return magnitude(differences, self.cost)

@@ -20,6 +20,19 @@ Objective = Callable[[Tensor], Tensor]
 """Energies [S] of action sequences [S, H, 7], lower is better."""
 
 
+class LatentObjective(Protocol):
+    """An `Objective` that also tells what its energies are made of."""
+
+    def __call__(self, actions: Tensor) -> Tensor:
+        """Energies [S] on the CPU of action sequences [S, H, 7]."""
+
+    def differences(self, actions: Tensor) -> Tensor:
+        """What was imagined less what is wanted [S, M], on any device."""
+
+    def energies(self, differences: Tensor) -> Tensor:
+        """Energies [S], on the same device, of such differences [S, M], which stay as they are."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """What a search found.
@@ -91,12 +104,16 @@ class Search:
         self.evaluate(np.vstack([*known, cube(spread, max(1, count - len(known)))]))
 
     def evaluate(self, points: np.ndarray) -> np.ndarray:
-        """Energies [S] of points [S, dimensions], which are clipped to the cube and kept."""
-        points = np.clip(points, -1.0, 1.0)
-        energies = evaluate(self._objective, self._actions(points)).double().numpy()
-        self.points = np.concatenate([self.points, points])
+        """Energies [S] of points [S, dimensions], kept with the nearest points in the space."""
+        actions = self._actions(points)
+        energies = evaluate(self._objective, actions).double().numpy()
+        self.points = np.concatenate([self.points, self._space.to_unit(actions).double().numpy()])
         self.energies = np.concatenate([self.energies, energies])
         return energies
+
+    def nearest(self, points: np.ndarray) -> np.ndarray:
+        """The points of the space [S, dimensions] that would be asked about instead of these."""
+        return self._space.to_unit(self._actions(points)).double().numpy()
 
     @property
     def best(self) -> np.ndarray:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from vjepa2_ros.planning.cem import CEMConfig, CrossEntropyMethod
 from vjepa2_ros.planning.cma_es import CovarianceMatrixAdaptation
 from vjepa2_ros.planning.icem import ImprovedCrossEntropyMethod
+from vjepa2_ros.planning.latent_quadratic import LatentQuadraticSurrogate
 from vjepa2_ros.planning.mppi import ModelPredictivePathIntegral
 from vjepa2_ros.planning.planner import Planner
 from vjepa2_ros.planning.quadratic import QuadraticSurrogate
@@ -17,6 +18,7 @@ PLANNERS: dict[str, Callable[[int], Planner]] = {
     "mppi": ModelPredictivePathIntegral,
     "cma_es": CovarianceMatrixAdaptation,
     "quadratic": QuadraticSurrogate,
+    "latent_quadratic": LatentQuadraticSurrogate,
 }
 
 

@@ -63,21 +63,33 @@ class QuadraticSurrogate:
 def fit(points: np.ndarray, values: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
     """Gradient g [D] and symmetric matrix A [D, D] of c + g·x + x·A·x through values [S].
 
-    points: [S, D]. Weighted least squares, with a normal weight of the distance from the origin
-    (per root of D).
+    points: [S, D]. radius: see `least_squares`.
     """
     dimensions = points.shape[1]
-    row, column = np.triu_indices(dimensions)
-    terms = np.hstack([np.ones((len(points), 1)), points, points[:, row] * points[:, column]])
-    distance = np.linalg.norm(points, axis=1) / np.sqrt(dimensions)
-    weights = np.exp(-0.5 * (distance / radius) ** 2) + _FLOOR
-    weighted = terms * weights[:, None]
-    penalty = np.full(terms.shape[1], _RIDGE)
-    penalty[0] = 0.0
-    solution = np.linalg.solve(weighted.T @ terms + np.diag(penalty), weighted.T @ values)
+    solution = least_squares(points, radius) @ values
     matrix = np.zeros((dimensions, dimensions))
-    matrix[row, column] = solution[1 + dimensions :]
+    matrix[np.triu_indices(dimensions)] = solution[1 + dimensions :]
     return solution[1 : 1 + dimensions], (matrix + matrix.T) / 2
+
+
+def least_squares(points: np.ndarray, radius: float) -> np.ndarray:
+    """Matrix [terms, S] that makes coefficients of `terms` out of values at points [S, D].
+
+    Weighted least squares, with a normal weight of the distance from the origin (per root of D).
+    """
+    columns = terms(points)
+    distance = np.linalg.norm(points, axis=1) / np.sqrt(points.shape[1])
+    weights = np.exp(-0.5 * (distance / radius) ** 2) + _FLOOR
+    weighted = columns * weights[:, None]
+    penalty = np.full(columns.shape[1], _RIDGE)
+    penalty[0] = 0.0
+    return np.linalg.solve(weighted.T @ columns + np.diag(penalty), weighted.T)
+
+
+def terms(points: np.ndarray) -> np.ndarray:
+    """Constant, linear and quadratic terms [S, (D + 1)(D + 2) / 2] of points [S, D]."""
+    row, column = np.triu_indices(points.shape[1])
+    return np.hstack([np.ones((len(points), 1)), points, points[:, row] * points[:, column]])
 
 
 def minimum(

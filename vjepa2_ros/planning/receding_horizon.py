@@ -18,12 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vjepa2_ros.planning.action_space import ActionSpace
+from vjepa2_ros.planning.action_space import ActionSpace, Workspace
 from vjepa2_ros.planning.objective import COSTS, LatentDistance, distance
-from vjepa2_ros.planning.planner import Plan, Planner
+from vjepa2_ros.planning.planner import Planner
 from vjepa2_ros.world_model.poses import compose, difference
 from vjepa2_ros.world_model.predictor import Memory
 from vjepa2_ros.world_model.world_model import WorldModel
+
+GRIPPER_SCRIPT = ("planned", "open", "hold", "close")
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,10 @@ class RecedingHorizonSettings:
     workspace: lower and upper corner of the box (x, y, z in m, base frame) that no target leaves
         (None: no box). Beyond what a robot ever did, the model's imagination cannot be trusted.
     context: frames that the model sees: the present one and those of the steps before it.
-    cost, chunk: see `LatentDistance`.  64 sequences at once stay in a CPU's caches, which is a
-        third faster than 256 for the small model, and in the memory of a 16 GiB GPU for the large.
+    gripper: what the gripper does towards each sub-goal, one of `GRIPPER_SCRIPT` per goal: what is
+        planned, or as scripted, full opening and closing included (empty: planned for each).
+    cost: see `LatentDistance`.
+    memory_budget: bytes that imagining may take, see `WorldModel.sequences_within`.
     patience: stop at the last sub-goal after this many steps in a row for which the
         planner predicts no improvement (None: never stop early).
     min_improvement: the predicted relative fall in energy that counts as one, 0 to below 1.
@@ -47,8 +51,9 @@ class RecedingHorizonSettings:
     space: ActionSpace = ActionSpace()
     workspace: tuple[Sequence[float], Sequence[float]] | None = None
     context: int = 1
+    gripper: Sequence[str] = ()
     cost: str = "l1"
-    chunk: int | None = 64
+    memory_budget: int | None = None
     patience: int | None = None
     min_improvement: float = 0.0
     seed: int = 0
@@ -65,6 +70,17 @@ class RecedingHorizonSettings:
             raise ValueError(
                 f"workspace must have its lower corner below its upper one, got {self.workspace}"
             )
+        if not set(self.gripper) <= set(GRIPPER_SCRIPT):
+            raise ValueError(
+                f"the gripper may be {', '.join(GRIPPER_SCRIPT)}, got {', '.join(self.gripper)}"
+            )
+        if self.gripper and len(self.gripper) != len(self.steps_per_subgoal):
+            raise ValueError(
+                f"the gripper is scripted for {len(self.gripper)} sub-goals of"
+                f" {len(self.steps_per_subgoal)}"
+            )
+        if set(self.gripper) - {"planned"} and set(self.space.fixed_axes) >= {"x", "y", "z"}:
+            raise ValueError("with the gripper scripted, fixed_axes leaves nothing to search")
         if self.cost not in COSTS:
             raise ValueError(f"unknown cost {self.cost!r}: use {' or '.join(COSTS)}")
         if self.patience is not None and self.patience < 1:
@@ -135,6 +151,9 @@ class RecedingHorizon:
         self.goals = goals.to(world_model.device)
         self.settings = settings
         self.finished: Literal["reached", "step_limit"] | None = None
+        self._chunk = world_model.sequences_within(
+            settings.memory_budget, settings.space.horizon, settings.context
+        )
         self._generator = torch.Generator().manual_seed(settings.seed)
         self._steps = 0
         self._steps_in_subgoal = 0
@@ -182,10 +201,10 @@ class RecedingHorizon:
             *frames[-1],
             goal,
             self.settings.cost,
-            self.settings.chunk,
+            self._chunk,
             self._memory(frames),
         )
-        plan = self._plan(objective, state)
+        plan = self.planner.plan(objective, self._space(state), self._generator, self._rest)
         plan_seconds = time.perf_counter() - started
         # What is left of the plan starts the next search; of a single action nothing is.
         self._rest = (
@@ -210,19 +229,21 @@ class RecedingHorizon:
             plan_seconds=plan_seconds,
         )
 
-    def _plan(self, objective: LatentDistance, state: Tensor) -> Plan:
-        space, workspace = self.settings.space, self.settings.workspace
-        if workspace is None:
-            return self.planner.plan(objective, space, self._generator, self._rest)
-        lower, upper = (torch.tensor(corner, dtype=torch.float32) for corner in workspace)
-
-        def inside(actions: Tensor) -> Tensor:
-            return space.inside(actions, state[:3], lower, upper)
-
-        plan = self.planner.plan(
-            lambda actions: objective(inside(actions)), space, self._generator, self._rest
-        )
-        return replace(plan, actions=inside(plan.actions[None])[0])
+    def _space(self, state: Tensor) -> ActionSpace:
+        """What may be chosen from at a state [7]: inside the workspace, the gripper as scripted."""
+        space, script = self.settings.space, self.settings.gripper
+        if self.settings.workspace is not None:
+            lower, upper = (
+                torch.tensor(corner, dtype=torch.float32) for corner in self.settings.workspace
+            )
+            space = replace(space, workspace=Workspace(state[:3], lower, upper))
+        scripted = script[self._subgoal] if script else "planned"
+        if scripted == "planned":
+            return space
+        closedness = float(state[6])
+        change = {"open": -closedness, "hold": 0.0, "close": 1.0 - closedness}[scripted]
+        fixed = {**space.fixed_axes, "gripper": change}
+        return replace(space, fixed_axes=fixed, close_gripper_from=None)
 
     def _memory(self, frames: list[tuple[Tensor, Tensor]]) -> Memory | None:
         """Of all frames before the last one, and of what led from each to the next."""

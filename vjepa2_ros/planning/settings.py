@@ -17,7 +17,7 @@ from vjepa2_ros.planning.planner import Planner
 from vjepa2_ros.planning.planners import make_planner
 from vjepa2_ros.planning.receding_horizon import RecedingHorizonSettings
 
-_OF_THE_SPACE = ("horizon", "max_translation", "max_gripper", "gripper_threshold")
+_OF_THE_SPACE = ("horizon", "max_translation", "max_gripper", "gripper", "gripper_threshold")
 _OF_CEM = (
     "samples",
     "iterations",
@@ -77,15 +77,21 @@ def action_space(values: Mapping[str, Any]) -> ActionSpace:
     )
 
 
-def loop_settings(values: Mapping[str, Any], steps: Sequence[int]) -> RecedingHorizonSettings:
-    """Settings of the loop for sub-goals of so many steps; `chunk` and `patience` 0 mean none."""
+def loop_settings(
+    values: Mapping[str, Any], steps: Sequence[int], gripper: Sequence[str] = ()
+) -> RecedingHorizonSettings:
+    """Settings of the loop for sub-goals of so many steps, with the gripper's script for them.
+
+    `memory_budget` 0 means one that fits the device, `patience` 0 none.
+    """
     return RecedingHorizonSettings(
         steps_per_subgoal=steps,
         space=action_space(values),
         workspace=(values["workspace_lower"], values["workspace_upper"]),
         context=values["context"],
         cost=values["cost"],
-        chunk=values["chunk"] or None,
+        gripper=gripper,
+        memory_budget=round(values["memory_budget"] * 2**20) or None,
         patience=values["patience"] or None,
         min_improvement=values["min_improvement"],
         seed=values["seed"],

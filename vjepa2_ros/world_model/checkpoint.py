@@ -44,7 +44,7 @@ def load_world_model(
     """World model from our folder or from a file in the published layout, in evaluation mode.
 
     device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1", ...
-    dtype: "float32", "bfloat16" (autocast, weights stay float32), or "auto":
+    dtype: "float32", "bfloat16" (autocast, with weights rounded once), or "auto":
         float32 on a CPU, bfloat16 on CUDA.
     attention: "sdpa" (fused) or "eager".
     Raises CheckpointError where the checkpoint cannot be used, ValueError where an option cannot.
@@ -70,6 +70,8 @@ def load_world_model(
         raise CheckpointError(f"{path} describes no model that works: {error!r}") from error
     _assign(encoder.model, encoder_state, f"{path}: encoder")
     _assign(predictor, predictor_state, f"{path}: predictor")
+    if compute_dtype != torch.float32:
+        model.round_weights()
     encoder.to(chosen_device).eval()
     predictor.to(chosen_device).eval()
     return model

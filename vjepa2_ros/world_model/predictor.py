@@ -89,10 +89,11 @@ class Attention(nn.Module):
         sine: Tensor,
         mask: Tensor | None = None,
         past: KeyValue | None = None,
-    ) -> tuple[Tensor, KeyValue]:
+        kept: list[KeyValue] | None = None,
+    ) -> Tensor:
         """Attend from tokens x [B, L, dim] to themselves and to `past`, which has B or 1 rows.
 
-        Returns the result [B, L, dim] with keys and values [B, heads, past + L, head_dim] of all.
+        Keys and values [B, heads, past + L, head_dim] of all are added to `kept`, if it is given.
         """
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))
         query_key = rotate(qkv[:, :, :2], cosine[:, None, None], sine[:, None, None])
@@ -102,8 +103,11 @@ class Attention(nn.Module):
         if past is not None:
             past_key, past_value = (part.expand(len(x), -1, -1, -1) for part in past)
             key, value = torch.cat([past_key, key], dim=2), torch.cat([past_value, value], dim=2)
+        if kept is not None:
+            # Copies: as views they would keep the queries alive as well.
+            kept.append((key.contiguous(), value.contiguous()))
         x = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
-        return self.proj(x.transpose(1, 2).flatten(2)), (key, value)
+        return self.proj(x.transpose(1, 2).flatten(2))
 
 
 class MLP(nn.Module):
@@ -133,11 +137,11 @@ class Block(nn.Module):
         sine: Tensor,
         mask: Tensor | None = None,
         past: KeyValue | None = None,
-    ) -> tuple[Tensor, KeyValue]:
+        kept: list[KeyValue] | None = None,
+    ) -> Tensor:
         """As `Attention`."""
-        attended, present = self.attn(self.norm1(x), cosine, sine, mask, past)
-        x = x + attended
-        return x + self.mlp(self.norm2(x)), present
+        x = x + self.attn(self.norm1(x), cosine, sine, mask, past, kept)
+        return x + self.mlp(self.norm2(x))
 
 
 class ActionConditionedPredictor(nn.Module):
@@ -175,7 +179,12 @@ class ActionConditionedPredictor(nn.Module):
                 block.mlp.fc2.weight.div_(math.sqrt(2.0 * number))
 
     def forward(
-        self, latents: Tensor, actions: Tensor, states: Tensor, extrinsics: Tensor | None = None
+        self,
+        latents: Tensor,
+        actions: Tensor,
+        states: Tensor,
+        extrinsics: Tensor | None = None,
+        memory: Memory | None = None,
     ) -> Tensor:
         """Raw prediction [B, T*N, D]: row t*N.. is the latent after action t, not layer-normed.
 
@@ -183,9 +192,10 @@ class ActionConditionedPredictor(nn.Module):
             of 1 is shared by all B actions and embedded once.
         actions: [B, T, 7] and states: [B, T, 7], see `poses`.
         extrinsics: [B, T, 6] camera pose, only where the configuration uses it.
+        memory: of the frames before these, from `extend`.
         Raises ValueError on shapes that do not fit the configuration.
         """
-        return self.extend(latents, actions, states, extrinsics)[0]
+        return self._run(latents, actions, states, extrinsics, memory, None)
 
     def extend(
         self,
@@ -195,10 +205,25 @@ class ActionConditionedPredictor(nn.Module):
         extrinsics: Tensor | None = None,
         memory: Memory | None = None,
     ) -> tuple[Tensor, Memory]:
-        """As `forward`, for frames that follow those of `memory`; also the memory of all.
+        """As `forward`, with the memory of all frames so far for those that follow.
 
         Exact, since no frame sees a later one: what was computed for a frame stays.
         """
+        layers: list[KeyValue] = []
+        prediction = self._run(latents, actions, states, extrinsics, memory, layers)
+        past_frames = memory.frames if memory is not None else 0
+        return prediction, Memory(past_frames + actions.shape[1], layers)
+
+    def _run(
+        self,
+        latents: Tensor,
+        actions: Tensor,
+        states: Tensor,
+        extrinsics: Tensor | None,
+        memory: Memory | None,
+        kept: list[KeyValue] | None,
+    ) -> Tensor:
+        """The prediction; keys and values of each layer are added to `kept`, if it is given."""
         config = self.config
         batch, frames = actions.shape[:2]
         patches = config.rows * config.columns
@@ -225,15 +250,12 @@ class ActionConditionedPredictor(nn.Module):
         if frames > 1:
             tokens = config.conditioning_tokens + patches
             mask = frame_causal_mask(past_frames + frames, tokens, x.device)[-x.shape[1] :]
-        layers = []
         for number, block in enumerate(self.predictor_blocks):
             past = memory.layers[number] if memory is not None else None
-            x, present = block(x, cosine, sine, mask, past)
-            layers.append(present)
+            x = block(x, cosine, sine, mask, past, kept)
 
         x = x.unflatten(1, (frames, -1))[:, :, config.conditioning_tokens :].flatten(1, 2)
-        prediction = self.predictor_proj(self.predictor_norm(x))
-        return prediction, Memory(past_frames + frames, layers)
+        return self.predictor_proj(self.predictor_norm(x))
 
     def _check(
         self,

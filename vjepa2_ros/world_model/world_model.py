@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vjepa2_ros.world_model.encoder import Encoder, encoder_fields, normalise
@@ -19,13 +19,14 @@ from vjepa2_ros.world_model.preprocessing import TRAINING_ASPECT, preprocess
 
 # Fingerprints read at most this many evenly spread values of a tensor: 1.3 B would take long.
 _FINGERPRINT_VALUES = 65536
+_CPU_BUDGET = 32 * 2**20
 
 
 class WorldModel:
     """Encoder and predictor of one geometry, on one device.  Nothing here records gradients.
 
-    `compute_dtype` other than float32 runs both under autocast with float32
-    weights: the rotary embedding has to stay in float32.
+    `compute_dtype` other than float32 runs both under autocast: the rotary embedding has to stay
+    in float32.
     Raises ValueError where encoder and predictor do not fit each other.
     """
 
@@ -49,6 +50,18 @@ class WorldModel:
         self.crop_aspect = crop_aspect
         self.name = name
         self.compute_dtype = compute_dtype
+
+    def round_weights(self) -> None:
+        """Keep the weights of matrix products in `compute_dtype`, in half the memory.
+
+        Autocast would round them for each product: the results are the same to the last bit. The
+        fingerprint stays that of the weights as they were.
+        """
+        _ = self.fingerprint
+        for part in (self.encoder, self.predictor):
+            for module in part.modules():
+                if isinstance(module, nn.Linear | nn.Conv3d):
+                    module.to(self.compute_dtype)
 
     @property
     def device(self) -> torch.device:
@@ -154,9 +167,42 @@ class WorldModel:
             if step > 0:
                 states = compose(states, actions[:, step - 1 : step])
             action = actions[:, step : step + 1]
-            raw, memory = self.predictor.extend(imagined, action, states, memory=memory)
+            if step < horizon - 1:
+                raw, memory = self.predictor.extend(imagined, action, states, memory=memory)
+            else:  # nothing follows, and nothing is kept
+                raw = self.predictor(imagined, action, states, memory=memory)
             imagined = normalise(raw.float())
         return imagined
+
+    def sequences_within(self, budget: int | None, horizon: int, context: int = 1) -> int:
+        """How many sequences of `horizon` actions may be imagined at once, at least 1.
+
+        budget: bytes that this may take beside the weights. None: what stays in a CPU's caches,
+            which is faster than more, or half of what is free on a GPU.
+        context: frames that are seen, the present one among them.
+        """
+        if budget is None:
+            on_gpu = self.device.type == "cuda"
+            budget = torch.cuda.mem_get_info(self.device)[0] // 2 if on_gpu else _CPU_BUDGET
+        return max(1, budget // self._bytes_per_sequence(horizon, context))
+
+    def _bytes_per_sequence(self, horizon: int, context: int) -> int:
+        """Most memory that is alive at once for one sequence: in a block's attention or MLP."""
+        config, size = self.predictor.config, self.compute_dtype.itemsize
+        tokens = config.rows * config.columns + config.conditioning_tokens
+        frames = context + horizon - 1
+        # Per token and channel; residual, LayerNorm and rotation are float32.
+        attention = 6 * 4 + 5 * size + (2 * frames * size if frames > 1 else 0)
+        mlp = 3 * 4 + 2 * config.mlp_ratio * size
+        # Keys and values of the frames before the last step, and of those before while they grow.
+        remembered = 0 if horizon == 1 else frames - 1 + (frames - 2 if horizon > 2 else 0)
+        kept = config.depth * 2 * size * remembered
+        latent = 4 * config.rows * config.columns * config.embed_dim
+        channels = tokens * config.predictor_embed_dim
+        scores = 0
+        if self.encoder.config._attn_implementation == "eager":
+            scores = 2 * 4 * config.num_heads * frames * tokens**2
+        return int(1.1 * (channels * (max(attention, mlp) + kept) + latent + scores))
 
     def _computation(self) -> ExitStack:
         """Context for running the networks: precision and, where asked for, unfused attention."""
