@@ -5,19 +5,15 @@ from array import array
 
 import numpy as np
 import pytest
-from geometry_msgs.msg import Point, Pose, Quaternion
+from geometry_msgs.msg import Quaternion
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import CompressedImage
-from std_msgs.msg import Header
 from std_srvs.srv import Trigger
+from surroundings import Surroundings
 
-from vjepa2_ros.msg import Latent, PlanningStatus, RobotState
-from vjepa2_ros.nodes.conversions import seconds, stamp
-from vjepa2_ros.nodes.latents import latent_message
+from vjepa2_ros.msg import PlanningStatus
+from vjepa2_ros.nodes.conversions import seconds
 from vjepa2_ros.nodes.process_group import ProcessGroup
-from vjepa2_ros.nodes.qos import LATEST, STREAM
-from vjepa2_ros.srv import EncodeImages, SetGoal
 from vjepa2_ros.world_model.checkpoint import load_world_model
 
 PARAMETERS = {
@@ -31,139 +27,6 @@ PARAMETERS = {
     "max_observation_age": 1.0,
     "encode_timeout": 1.0,
 }
-
-
-class Surroundings:
-    """Everything round the planner, with each fault as an attribute."""
-
-    def __init__(self, probe, model):
-        self.probe, self.model = probe, model
-        self.grid = model.encoder.rows, model.encoder.columns
-        self.seeing = self.feeling = True
-        self.latent_age = self.state_age = 0.0
-        self.change_latent = self.change_state = lambda message: message
-        self.obeying = True
-        self.moving = False
-        self.encoder_answers = True
-        self.image = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
-        self.latent = model.encode(self.image)
-        self.accepted = ("", 0)
-        self.halts = 0
-        node = probe.node
-        self._latents = node.create_publisher(Latent, "latent", LATEST)
-        self._states = node.create_publisher(RobotState, "robot_state", STREAM)
-        self._timer = node.create_timer(0.03, self._tick)
-        self._services = [node.create_service(Trigger, "halt", self._on_halt)]
-        self.offer_encoder()
-
-    def offer_encoder(self):
-        self._services.append(
-            self.probe.node.create_service(EncodeImages, "encode_images", self._on_encode)
-        )
-
-    def withdraw_encoder(self):
-        self.probe.run(lambda: self.probe.node.destroy_service(self._services.pop()))
-
-    def close(self):
-        self.probe.run(self._destroy)
-
-    def _destroy(self):
-        node = self.probe.node
-        node.destroy_timer(self._timer)
-        node.destroy_publisher(self._latents)
-        node.destroy_publisher(self._states)
-        for service in self._services:
-            node.destroy_service(service)
-
-    def _tick(self):
-        now = self.probe.now()
-        if self.obeying:
-            commands = self.probe.messages("command")
-            if commands:
-                self.accepted = commands[-1].goal_id, commands[-1].sequence
-        if self.feeling:
-            point = Point(x=0.5, y=0.0, z=0.2)
-            state = RobotState(
-                header=Header(stamp=stamp(now - self.state_age), frame_id="base"),
-                pose=Pose(position=point, orientation=Quaternion(x=1.0, w=0.0)),
-                goal_id=self.accepted[0],
-                sequence=self.accepted[1],
-                moving=self.moving,
-            )
-            self._states.publish(self.change_state(state))
-        if self.seeing:
-            header = Header(stamp=stamp(now - self.latent_age), frame_id="camera")
-            message = latent_message(self.latent, self.grid, self.model.fingerprint, header)
-            self._latents.publish(self.change_latent(message))
-
-    def _on_encode(self, request, response):
-        if self.encoder_answers:
-            response.success = True
-            message = latent_message(self.latent, self.grid, self.model.fingerprint, Header())
-            response.latents = [self.change_latent(message)] * len(request.images)
-        else:
-            response.message = "image 1 of 1: the probe does not like it"
-        return response
-
-    def _on_halt(self, request, response):
-        self.halts += 1
-        response.success, response.message = True, "halted by the probe"
-        return response
-
-    # What tests do
-
-    def forget(self):
-        """Have the planner forget what it has seen so far: bring it down and up again."""
-        for transition in ("deactivate", "cleanup", "configure", "activate"):
-            assert self.probe.change("planner_node", transition)
-
-    def refuse_commands(self):
-        """Obey none, and say of each that it was refused."""
-        self.obeying, self.accepted = False, ("", 0)
-
-        def refusing(message):
-            commands = self.probe.messages("command")
-            if commands:
-                message.refused_goal_id = commands[-1].goal_id
-                message.refused_sequence = commands[-1].sequence
-                message.message = "refused by the probe"
-            return message
-
-        self.change_state = refusing
-
-    def set_overlap(self, value):
-        assert self.probe.change("planner_node", "deactivate")
-        assert self.probe.change("planner_node", "cleanup")
-        change = Parameter("overlap", value=value).to_parameter_msg()
-        request = SetParameters.Request(parameters=[change])
-        answer = self.probe.call(SetParameters, "planner_node/set_parameters", request)
-        assert answer.results[0].successful
-        assert self.probe.change("planner_node", "configure")
-        assert self.probe.change("planner_node", "activate")
-
-    def set_goal(self, count=1, **fields):
-        images = [CompressedImage(data=array("B", b"the probe's encoder takes anything"))] * count
-        return self.probe.call(SetGoal, "set_goal", SetGoal.Request(images=images, **fields))
-
-    def accepted_goal(self):
-        """Set a goal as soon as the planner has seen latent and state; returns its id."""
-        while True:
-            mark = self.probe.mark("/diagnostics")
-            answer = self.set_goal()
-            if answer.accepted:
-                return answer.goal_id
-            assert "has arrived yet" in answer.message, answer.message
-            self.probe.wait("/diagnostics", after=mark)
-
-    def wait_status(self, goal_id, state, text=""):
-        def fits(status):
-            found = status.goal_id == goal_id and status.state == state
-            return found and text in status.message
-
-        return self.probe.wait("status", fits, after=max(0, self.probe.mark("status") - 1))
-
-    def commands(self):
-        return self.probe.mark("command")
 
 
 @pytest.fixture(scope="module")
@@ -398,6 +261,28 @@ def test_with_overlap_newer_commands_supersede_the_one_under_way(around):
     finally:
         around.moving = False
         around.set_overlap(False)
+
+
+def test_a_goal_may_say_what_the_gripper_does(around):
+    around.accepted_goal()
+    mark = around.commands()
+    answer = around.set_goal(gripper=["close"])
+    assert answer.accepted, answer.message
+    command = around.probe.wait(
+        "command", lambda command: command.goal_id == answer.goal_id, after=mark
+    )
+    assert command.gripper_closedness == 1.0
+
+
+@pytest.mark.parametrize(
+    ("gripper", "said"),
+    [(["shut"], "planned, open, hold, close, got shut"), (["open", "close"], "2 sub-goals of 1")],
+)
+def test_a_script_of_the_gripper_that_cannot_be_is_refused(around, gripper, said):
+    goal = around.accepted_goal()
+    answer = around.set_goal(gripper=gripper)
+    assert not answer.accepted and said in answer.message
+    around.probe.wait("status", lambda status: status.goal_id == goal)
 
 
 def test_stop_asks_the_controller_to_halt(around):

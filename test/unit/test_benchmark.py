@@ -3,16 +3,20 @@
 
 import argparse
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from small_model import small_world_model
 
+from vjepa2_ros.benchmark import planning
 from vjepa2_ros.benchmark.decisions import FARTHEST, NEAREST, Decision, make_decisions
 from vjepa2_ros.benchmark.model import measure
+from vjepa2_ros.benchmark.speed import measure as measure_speed
 from vjepa2_ros.cli import bench
 from vjepa2_ros.planning.action_space import ActionSpace
+from vjepa2_ros.planning.planners import make_planner
 from vjepa2_ros.simulation.simulator import DOWN, Simulator
 from vjepa2_ros.world_model.checkpoint import save_world_model
 
@@ -110,9 +114,62 @@ def test_a_row_compares_with_the_papers_search_and_is_written_as_it_is_done(tmp_
     assert (tmp_path / "out" / "planning.png").stat().st_size > 10_000
 
 
+def test_what_was_measured_is_kept_and_not_measured_again(tmp_path, model):
+    save_world_model(model, tmp_path / "model", card={})
+    options = ("--checkpoint", tmp_path / "model", "--decisions", 2, "--workers", 1)
+    rest = ("--planners", "icem", "--budgets", 16, "--no-closed-loop", "--output", tmp_path)
+    assert run("planning", *options, *rest) == 0
+    first = json.loads((tmp_path / "planning.json").read_text())
+    kept = sorted((tmp_path / "kept").iterdir())
+    assert [path.name.rpartition("-")[0] for path in kept] == [
+        "cem-8000-decisions",
+        "icem-16-decisions",
+    ]
+    measured = [path.stat().st_mtime_ns for path in kept]
+    assert run("planning", *options, *rest) == 0
+    assert json.loads((tmp_path / "planning.json").read_text()) == first, "times included"
+    assert [path.stat().st_mtime_ns for path in kept] == measured
+    # Another cost is another question.
+    assert run("planning", *options, *rest, "--cost", "l2") == 0
+    assert len(list((tmp_path / "kept").iterdir())) == 4
+
+
+def test_context_warm_start_and_gripper_change_what_is_planned(model):
+    (decision,) = make_decisions(model, 5, 1)
+    plain = planning.Setting("model", seed=5, decisions=1, horizon=2)
+    planned = [
+        planning.plan_decision(model, setting, make_planner("icem", 64), decision, 0)[0].actions
+        for setting in (
+            plain,
+            replace(plain, context=2),
+            replace(plain, warm=True),
+            replace(plain, gripper="enumerated"),
+        )
+    ]
+    for other in planned[1:]:
+        assert not torch.equal(other, planned[0])
+    assert set(planned[3][:, 6].tolist()) <= {-0.75, 0.0, 0.75}
+
+
+def test_every_way_to_evaluate_gives_the_energies_of_the_reference(model, decisions):
+    rounded = small_world_model()
+    rounded.compute_dtype = torch.bfloat16
+    rounded.round_weights()
+    for horizon in (1, 3):
+        rows = measure_speed(model, rounded, decisions[0], horizon, candidates=12, repeats=1)
+        assert rows[0]["what"] == "reference" and rows[0]["ratio"] == 1.0
+        for row in rows:
+            exact = "bfloat16" not in row["what"]
+            assert row["error"] < (1e-5 if exact else 0.02), row["what"]
+            assert row["rank_correlation"] > (0.999 if exact else 0.9), row["what"]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (("--context", 3), "context must be 1 or 2"),
+        (("--warm-start",), "--horizon 2 or more"),
+        (("--gripper", "shut"), "unknown gripper 'shut'"),
         (("--planners", "best"), "unknown planner 'best'"),
         (("--cost", "l3"), "unknown cost 'l3'"),
         (("--checkpoint", "/nowhere"), "no checkpoint"),

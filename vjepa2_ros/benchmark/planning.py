@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
 from vjepa2_ros.benchmark.decisions import Decision, make_decisions
@@ -182,11 +181,7 @@ def _prepare(load: Callable[[], WorldModel], setting: Setting) -> None:
 def _plan(setting: Setting, planner: str, evaluations: int, number: int) -> tuple:
     """The fields of a `Planned`."""
     decision, search = _context.decisions[number], make_planner(planner, evaluations)
-    generator = torch.Generator().manual_seed(number)
-    previous = _rest(setting, decision, search, number) if setting.warm else None
-    started = time.perf_counter()
-    plan = search.plan(_objective(setting, decision), setting.space, generator, previous)
-    seconds = time.perf_counter() - started
+    plan, seconds = plan_decision(_context.model, setting, search, decision, number)
     return (
         plan.energy,
         decision.error(plan.actions, setting.space),
@@ -195,36 +190,35 @@ def _plan(setting: Setting, planner: str, evaluations: int, number: int) -> tupl
     )
 
 
-def _objective(setting: Setting, decision: Decision) -> LatentDistance:
-    model = _context.model
+def plan_decision(
+    model: WorldModel, setting: Setting, search: Planner, decision: Decision, seed: int
+) -> tuple[Plan, float]:
+    """A plan of a decision and the time it took [s], that of a plan one step before left out."""
+    chunk = model.sequences_within(None, setting.horizon, setting.context)
+    previous = None
+    if setting.warm:
+        before = LatentDistance(
+            model,
+            decision.latent_before,
+            decision.state_before,
+            decision.goal,
+            setting.cost,
+            chunk,
+        )
+        generator = torch.Generator().manual_seed(seed + 1_000_000)
+        earlier = search.plan(before, setting.space, generator).actions
+        previous = torch.cat([earlier[1:], torch.zeros(1, 7)])
     past = None
     if setting.context == 2:
         way = difference(decision.state_before, decision.state)
         past = model.remember(decision.latent_before[None], decision.state_before[None], way[None])
-    return LatentDistance(
-        model,
-        decision.latent,
-        decision.state,
-        decision.goal,
-        setting.cost,
-        model.sequences_within(None, setting.horizon, setting.context),
-        past,
+    objective = LatentDistance(
+        model, decision.latent, decision.state, decision.goal, setting.cost, chunk, past
     )
-
-
-def _rest(setting: Setting, decision: Decision, search: Planner, number: int) -> Tensor:
-    """What is left [H, 7] of a plan made one step before the decision, its first action done."""
-    before = LatentDistance(
-        _context.model,
-        decision.latent_before,
-        decision.state_before,
-        decision.goal,
-        setting.cost,
-        _context.model.sequences_within(None, setting.horizon),
-    )
-    generator = torch.Generator().manual_seed(number + 1_000_000)
-    plan: Plan = search.plan(before, setting.space, generator)
-    return torch.cat([plan.actions[1:], torch.zeros(1, 7)])
+    generator = torch.Generator().manual_seed(seed)
+    started = time.perf_counter()
+    plan = search.plan(objective, setting.space, generator, previous)
+    return plan, time.perf_counter() - started
 
 
 def _reach(setting: Setting, planner: str, evaluations: int, scene: int) -> tuple[float, bool]:

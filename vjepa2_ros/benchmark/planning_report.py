@@ -14,12 +14,11 @@ import matplotlib.pyplot as plt  # noqa: E402  (the back end is chosen before)
 _COLUMNS = (
     ("planner", "planner", str),
     ("evaluations", "evaluations", str),
-    ("horizon", "horizon", str),
-    ("energy_ratio_median", "energy, median", "{:.4f}".format),
+    ("energy_ratio_median", "energy", "{:.4f}".format),
     ("energy_ratio_p90", "p90", "{:.4f}".format),
     ("energy_ratio_worst", "worst", "{:.3f}".format),
-    ("action_error_m_median", "error of the action [cm]", lambda metres: f"{metres * 100:.2f}"),
-    ("gripper_right", "gripper right", "{:.0%}".format),
+    ("action_error_m_median", "error [cm]", lambda metres: f"{metres * 100:.2f}"),
+    ("gripper_right", "gripper", "{:.0%}".format),
     ("success_rate", "reached", "{:.0%}".format),
     ("final_distance_m_median", "end [cm]", lambda metres: f"{metres * 100:.2f}"),
     ("seconds_median", "time [s]", "{:.3f}".format),
@@ -36,7 +35,11 @@ def write(rows: list[dict], folder: Path) -> None:
 
 def table(rows: list[dict]) -> Table:
     """For the terminal; the default planner is marked."""
-    view = Table(title="energy is relative to cem 800 × 10 on the same decisions; lower is better")
+    view = Table(
+        title="energy: median and 90th percentile, relative to cem 800 × 10 on the same decisions; "
+        "error: of the action against the best; gripper: rightly opened, held or closed; reached, "
+        "end: of the closed loop"
+    )
     for _, title, _ in _COLUMNS:
         view.add_column(title, justify="right")
     for row in rows:

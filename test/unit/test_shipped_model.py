@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""With the shipped model: precision, chunks and messages change no plan that matters."""
+
+import pytest
+import torch
+from scipy.stats import spearmanr
+from std_msgs.msg import Header
+
+from vjepa2_ros.benchmark.decisions import make_decisions
+from vjepa2_ros.nodes.latents import latent_message, latent_tensor
+from vjepa2_ros.planning.action_space import ActionSpace
+from vjepa2_ros.planning.objective import LatentDistance
+from vjepa2_ros.planning.planners import make_planner
+from vjepa2_ros.share import model_path
+from vjepa2_ros.world_model.checkpoint import load_world_model
+
+SPACE = ActionSpace(fixed_axes={"gripper": 0.0})
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_world_model(model_path("reach"))
+
+
+@pytest.fixture(scope="module")
+def decisions(model):
+    return make_decisions(model, seed=8, count=6)
+
+
+def plan(objective):
+    planner = make_planner("latent_quadratic", 48)
+    return planner.plan(objective, SPACE, torch.Generator().manual_seed(0))
+
+
+def objective(model, decision, chunk=64, through=lambda latent: latent):
+    return LatentDistance(
+        model,
+        through(decision.latent),
+        decision.state,
+        through(decision.goal),
+        chunk=chunk,
+    )
+
+
+def same_plan(exact, decision, model, metres, energy):
+    """Another computation's plan is as good, judged by the exact one, and leads as far."""
+    reference = plan(objective(model, decision))
+    judged = float(objective(model, decision)(exact.actions[None])[0])
+    assert judged <= reference.energy * (1.0 + energy)
+    assert (exact.actions - reference.actions)[0, :3].norm() < metres
+
+
+def test_latents_sent_in_half_precision_lead_to_the_same_plan(model, decisions):
+    rows, columns = model.encoder.rows, model.encoder.columns
+
+    def sent(latent):
+        message = latent_message(latent, (rows, columns), "model", Header(), half=True)
+        return latent_tensor(message, (rows, columns), model.encoder.channels, "model")
+
+    for decision in decisions:
+        assert not torch.equal(sent(decision.latent), decision.latent)
+        same_plan(plan(objective(model, decision, through=sent)), decision, model, 0.002, 0.001)
+
+
+@pytest.mark.parametrize("chunk", [5, None])
+def test_chunks_of_another_size_lead_to_the_same_plan(model, decisions, chunk):
+    for decision in decisions[:3]:
+        same_plan(plan(objective(model, decision, chunk)), decision, model, 0.002, 0.001)
+
+
+def test_bfloat16_ranks_candidates_as_float32_does_and_plans_as_well(model, decisions):
+    rounded = load_world_model(model_path("reach"), dtype="bfloat16")
+    draws = 2 * torch.rand(200, SPACE.dimensions, generator=torch.Generator().manual_seed(0)) - 1
+    actions = SPACE.from_unit(draws)
+    for decision in decisions:
+        exact, half = (objective(each, decision)(actions) for each in (model, rounded))
+        assert spearmanr(exact, half)[0] > 0.999
+        same_plan(plan(objective(rounded, decision)), decision, model, 0.015, 0.005)
