@@ -180,11 +180,22 @@ def test_what_cannot_be_measured_is_refused_with_the_reason(words, said, capsys)
     assert said in capsys.readouterr().err
 
 
+def test_only_the_random_model_is_written(tmp_path, capsys):
+    assert run("model", "--save", tmp_path / "copy") == 2
+    assert "--checkpoint published" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
 def test_the_cost_of_a_model_is_told_with_its_floor(model):
     figures = measure(model, batches=[1, 8], repeats=2)
     assert figures["parameters"] > 0 and figures["matmul_tflops"] > 0
     assert [cost["candidates"] for cost in figures["costs"]] == [1, 1, 8]
     single, batch = figures["costs"][1:]
+    config = model.predictor.config
+    tokens, dim = config.rows * config.columns + 2, config.predictor_embed_dim
+    attention = 4 * tokens**2 * dim  # queries times keys, and scores times values
+    block = attention + 2 * tokens * dim * dim * (3 + 1 + 2 * config.mlp_ratio)
+    outside = 2 * 2 * (tokens - 2) * config.embed_dim * dim + 2 * 2 * 7 * dim
+    assert single["gflop"] * 1e9 == pytest.approx(config.depth * block + outside)
     assert batch["gflop"] == pytest.approx(single["gflop"], rel=0.1)
     for cost in figures["costs"]:
         assert cost["seconds"] > 0

@@ -66,6 +66,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="model (default: the planner's parameter file), or `published`: the geometry of "
         "vjepa2-ac-vitg with random weights",
     )
+    model.add_argument(
+        "--save",
+        type=Path,
+        metavar="DIR",
+        help="with `published`: write the random model as a folder that the nodes can load",
+    )
     model.add_argument("--batches", nargs="+", type=positive_integer, default=[1, 64])
     model.add_argument("--repeats", type=positive_integer, default=5)
     model.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
@@ -180,13 +186,21 @@ def bench_model(args: argparse.Namespace) -> int:
     from vjepa2_ros.benchmark import model as benchmark
     from vjepa2_ros.planning.settings import read_node_parameters
     from vjepa2_ros.share import model_path, share_directory
-    from vjepa2_ros.world_model.checkpoint import choose_computation, load_world_model
+    from vjepa2_ros.world_model.checkpoint import (
+        choose_computation,
+        load_world_model,
+        save_world_model,
+    )
 
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     if args.checkpoint == "published":
         device, dtype = choose_computation(args.device, args.dtype, "sdpa")
         model = benchmark.published_size(dtype, device)
+        if args.save is not None:
+            save_world_model(model, args.save, {"weights": "random"})
+    elif args.save is not None:
+        raise ValueError("--save goes with --checkpoint published")
     else:
         shipped = read_node_parameters(share_directory() / "config" / "planner_node.yaml")
         path = model_path(args.checkpoint or shipped["checkpoint"])

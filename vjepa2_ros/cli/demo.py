@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from vjepa2_ros.cli.arguments import positive_integer, positive_number, seed
+from vjepa2_ros.cli.up import parameter_files
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,6 +20,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--steps", type=positive_integer, help="most steps (default: the planner's)"
     )
     parser.add_argument("--checkpoint", help="model of encoder and planner (default: config/)")
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="DIR",
+        help="folder with parameter files named like those of config/",
+    )
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: runs/demo-TIME")
     parser.add_argument(
         "--timeout", type=positive_number, default=300.0, help="longest time for the goal [s]"
@@ -31,6 +38,11 @@ def run(args: argparse.Namespace) -> int:
     if folder.exists():
         print(f"{folder} exists already: give another --output", file=sys.stderr)
         return 1
+    try:
+        config = {} if args.config is None else parameter_files(args.config)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
     # A domain of its own: no other stack on this machine shall get these commands.
     domain = os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
@@ -44,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
 
     console = Console()
     stop = stop_on_signal()
-    settings = DemoSettings(args.seed, folder, args.checkpoint, args.steps, args.timeout)
+    settings = DemoSettings(args.seed, folder, args.checkpoint, config, args.steps, args.timeout)
     console.print(f"seed {args.seed}; to watch along: export ROS_DOMAIN_ID={domain}")
     try:
         figures = run_demo(settings, console, stop)

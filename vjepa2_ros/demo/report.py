@@ -67,6 +67,7 @@ def latencies(run: Run) -> dict:
         "of that neither encoder nor planner": [
             step.command_latency - step.encode_seconds - step.plan_seconds for step in commanded
         ],
+        "of that the simulated camera's rendering": run.record.render_seconds,
         "capture -> command received": [
             received - captured for captured, received in run.record.commands if received > since
         ],

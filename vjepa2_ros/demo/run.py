@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,12 +33,14 @@ class DemoError(RuntimeError):
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """seed: scene, start and goal. checkpoint: model, None for the config files'. steps: most
-    steps, None for the planner's own number. timeout: longest time for the goal [s]."""
+    """seed: scene, start and goal. checkpoint: model, None for the config files'. config: parameter
+    files to use instead of those under config/, by node name. steps: most steps, None for the
+    planner's own number. timeout: longest time for the goal [s]."""
 
     seed: int
     folder: Path
     checkpoint: str | None
+    config: Mapping[str, Path]
     steps: int | None
     timeout: float
 
@@ -60,7 +62,13 @@ def run_demo(settings: DemoSettings, console: Console, stop: threading.Event) ->
     ):
         console.print("starting the nodes …")
         parameters = {"simulator_node": {"seed": settings.seed}}
-        start_stack(group, parameters=parameters, checkpoint=settings.checkpoint, stop=stop)
+        start_stack(
+            group,
+            parameters=parameters,
+            checkpoint=settings.checkpoint,
+            config=settings.config,
+            stop=stop,
+        )
         record = observer.record
         wait_for_inputs(record, READY_TIMEOUT, stop, group)
         with StackClient(NAMESPACE) as client:

@@ -30,7 +30,7 @@ class EncoderNode(ManagedNode):
     NAME = "encoder_node"
     PARAMETERS = (
         *MODEL_PARAMETERS,
-        Parameter("half_precision", False, "send latents as float16: half the bytes on the wire"),
+        Parameter("half_precision", True, "send latents as float16: half the bytes on the wire"),
     )  # fmt: skip
 
     def configure(self) -> None:

@@ -34,6 +34,7 @@ class StackObserver:
     def __init__(self, namespace: str, bag: Path) -> None:
         self.record = Record()
         self._planner = f"{namespace}/planner_node"
+        self._simulator = f"{namespace}/simulator_node"
         self._context = Context()
         rclpy.init(context=self._context)
         self._node = rclpy.create_node("observer", namespace=namespace, context=self._context)
@@ -74,8 +75,11 @@ class StackObserver:
 
     def _on_diagnostics(self, message: DiagnosticArray, received: float) -> None:
         status = message.status[0]
-        if status.name == self._planner and any(v.key == "latent_age_s" for v in status.values):
+        values = {entry.key: entry.value for entry in status.values}
+        if status.name == self._planner and "latent_age_s" in values:
             self.record.planner_ready = True
+        if status.name == self._simulator and "render_ms" in values:
+            self.record.render_seconds.append(1e-3 * float(values["render_ms"]))
 
     def _on_status(self, message: PlanningStatus, received: float) -> None:
         self.record.progress.append(

@@ -135,12 +135,18 @@ class SimulatorNode(ManagedNode):
         self._states.publish(robot_state_message(state, self.settings.base_frame, moving=moving))
 
     def _publish_image(self, simulator: Simulator, info: CameraInfo, now: float) -> None:
+        started = time.perf_counter()
         image = np.ascontiguousarray(simulator.render(self.settings.image_size))
+        rendered = time.perf_counter() - started
         message = image_message(image, now, self.settings.camera_frame)
         info.header = message.header
         self._images.publish(message)
         self._infos.publish(info)
-        self.post(self.health.beat)
+        self.post(self._report_image, rendered)
+
+    def _report_image(self, rendered: float) -> None:
+        self.health.beat()
+        self.health.set("render_ms", f"{rendered * 1e3:.1f}")
 
 
 def falls_on(step: int, share: float) -> bool:
