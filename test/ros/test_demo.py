@@ -86,6 +86,21 @@ def test_the_demo_leaves_pictures_figures_and_a_bag_of_every_topic(command, tmp_
     check_bag(folder / "bag", summary["goal_id"])
 
 
+@pytest.mark.skipif(not SHIPPED, reason="THE SHIPPED MODEL IS ABSENT: its loop is not measured")
+def test_the_loop_is_measured_with_stops_and_with_plans_made_in_motion(command, tmp_path):
+    report, folder = tmp_path / "loop.json", tmp_path / "loop"
+    bench = command("bench", "loop", "--seeds", 1, "--json", report, "--output", folder)
+    assert bench.end() == 0, bench.said()
+    series = json.loads(report.read_text())
+    assert [figures["overlap"] for figures in series] == [False, True]
+    for figures, name in zip(series, ("stops", "overlap"), strict=True):
+        assert figures["reached"] == figures["runs"] == 1, bench.said()
+        sent = figures["latency_ms"]["capture -> command sent"]
+        assert sent["count"] >= 2 and 0 < sent["p50"] <= sent["p99"] <= sent["worst"]
+        assert (folder / name / "seed-1" / "summary.json").is_file()
+    assert bench.left_behind() == []
+
+
 def check_bag(folder, goal_id):
     types, topics, commands = typestore(), {}, []
     with Reader(folder) as reader:

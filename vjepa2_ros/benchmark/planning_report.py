@@ -27,8 +27,7 @@ _COLUMNS = (
 
 def write(rows: list[dict], folder: Path) -> None:
     """planning.json, planning.md and planning.png in a folder that is made where it is none."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "planning.json").write_text(plain_json.dumps(rows, indent=1))
+    plain_json.write(rows, folder / "planning.json")
     (folder / "planning.md").write_text(markdown(rows))
     write_figure(rows, folder / "planning.png")
 

@@ -26,6 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder with parameter files named like those of config/",
     )
+    parser.add_argument(
+        "--overlap", action="store_true", help="plan on while the robot moves, without stops"
+    )
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: runs/demo-TIME")
     parser.add_argument(
         "--timeout", type=positive_number, default=300.0, help="longest time for the goal [s]"
@@ -43,9 +46,7 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
-    # A domain of its own: no other stack on this machine shall get these commands.
-    domain = os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    domain = isolate()
 
     from rich.console import Console
 
@@ -56,7 +57,9 @@ def run(args: argparse.Namespace) -> int:
 
     console = Console()
     stop = stop_on_signal()
-    settings = DemoSettings(args.seed, folder, args.checkpoint, config, args.steps, args.timeout)
+    settings = DemoSettings(
+        args.seed, folder, args.checkpoint, config, args.steps, args.overlap, args.timeout
+    )
     console.print(f"seed {args.seed}; to watch along: export ROS_DOMAIN_ID={domain}")
     try:
         figures = run_demo(settings, console, stop)
@@ -73,3 +76,12 @@ def run(args: argparse.Namespace) -> int:
     )
     console.print(f"animation, curves, latencies and bag: {folder}", markup=False)
     return 0 if reached else 1
+
+
+def isolate() -> str:
+    """Take a ROS domain of its own, where none is set: no other stack here shall get commands.
+
+    Returns its number; to be called before ROS is imported.
+    """
+    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    return os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))

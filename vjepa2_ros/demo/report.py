@@ -54,12 +54,12 @@ class Run:
         return times, np.linalg.norm(places - self.goal_position, axis=1)
 
 
-def latencies(run: Run) -> dict:
-    """Latencies [ms] by stage as {stage: {p50, p99, worst, count}}, rates [Hz]; NaN for none."""
+def stages(run: Run) -> dict[str, list[float]]:
+    """Each measured latency [s] by stage."""
     steps = run.record.steps(run.goal_id)
     commanded = [step for step in steps if step.command_latency > 0]
     since = run.started
-    stages = {
+    return {
         "capture -> latent at the planner": [step.observation_age for step in steps],
         "encoder": [step.encode_seconds for step in steps],
         "planner": [step.plan_seconds for step in steps],
@@ -72,8 +72,14 @@ def latencies(run: Run) -> dict:
             received - captured for captured, received in run.record.commands if received > since
         ],
     }
+
+
+def latencies(run: Run) -> dict:
+    """Latencies [ms] by stage as {stage: {p50, p99, worst, count}}, rates [Hz]; NaN for none."""
+    steps = run.record.steps(run.goal_id)
+    since = run.started
     return {
-        "latency_ms": {name: _quantiles(values) for name, values in stages.items()},
+        "latency_ms": {name: quantiles(values) for name, values in stages(run).items()},
         "rate_hz": {
             "steps": _rate([step.time for step in steps]),
             "images": _rate([time for time, _ in run.record.images if time > since]),
@@ -101,17 +107,19 @@ def summary(run: Run) -> dict:
         "energies": [step.energy for step in steps],
         "predicted_energies": [step.predicted_energy for step in steps],
         **latencies(run),
+        "samples_s": stages(run),
     }
 
 
 def latency_table(figures: dict) -> str:
-    """Latencies and rates as Markdown."""
+    """Latencies, and rates where there are any, as Markdown."""
     lines = ["| stage | p50 [ms] | p99 [ms] | worst [ms] | n |", "|---|---:|---:|---:|---:|"]
     for name, values in figures["latency_ms"].items():
         numbers = (_cell(values[key], 1) for key in ("p50", "p99", "worst"))
         lines.append(f"| {name} | {' | '.join(numbers)} | {values['count']} |")
-    lines += ["", "| rate | Hz |", "|---|---:|"]
-    lines += [f"| {name} | {_cell(rate, 2)} |" for name, rate in figures["rate_hz"].items()]
+    if "rate_hz" in figures:
+        lines += ["", "| rate | Hz |", "|---|---:|"]
+        lines += [f"| {name} | {_cell(rate, 2)} |" for name, rate in figures["rate_hz"].items()]
     return "\n".join(lines) + "\n"
 
 
@@ -184,7 +192,8 @@ def _frame(run: Run, time: float, image: np.ndarray) -> np.ndarray:
     return np.asarray(picture)
 
 
-def _quantiles(values: list[float]) -> dict:
+def quantiles(values: list[float]) -> dict:
+    """Median, 99th percentile and worst [ms] of times [s], and their number; NaN for none."""
     if not values:
         return {"p50": math.nan, "p99": math.nan, "worst": math.nan, "count": 0}
     milliseconds = np.array(values) * 1e3

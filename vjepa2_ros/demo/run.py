@@ -25,6 +25,8 @@ from vjepa2_ros.nodes.stack import start_stack
 
 READY_TIMEOUT = 60.0
 REST_TIMEOUT = 10.0
+OVERLAP_STEPS = 60
+"""Plans follow each other several times as fast as steps that are waited for."""
 
 
 class DemoError(RuntimeError):
@@ -35,13 +37,15 @@ class DemoError(RuntimeError):
 class DemoSettings:
     """seed: scene, start and goal. checkpoint: model, None for the config files'. config: parameter
     files to use instead of those under config/, by node name. steps: most steps, None for the
-    planner's own number. timeout: longest time for the goal [s]."""
+    planner's own number. overlap: plan on while the robot moves. timeout: longest time for the
+    goal [s]."""
 
     seed: int
     folder: Path
     checkpoint: str | None
     config: Mapping[str, Path]
     steps: int | None
+    overlap: bool
     timeout: float
 
 
@@ -62,6 +66,8 @@ def run_demo(settings: DemoSettings, console: Console, stop: threading.Event) ->
     ):
         console.print("starting the nodes …")
         parameters = {"simulator_node": {"seed": settings.seed}}
+        if settings.overlap:
+            parameters["planner_node"] = {"overlap": True, "steps_per_subgoal": OVERLAP_STEPS}
         start_stack(
             group,
             parameters=parameters,

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vjepa2-ros bench loop`: latencies of the running stack."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from vjepa2_ros.cli.arguments import seed
+from vjepa2_ros.cli.demo import isolate
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the benchmark."""
+    parser.add_argument("--seeds", nargs="+", type=seed, default=[1, 2, 3, 4, 5])
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="records (default: runs/loop-TIME)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the demo of each seed, first with stops and then with overlap, and print latencies."""
+    folder = args.output or Path("runs") / f"loop-{time.strftime('%Y%m%d-%H%M%S')}"
+    if folder.exists():
+        raise ValueError(f"{folder} exists already: give another --output")
+    isolate()
+
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    from vjepa2_ros.demo.report import latency_table
+    from vjepa2_ros.demo.run import DemoError
+    from vjepa2_ros.demo.series import run_series
+    from vjepa2_ros.evaluation import plain_json
+    from vjepa2_ros.nodes.client import ClientError
+    from vjepa2_ros.nodes.process_group import ProcessGroupError
+    from vjepa2_ros.nodes.signals import stop_on_signal
+
+    console, stop, series = Console(), stop_on_signal(), []
+    try:
+        for name, overlap in (("stops", False), ("overlap", True)):
+            series.append(run_series(args.seeds, overlap, folder / name, console, stop))
+    except (DemoError, ClientError, ProcessGroupError) as error:
+        raise ValueError(str(error)) from error
+    for figures in series:
+        console.print(
+            f"\n{'planning while the robot moves' if figures['overlap'] else 'with stops'}: "
+            f"reached {figures['reached']} of {figures['runs']}, "
+            f"{figures['start_distance_m_median'] * 100:.1f} to "
+            f"{figures['final_distance_m_median'] * 100:.1f} cm in "
+            f"{figures['steps_median']:.0f} steps and {figures['seconds_median']:.1f} s (medians)",
+            style="bold",
+        )
+        console.print(Markdown(latency_table(figures)))
+    if args.json is not None:
+        plain_json.write(series, args.json)
+    return 0

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vjepa2-ros bench planning`: what plans are worth against what they cost."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vjepa2_ros.cli.arguments import positive_integer, seed, whole_number
+
+if TYPE_CHECKING:
+    from vjepa2_ros.benchmark.planning import Setting
+    from vjepa2_ros.world_model.world_model import WorldModel
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the benchmark."""
+    parser.add_argument("--seed", type=seed, default=7, help="of the bundle of decisions")
+    parser.add_argument("--planners", nargs="+", metavar="NAME", help="default: all")
+    parser.add_argument(
+        "--budgets", nargs="+", type=positive_integer, metavar="N", help="evaluations in a plan"
+    )
+    parser.add_argument("--horizon", type=positive_integer, default=1, help="actions in a plan")
+    parser.add_argument("--gripper", default="sampled", help="sampled or enumerated")
+    parser.add_argument("--cost", default="l1", help="l1 or l2")
+    parser.add_argument(
+        "--context", type=positive_integer, default=1, help="frames that the model sees, 1 or 2"
+    )
+    parser.add_argument(
+        "--warm-start",
+        action="store_true",
+        help="plan each decision from the rest of the plan one step before (horizon 2 or more)",
+    )
+    parser.add_argument("--decisions", type=positive_integer, default=100)
+    parser.add_argument(
+        "--episodes", type=whole_number, default=20, help="reach trials for each row"
+    )
+    parser.add_argument(
+        "--no-closed-loop", action="store_true", help="leave the trials out, which take longest"
+    )
+    parser.add_argument("--workers", type=positive_integer, default=2, help="processes")
+    parser.add_argument("--checkpoint", help="model (default: the planner's parameter file)")
+    parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here as well")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="table, figure and all that was measured; what is there already is not measured again "
+        "(default: runs/bench-TIME)",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the table, and write it as JSON, Markdown and figure after each row."""
+    from rich.console import Console
+
+    from vjepa2_ros.benchmark import planning, planning_report
+    from vjepa2_ros.evaluation import plain_json
+    from vjepa2_ros.planning.planners import PLANNERS, make_planner
+    from vjepa2_ros.planning.settings import read_node_parameters
+    from vjepa2_ros.share import model_path, share_directory
+    from vjepa2_ros.world_model.checkpoint import load_world_model
+
+    shipped = read_node_parameters(share_directory() / "config" / "planner_node.yaml")
+    planners, budgets = args.planners or list(PLANNERS), args.budgets or planning.BUDGETS
+    for name in planners:
+        make_planner(name, max(budgets))
+    path = model_path(args.checkpoint or shipped["checkpoint"])
+    load = partial(load_world_model, path, dtype=args.dtype)
+    setting = _setting(args, load())  # refused here, and not in each process
+    as_shipped = not setting.warm and all(
+        getattr(setting, name) == shipped[name]
+        for name in ("horizon", "gripper", "cost", "context")
+    )
+    folder = args.output or Path("runs") / f"bench-{time.strftime('%Y%m%d-%H%M%S')}"
+    rows = []
+    episodes = 0 if args.no_closed_loop else args.episodes
+    with planning.Benchmark(load, setting, episodes, args.workers, folder / "kept") as benchmark:
+        for name in planners:
+            for budget in budgets:
+                try:
+                    make_planner(name, budget)
+                except ValueError as error:
+                    print(f"left out: {name} with {budget}: {error}", file=sys.stderr)
+                    continue
+                row = benchmark.row(name, budget)
+                default = (name, budget) == (shipped["planner"], shipped["evaluations"])
+                rows.append({**row, "default": default and as_shipped})
+                # After each row, so that an interrupted run leaves what it has measured.
+                planning_report.write(rows, folder)
+                if args.json is not None:
+                    plain_json.write(rows, args.json)
+    Console().print(planning_report.table(rows))
+    print(f"table and figure in {folder}")
+    return 0
+
+
+def _setting(args: argparse.Namespace, model: WorldModel) -> Setting:
+    """What the arguments of `bench planning` ask for; ValueError where it makes no sense."""
+    from vjepa2_ros.benchmark.planning import Setting
+    from vjepa2_ros.planning.objective import COSTS
+
+    if args.cost not in COSTS:
+        raise ValueError(f"unknown cost {args.cost!r}: use {' or '.join(COSTS)}")
+    if args.context > 2:
+        raise ValueError(f"context must be 1 or 2, got {args.context}")
+    if args.warm_start and args.horizon == 1:
+        raise ValueError("of a plan of one action nothing is left: give --horizon 2 or more")
+    setting = Setting(
+        f"{model.fingerprint} {str(model.compute_dtype).removeprefix('torch.')}",
+        args.seed,
+        args.decisions,
+        args.horizon,
+        args.gripper,
+        args.cost,
+        args.context,
+        args.warm_start,
+    )
+    _ = setting.space  # refuses a gripper that is none
+    return setting
