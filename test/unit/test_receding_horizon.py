@@ -62,7 +62,8 @@ def test_it_stops_and_holds_where_no_improvement_is_expected(model):
         running.step(goal[0], STATE) for _ in range(3)
     ]  # at the goal, every imagined step leads away
     assert [step.finished for step in steps] == [None, None, "reached"]
-    assert torch.equal(steps[-1].target_state, STATE) and (steps[-1].action == 0).all()
+    assert torch.equal(steps[-1].target_state[:6], STATE[:6]) and (steps[-1].action == 0).all()
+    assert steps[-1].target_state[6] == steps[-2].target_state[6]
     assert running.finished == "reached"
 
 
@@ -155,6 +156,14 @@ def test_what_is_left_of_a_plan_starts_the_next_search_of_the_same_subgoal(model
         ({"steps_per_subgoal": [3], "patience": 0}, "patience"),
         ({"steps_per_subgoal": [3], "context": 0}, "context"),
         ({"steps_per_subgoal": [3], "workspace": ([0, 0, 0], [1, 0, 1])}, "workspace"),
+        ({"steps_per_subgoal": [3], "memory_budget": 0}, "memory_budget"),
+        (
+            {
+                "steps_per_subgoal": [3],
+                "space": ActionSpace(workspace=Workspace(*torch.zeros(3, 3))),
+            },
+            "moves with the robot",
+        ),
         ({"steps_per_subgoal": [3], "gripper": ["shut"]}, "planned, open, hold, close, got shut"),
         ({"steps_per_subgoal": [3], "gripper": ["open", "hold"]}, "scripted for 2"),
         (
@@ -235,19 +244,68 @@ def test_a_sequence_of_actions_is_cut_where_it_would_leave_the_workspace():
     assert cut(0.8, 0.0, 0.3) == pytest.approx([-0.075, -0.075])
 
 
+def test_no_target_leaves_the_workspace_whatever_the_planner_does(model):
+    class Careless:
+        evaluations = 1
+
+        def plan(self, objective, space, generator, previous=None):
+            actions = torch.zeros(1, 7)
+            actions[0, :3] = 0.075
+            return Plan(actions, float(objective(actions[None])[0]), 1)
+
+    corner = STATE[:3] + 0.01
+    settings = RecedingHorizonSettings([5], workspace=([0.3, -0.3, 0.0], corner.tolist()))
+    running = RecedingHorizon(Careless(), model, latents(1), settings)
+    step = running.step(latents(1, 7)[0], STATE)
+    torch.testing.assert_close(step.target_state[:3], corner)
+    imagined = model.rollout(latents(1, 7)[0], STATE, step.action[None, None])
+    energy = float(distance(imagined, latents(1)[0])[0])
+    assert step.predicted_energy == pytest.approx(energy, abs=1e-5)
+
+
+def closed(closedness):
+    state = STATE.clone()
+    state[6] = closedness
+    return state
+
+
 @pytest.mark.parametrize(
     ("scripted", "closedness", "change"),
     [("open", 0.75, -0.75), ("hold", 0.75, 0.0), ("close", 0.875, 0.125), ("close", 0.0, 1.0)],
 )
+@pytest.mark.parametrize("horizon", [1, 2])
 def test_a_scripted_gripper_does_what_the_script_says_whatever_is_planned(
-    model, scripted, closedness, change
+    model, scripted, closedness, change, horizon
 ):
-    state = STATE.clone()
-    state[6] = closedness
-    space = ActionSpace(fixed_axes={"gripper": -0.5})
-    running = loop(model, latents(2), [1, 1], space=space, gripper=[scripted, "planned"])
-    step = running.step(latents(1, 7)[0], state)
+    space = ActionSpace(horizon=horizon, fixed_axes={"gripper": -0.5})
+    asked = []
+
+    class Recording(CrossEntropyMethod):
+        def plan(self, objective, space, generator, previous=None):
+            plan = super().plan(objective, space, generator)
+            asked.append(plan.actions)
+            return plan
+
+    settings = RecedingHorizonSettings([1, 1], space=space, gripper=[scripted, "planned"])
+    running = RecedingHorizon(Recording(PLANNER.config), model, latents(2), settings)
+    step = running.step(latents(1, 7)[0], closed(closedness))
     assert step.action[6] == change and step.target_state[6] == closedness + change
+    assert (asked[0][1:, 6] == 0).all(), "once is enough"
     assert step.action[:3].abs().max() > 0
-    step = running.step(latents(1, 7)[0], state)
+    step = running.step(latents(1, 7)[0], closed(closedness))
     assert step.action[6] == -0.5, "the second sub-goal is not scripted"
+
+
+def test_a_grip_is_not_loosened_to_what_is_measured_round_an_object(model):
+    running = loop(model, latents(2), [1, 2], gripper=["close", "hold"])
+    now = latents(1, 7)[0]
+    targets = [running.step(now, closed(c)).target_state[6] for c in (0.0, 0.625, 0.625)]
+    assert targets == [1.0, 1.0, 1.0], "the object keeps the fingers at 0.625"
+
+
+def test_a_subgoal_is_not_reached_before_its_scripted_gripper_has_moved(model):
+    goal = latents(1)
+    running = loop(model, goal, [5], gripper=["close"], patience=1)
+    first = running.step(goal[0], STATE)  # at the goal: no improvement is foreseen
+    assert first.finished is None and first.target_state[6] == 1.0
+    assert running.step(goal[0], closed(1.0)).finished == "reached"

@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""With the shipped model: precision, chunks and messages change no plan that matters."""
+"""With the shipped model: precision and chunks change no plan that matters."""
 
 import pytest
 import torch
 from scipy.stats import spearmanr
-from std_msgs.msg import Header
 
 from vjepa2_ros.benchmark.decisions import make_decisions
-from vjepa2_ros.nodes.latents import latent_message, latent_tensor
 from vjepa2_ros.planning.action_space import ActionSpace
 from vjepa2_ros.planning.objective import LatentDistance
 from vjepa2_ros.planning.planners import make_planner
@@ -19,6 +17,8 @@ SPACE = ActionSpace(fixed_axes={"gripper": 0.0})
 
 @pytest.fixture(scope="module")
 def model():
+    if not model_path("reach").is_dir():
+        pytest.skip("THE SHIPPED MODEL IS ABSENT: its precision is not tested")
     return load_world_model(model_path("reach"))
 
 
@@ -50,16 +50,14 @@ def same_plan(exact, decision, model, metres, energy):
     assert (exact.actions - reference.actions)[0, :3].norm() < metres
 
 
-def test_latents_sent_in_half_precision_lead_to_the_same_plan(model, decisions):
-    rows, columns = model.encoder.rows, model.encoder.columns
-
-    def sent(latent):
-        message = latent_message(latent, (rows, columns), "model", Header(), half=True)
-        return latent_tensor(message, (rows, columns), model.encoder.channels, "model")
+def test_latents_rounded_to_half_precision_lead_to_the_same_plan(model, decisions):
+    def rounded(latent):
+        return latent.half().float()
 
     for decision in decisions:
-        assert not torch.equal(sent(decision.latent), decision.latent)
-        same_plan(plan(objective(model, decision, through=sent)), decision, model, 0.002, 0.001)
+        assert not torch.equal(rounded(decision.latent), decision.latent)
+        found = plan(objective(model, decision, through=rounded))
+        same_plan(found, decision, model, 0.002, 0.001)
 
 
 @pytest.mark.parametrize("chunk", [5, None])

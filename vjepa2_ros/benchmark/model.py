@@ -66,6 +66,8 @@ def published_size(dtype: torch.dtype, device: torch.device) -> WorldModel:
 
 def measure(model: WorldModel, batches: Sequence[int], repeats: int) -> dict:
     """Costs of encoder and predictor with so many candidates at once; median of the repeats."""
+    if model.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(model.device)
     rate = matmul_rate(model.device, model.compute_dtype, repeats)
     random = np.random.default_rng(0)
     image = random.integers(0, 255, (256, 256, 3), np.uint8)
@@ -139,7 +141,7 @@ def _device_name(device: torch.device) -> str:
 
 
 def _peak_memory(device: torch.device) -> float:
-    """Peak of allocated memory on a GPU, of resident memory of this process elsewhere [GiB]."""
+    """Peak of allocated memory on a GPU; elsewhere of this process, loading included [GiB]."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

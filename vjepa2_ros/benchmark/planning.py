@@ -7,8 +7,10 @@ one core.
 """
 
 import hashlib
+import inspect
 import json
 import multiprocessing
+import sys
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
@@ -42,7 +44,7 @@ EPISODE_STEPS = 15
 class Setting:
     """What is planned, the same for all rows.
 
-    model: fingerprint and precision of the model. seed, decisions: the bundle and its size.
+    model: its fingerprint, precision and device. seed, decisions: the bundle and its size.
     horizon, gripper: of the `ActionSpace`. cost: of the objective. context: frames that the model
     sees, 1 or 2. warm: each decision's plan starts from the rest of one made a step before, as in
     the loop.
@@ -144,7 +146,14 @@ class Benchmark:
         """What `work` returns for each item, from the folder or measured and put there."""
         items = list(items)
         _, planner, evaluations = work.args
-        described = {**asdict(setting), "planner": planner, "evaluations": evaluations, what: items}
+        source = inspect.getsource(sys.modules[type(make_planner(planner, evaluations)).__module__])
+        described = {
+            **asdict(setting),
+            "planner": planner,
+            "source": hashlib.sha256(source.encode()).hexdigest(),
+            "evaluations": evaluations,
+            what: items,
+        }
         text = json.dumps(described, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:12]
         path = self._kept / f"{planner}-{evaluations}-{what}-{digest}.json"
@@ -153,7 +162,9 @@ class Benchmark:
         name = f"{planner} {evaluations}, {what}"
         results = list(tqdm(self._pool.map(work, items), desc=name, total=len(items), leave=False))
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({**described, "results": results}))
+        partial_file = path.with_suffix(".partial")
+        partial_file.write_text(json.dumps({**described, "results": results}))
+        partial_file.replace(path)
         return results
 
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What each exact speed-up of the evaluations gives, against the procedure of the reference.
+"""What the speed-ups of the evaluations give, against the procedure of the reference.
 
 The reference imagines all candidates at once in float32, each with a copy of the present of its
-own, and goes through the whole history again for each action, under a mask. Each row adds one
-thing to the row before it; its energies are compared with the reference's.
+own, and goes through the whole history again for each action, under a mask. Its attention is
+fused; the second row tells what that gives. From the third on each row goes further than the row
+before it. All but bfloat16 are exact; the energies of all are compared with the reference's.
 """
 
 from collections.abc import Callable, Iterator

@@ -42,8 +42,11 @@ def run(args: argparse.Namespace) -> int:
     try:
         for name, overlap in (("stops", False), ("overlap", True)):
             series.append(run_series(args.seeds, overlap, folder / name, console, stop))
+            if args.json is not None:
+                plain_json.write(series, args.json)
     except (DemoError, ClientError, ProcessGroupError) as error:
-        raise ValueError(str(error)) from error
+        console.print(f"the loop failed: {error}", style="bold red", markup=False)
+        return 1
     for figures in series:
         console.print(
             f"\n{'planning while the robot moves' if figures['overlap'] else 'with stops'}: "
@@ -54,6 +57,4 @@ def run(args: argparse.Namespace) -> int:
             style="bold",
         )
         console.print(Markdown(latency_table(figures)))
-    if args.json is not None:
-        plain_json.write(series, args.json)
     return 0

@@ -112,7 +112,7 @@ def _setting(args: argparse.Namespace, model: WorldModel) -> Setting:
     if args.warm_start and args.horizon == 1:
         raise ValueError("of a plan of one action nothing is left: give --horizon 2 or more")
     setting = Setting(
-        f"{model.fingerprint} {str(model.compute_dtype).removeprefix('torch.')}",
+        f"{model.fingerprint} {str(model.compute_dtype).removeprefix('torch.')} {model.device}",
         args.seed,
         args.decisions,
         args.horizon,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vjepa2-ros bench speed`: what each exact speed-up of the evaluations gives."""
+"""`vjepa2-ros bench speed`: what each speed-up of the evaluations gives."""
 
 from __future__ import annotations
 

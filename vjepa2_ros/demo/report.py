@@ -67,7 +67,9 @@ def stages(run: Run) -> dict[str, list[float]]:
         "of that neither encoder nor planner": [
             step.command_latency - step.encode_seconds - step.plan_seconds for step in commanded
         ],
-        "of that the simulated camera's rendering": run.record.render_seconds,
+        "rendering by the simulated camera": [
+            taken for time, taken in run.record.renderings if time > since
+        ],
         "capture -> command received": [
             received - captured for captured, received in run.record.commands if received > since
         ],

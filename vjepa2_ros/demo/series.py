@@ -19,7 +19,7 @@ TIMEOUT = 120.0
 def run_series(
     seeds: Sequence[int], overlap: bool, folder: Path, console: Console, stop: threading.Event
 ) -> dict:
-    """Run the demo of each seed into a folder of its own; latencies [ms] are of all steps.
+    """Run the demo of each seed into a folder of its own; latencies [ms] are of all runs.
 
     overlap: plan on while the robot moves. Raises what `run_demo` raises.
     """

@@ -37,7 +37,7 @@ class Record:
     images: capture time and picture uint8 RGB [height, width, 3].
     positions: time of measurement and tool centre point [3] in metres.
     latents, commands: time of capture of the image behind it, and of arrival.
-    render_seconds: what it took the simulation to render an image, told once a second.
+    renderings: when and what it took the simulation to render an image, told once a second.
     """
 
     progress: list[Progress] = field(default_factory=list)
@@ -45,7 +45,7 @@ class Record:
     positions: list[tuple[float, np.ndarray]] = field(default_factory=list)
     latents: list[tuple[float, float]] = field(default_factory=list)
     commands: list[tuple[float, float]] = field(default_factory=list)
-    render_seconds: list[float] = field(default_factory=list)
+    renderings: list[tuple[float, float]] = field(default_factory=list)
     moving: bool = False
     planner_ready: bool = False
 

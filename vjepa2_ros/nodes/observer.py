@@ -79,7 +79,7 @@ class StackObserver:
         if status.name == self._planner and "latent_age_s" in values:
             self.record.planner_ready = True
         if status.name == self._simulator and "render_ms" in values:
-            self.record.render_seconds.append(1e-3 * float(values["render_ms"]))
+            self.record.renderings.append((received, 1e-3 * float(values["render_ms"])))
 
     def _on_status(self, message: PlanningStatus, received: float) -> None:
         self.record.progress.append(

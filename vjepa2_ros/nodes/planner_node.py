@@ -25,7 +25,11 @@ from vjepa2_ros.nodes.planner_parameters import PLANNER_PARAMETERS
 from vjepa2_ros.nodes.pursuit import TERMINAL, Observation, Pursuit
 from vjepa2_ros.nodes.qos import COMMAND, LATCHED, LATEST, STREAM
 from vjepa2_ros.nodes.runner import run
-from vjepa2_ros.planning.receding_horizon import RecedingHorizon, Step
+from vjepa2_ros.planning.receding_horizon import (
+    RecedingHorizon,
+    RecedingHorizonSettings,
+    Step,
+)
 from vjepa2_ros.planning.settings import action_space, loop_settings, planner
 from vjepa2_ros.srv import EncodeImages, SetGoal
 
@@ -101,7 +105,7 @@ class PlannerNode(ManagedNode):
     async def _on_set_goal(
         self, request: SetGoal.Request, response: SetGoal.Response
     ) -> SetGoal.Response:
-        steps = self._check_request(request)
+        settings = self._check_request(request)
         self._latest_request += 1
         ticket = self._latest_request
         try:
@@ -120,20 +124,16 @@ class PlannerNode(ManagedNode):
             raise Refused("another goal was set in the meantime, or the planner went down")
         try:
             goals = torch.stack([self._tensor(latent) for latent in answer.latents])
-            loop = RecedingHorizon(
-                self._planner,
-                self._model,
-                goals,
-                loop_settings(vars(self.settings), steps, request.gripper),
-            )
+            loop = RecedingHorizon(self._planner, self._model, goals, settings)
         except ValueError as error:
             raise Refused(str(error)) from error
         response.accepted, response.goal_id = True, self._pursuit.start(loop)
+        steps = settings.steps_per_subgoal
         response.message = f"{len(steps)} sub-goal(s), at most {sum(steps)} steps; see `status`"
         return response
 
-    def _check_request(self, request: SetGoal.Request) -> list[int]:
-        """Refuse what cannot work; returns the steps of each sub-goal."""
+    def _check_request(self, request: SetGoal.Request) -> RecedingHorizonSettings:
+        """Refuse what cannot work; returns the settings of the loop."""
         count = len(request.images)
         if not count:
             raise Refused("no goal image was sent; send one, or one for each sub-goal")
@@ -142,6 +142,10 @@ class PlannerNode(ManagedNode):
             raise Refused(
                 f"steps {steps} do not fit {count} image(s): give a number from 1 for each, or none"
             )
+        try:
+            settings = loop_settings(vars(self.settings), steps, request.gripper)
+        except ValueError as error:
+            raise Refused(str(error)) from error
         if not self._encoder.service_is_ready():
             raise Refused("encoder_node does not answer; bring it up first")
         if self._latent_problem:
@@ -156,7 +160,7 @@ class PlannerNode(ManagedNode):
             raise Refused("no robot_state has arrived yet: see that controller_node is active")
         if state.fault:
             raise Refused(f"the controller reports a fault: {state.fault}; call reset_fault first")
-        return steps
+        return settings
 
     def _on_cancel(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         # A goal whose images are still being encoded must not start after the cancel.

@@ -22,7 +22,7 @@ _LIMITS = MotionLimits()
 PLANNER_PARAMETERS = (
     Parameter("planner", "cem", f"search: {', '.join(PLANNERS)}, or module:Class of another"),
     Parameter("evaluations", 8000, "candidates per plan; cem counts by `samples` and `iterations`",
-              minimum=4, maximum=1_000_000),
+              minimum=5, maximum=1_000_000),
     Parameter("samples", _PAPER.samples, "cem: candidates per iteration",
               minimum=2, maximum=100_000),
     Parameter("iterations", _PAPER.iterations, "cem: iterations per plan",
@@ -63,8 +63,8 @@ PLANNER_PARAMETERS = (
               minimum=1, maximum=15),
     Parameter("cost", "l1", "distance between latents", choices=COSTS),
     Parameter("memory_budget", 0.0,
-              "memory for what is imagined at once; 0 = what stays in a CPU's caches, or half of "
-              "what is free on a GPU", "MiB", 0.0, 1e6),
+              "memory for what is imagined at once, weights and latents not counted; 0 = what "
+              "stays in a CPU's caches, or half of what is free on a GPU", "MiB", 0.0, 1e6),
     Parameter("steps_per_subgoal", 15, "steps spent on each sub-goal that names no number",
               minimum=1, maximum=10_000),
     Parameter("patience", 2,

@@ -4,9 +4,10 @@
 Translation and gripper are searched, rotation is not (arXiv 2506.09985, appendix B.2).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,7 +50,7 @@ class ActionSpace:
     gripper: "sampled" as a number like any other axis, or "enumerated": each action opens the
         gripper by the bound, holds it, or closes it by the bound.
     gripper_threshold: a smaller change of closedness in a plan becomes 0.
-    fixed_axes: axis ("x", "y", "z", "gripper") to the value it is held at.
+    fixed_axes: axis ("x", "y", "z", "gripper") to the value it is held at, or to one per action.
     close_gripper_from: sequences close the gripper fully from this action on (0 = the first).
     workspace: box that no target leaves (None: no box).
     Raises ValueError on values that make no sense.
@@ -60,7 +61,7 @@ class ActionSpace:
     max_gripper: float = 0.75
     gripper: str = "sampled"
     gripper_threshold: float = 0.25
-    fixed_axes: Mapping[str, float] = field(default_factory=dict)
+    fixed_axes: Mapping[str, float | Sequence[float]] = field(default_factory=dict)
     close_gripper_from: int | None = None
     workspace: Workspace | None = None
 
@@ -74,11 +75,16 @@ class ActionSpace:
             raise ValueError(f"unknown gripper {self.gripper!r}: use {' or '.join(GRIPPERS)}")
         if not self.gripper_threshold >= 0:
             raise ValueError(f"gripper_threshold must be 0 or more, got {self.gripper_threshold}")
+        if self.gripper_threshold > self.max_gripper and "gripper" not in self.fixed_axes:
+            raise ValueError(
+                f"with max_gripper {self.max_gripper} below gripper_threshold"
+                f" {self.gripper_threshold} the gripper would never move: fix it or change one"
+            )
         if not set(self.fixed_axes) <= set(AXES):
             raise ValueError(
                 f"fixed_axes must be a mapping of some of {', '.join(AXES)}, got {self.fixed_axes}"
             )
-        if not all(abs(value) < float("inf") for value in self.fixed_axes.values()):
+        if not all(np.isfinite(value).all() for value in self.fixed_axes.values()):
             raise ValueError(f"fixed_axes must be finite, got {self.fixed_axes}")
         first = self.close_gripper_from
         if first is not None and first < 0:
@@ -108,7 +114,7 @@ class ActionSpace:
         if self.gripper == "enumerated":
             clipped[..., _GRIPPER] = self._nearest_choice(clipped[..., _GRIPPER])
         for axis, value in self.fixed_axes.items():
-            clipped[..., AXES.index(axis)] = value
+            clipped[..., AXES.index(axis)] = torch.as_tensor(value, device=clipped.device)
         if self.close_gripper_from is not None:
             clipped[..., self.close_gripper_from :, _GRIPPER] = 1.0
         if self.workspace is not None:

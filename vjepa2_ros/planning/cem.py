@@ -128,7 +128,7 @@ class CrossEntropyMethod:
 def _initial_distribution(space: ActionSpace) -> tuple[Tensor, Tensor]:
     mean = torch.zeros(space.horizon, len(AXES))
     for axis, value in space.fixed_axes.items():
-        mean[:, AXES.index(axis)] = value
+        mean[:, AXES.index(axis)] = torch.as_tensor(value)
     std = torch.full_like(mean, space.max_translation)
     std[:, AXES.index("gripper")] = 1.0
     return mean, std

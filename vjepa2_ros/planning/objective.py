@@ -61,13 +61,14 @@ class LatentDistance:
 
     def __call__(self, actions: Tensor) -> Tensor:
         """Energies [S] float32 on the CPU of action sequences [S, H, 7]."""
-        parts = actions.split(self.chunk or len(actions))
+        # At once: each transfer makes the host wait.
+        parts = actions.to(self.latent.device).split(self.chunk or len(actions))
         return torch.cat([self.energies(self.differences(part)) for part in parts]).cpu()
 
     def differences(self, actions: Tensor) -> Tensor:
         """Imagined latents less the goal's [S, N * D] of sequences [S, H, 7], on the device."""
         imagined = self.world_model.rollout(self.latent, self.state, actions, self.chunk, self.past)
-        return (imagined - self.goal).flatten(1)
+        return imagined.sub_(self.goal).flatten(1)
 
     def energies(self, differences: Tensor) -> Tensor:
         """Energies [S] of differences [S, N * D]."""

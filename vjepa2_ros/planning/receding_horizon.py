@@ -20,7 +20,7 @@ from torch import Tensor
 
 from vjepa2_ros.planning.action_space import ActionSpace, Workspace
 from vjepa2_ros.planning.objective import COSTS, LatentDistance, distance
-from vjepa2_ros.planning.planner import Planner
+from vjepa2_ros.planning.planner import Plan, Planner, evaluate
 from vjepa2_ros.world_model.poses import compose, difference
 from vjepa2_ros.world_model.predictor import Memory
 from vjepa2_ros.world_model.world_model import WorldModel
@@ -37,7 +37,8 @@ class RecedingHorizonSettings:
         (None: no box). Beyond what a robot ever did, the model's imagination cannot be trusted.
     context: frames that the model sees: the present one and those of the steps before it.
     gripper: what the gripper does towards each sub-goal, one of `GRIPPER_SCRIPT` per goal: what is
-        planned, or as scripted, full opening and closing included (empty: planned for each).
+        planned, or what the script says: open fully, keep what it was told last, close fully
+        (empty: planned for each).
     cost: see `LatentDistance`.
     memory_budget: bytes that imagining may take, see `WorldModel.sequences_within`.
     patience: stop at the last sub-goal after this many steps in a row for which the
@@ -79,6 +80,10 @@ class RecedingHorizonSettings:
                 f"the gripper is scripted for {len(self.gripper)} sub-goals of"
                 f" {len(self.steps_per_subgoal)}"
             )
+        if self.space.workspace is not None:
+            raise ValueError("give the workspace to the loop: it moves with the robot")
+        if self.memory_budget is not None and self.memory_budget < 1:
+            raise ValueError(f"memory_budget must be at least 1 or None, got {self.memory_budget}")
         if set(self.gripper) - {"planned"} and set(self.space.fixed_axes) >= {"x", "y", "z"}:
             raise ValueError("with the gripper scripted, fixed_axes leaves nothing to search")
         if self.cost not in COSTS:
@@ -97,7 +102,8 @@ class Step:
 
     action [7] and target_state [7] (absolute, base frame) are what to do now, float32 on the CPU.
         Rotation is not planned: every target has that of the first observation, so that what the
-        robot misses of it, at a contact say, does not add up from step to step.
+        robot misses of it, at a contact say, does not add up from step to step. Without a change
+        of the gripper the target keeps the closedness of the target before.
     energy: distance of the present latent to the current sub-goal.
     predicted_energy: the same after the planned actions, as imagined.
     subgoal: number of the current sub-goal, from 0.  step: number of this step, from 1.
@@ -151,9 +157,6 @@ class RecedingHorizon:
         self.goals = goals.to(world_model.device)
         self.settings = settings
         self.finished: Literal["reached", "step_limit"] | None = None
-        self._chunk = world_model.sequences_within(
-            settings.memory_budget, settings.space.horizon, settings.context
-        )
         self._generator = torch.Generator().manual_seed(settings.seed)
         self._steps = 0
         self._steps_in_subgoal = 0
@@ -161,6 +164,7 @@ class RecedingHorizon:
         self._without_improvement = 0
         self._rest: Tensor | None = None
         self._rotation: Tensor | None = None
+        self._closedness: float | None = None
         # Latents and states of the last observations.
         self._seen: deque[tuple[Tensor, Tensor]] = deque(maxlen=settings.context)
 
@@ -196,15 +200,13 @@ class RecedingHorizon:
             # A frame more than usual: where that is too many, the oldest goes.
             longest = self.world_model.predictor.config.max_frames
             frames = frames[-(longest - self.settings.space.horizon + 1) :]
-        objective = LatentDistance(
-            self.world_model,
-            *frames[-1],
-            goal,
-            self.settings.cost,
-            self._chunk,
-            self._memory(frames),
+        chunk = self.world_model.sequences_within(
+            self.settings.memory_budget, self.settings.space.horizon, len(frames)
         )
-        plan = self.planner.plan(objective, self._space(state), self._generator, self._rest)
+        objective = LatentDistance(
+            self.world_model, *frames[-1], goal, self.settings.cost, chunk, self._memory(frames)
+        )
+        plan = self._plan(objective, self._space(state))
         plan_seconds = time.perf_counter() - started
         # What is left of the plan starts the next search; of a single action nothing is.
         self._rest = (
@@ -212,12 +214,11 @@ class RecedingHorizon:
         )
 
         subgoal = self._subgoal
-        self._advance(plan.energy < energy * (1.0 - self.settings.min_improvement))
+        improves = plan.energy < energy * (1.0 - self.settings.min_improvement)
+        # A gripper that is scripted has to move before a sub-goal can be reached.
+        self._advance(improves or (self._is_scripted and self._steps_in_subgoal == 0))
         action = torch.zeros(7) if self.finished == "reached" else plan.actions[0]
-        target = compose(state, action)
-        if self._rotation is None:
-            self._rotation = state[3:6].clone()
-        target[3:6] = self._rotation
+        target = self._target(state, action)
         return Step(
             action=action,
             target_state=target,
@@ -229,20 +230,49 @@ class RecedingHorizon:
             plan_seconds=plan_seconds,
         )
 
+    def _plan(self, objective: LatentDistance, space: ActionSpace) -> Plan:
+        """A plan that keeps to the workspace, whatever the planner makes of it."""
+        plan = self.planner.plan(objective, space, self._generator, self._rest)
+        if space.workspace is None:
+            return plan
+        inside = plan.actions.clone()
+        inside[:, :3] = space.workspace.inside(inside[:, :3], space.max_translation)
+        if torch.allclose(inside, plan.actions, atol=1e-6):
+            return plan
+        energy = float(evaluate(objective, inside[None])[0])
+        return replace(plan, actions=inside, energy=energy, evaluations=plan.evaluations + 1)
+
+    def _target(self, state: Tensor, action: Tensor) -> Tensor:
+        """State [7] to command: the rotation of the beginning, and a grip that does not loosen."""
+        target = compose(state, action)
+        if self._rotation is None:
+            self._rotation = state[3:6].clone()
+        target[3:6] = self._rotation
+        # Round an object the fingers stand wider than they were told; told that, they would let go.
+        if action[6] == 0 and self._closedness is not None:
+            target[6] = self._closedness
+        self._closedness = float(target[6])
+        return target
+
+    @property
+    def _is_scripted(self) -> bool:
+        return bool(self.settings.gripper) and self.settings.gripper[self._subgoal] != "planned"
+
     def _space(self, state: Tensor) -> ActionSpace:
         """What may be chosen from at a state [7]: inside the workspace, the gripper as scripted."""
-        space, script = self.settings.space, self.settings.gripper
+        space = self.settings.space
         if self.settings.workspace is not None:
             lower, upper = (
                 torch.tensor(corner, dtype=torch.float32) for corner in self.settings.workspace
             )
             space = replace(space, workspace=Workspace(state[:3], lower, upper))
-        scripted = script[self._subgoal] if script else "planned"
-        if scripted == "planned":
+        if not self._is_scripted:
             return space
         closedness = float(state[6])
-        change = {"open": -closedness, "hold": 0.0, "close": 1.0 - closedness}[scripted]
-        fixed = {**space.fixed_axes, "gripper": change}
+        changes = {"open": -closedness, "hold": 0.0, "close": 1.0 - closedness}
+        change = changes[self.settings.gripper[self._subgoal]]
+        scripted = [change] + [0.0] * (space.horizon - 1)
+        fixed = {**space.fixed_axes, "gripper": scripted}
         return replace(space, fixed_axes=fixed, close_gripper_from=None)
 
     def _memory(self, frames: list[tuple[Tensor, Tensor]]) -> Memory | None:

@@ -182,8 +182,7 @@ class WorldModel:
         context: frames that are seen, the present one among them.
         """
         if budget is None:
-            on_gpu = self.device.type == "cuda"
-            budget = torch.cuda.mem_get_info(self.device)[0] // 2 if on_gpu else _CPU_BUDGET
+            budget = _CPU_BUDGET if self.device.type == "cpu" else _free_memory(self.device) // 2
         return max(1, budget // self._bytes_per_sequence(horizon, context))
 
     def _bytes_per_sequence(self, horizon: int, context: int) -> int:
@@ -212,3 +211,9 @@ class WorldModel:
         if self.encoder.config._attn_implementation == "eager":
             context.enter_context(sdpa_kernel(SDPBackend.MATH))
         return context
+
+
+def _free_memory(device: torch.device) -> int:
+    """Bytes free on a GPU, those that PyTorch keeps for its next tensors among them."""
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
