@@ -95,7 +95,8 @@ def run(args: argparse.Namespace) -> int:
                 planning_report.write(rows, folder)
                 if args.json is not None:
                     plain_json.write(rows, args.json)
-    Console().print(planning_report.table(rows))
+    # Ten columns of numbers: a narrower table would cut them.
+    Console(width=max(110, Console().width)).print(planning_report.table(rows))
     print(f"table and figure in {folder}")
     return 0
 
