@@ -145,6 +145,23 @@ def test_a_surrogate_of_latents_needs_few_evaluations_where_energies_have_edges(
     assert missed["latent_quadratic"] < 0.002 < missed["quadratic"]
 
 
+def test_a_part_of_a_large_latent_is_enough_for_the_surrogate():
+    directions = torch.randn(4, 40_000, generator=torch.Generator().manual_seed(0))
+
+    class Wide(Cone):
+        def differences(self, actions):
+            return super().differences(actions) @ directions
+
+        def energies(self, differences):
+            return differences.abs().mean(-1)
+
+    target = (0.03, -0.05, 0.01, 0.5)
+    plan = make_planner("latent_quadratic", 48).plan(Wide(*target), ActionSpace(), seeded())
+    assert (plan.actions[0, :3] - torch.tensor(target[:3])).norm() < 0.003
+    exact = float(Wide(*target)(plan.actions[None])[0])
+    assert plan.energy == pytest.approx(exact), "what is returned was judged by all of it"
+
+
 def test_the_surrogate_of_latents_stops_where_more_teaches_it_nothing():
     objective = Cone(0.03, -0.05, 0.01, 0.5)
     plan = make_planner("latent_quadratic", 8000).plan(objective, ActionSpace(), seeded())

@@ -63,8 +63,8 @@ PLANNER_PARAMETERS = (
               minimum=1, maximum=15),
     Parameter("cost", "l1", "distance between latents", choices=COSTS),
     Parameter("memory_budget", 0.0,
-              "memory for what is imagined at once, weights and latents not counted; 0 = what "
-              "stays in a CPU's caches, or half of what is free on a GPU", "MiB", 0.0, 1e6),
+              "memory for what is imagined at once, weights not counted; 0 = what stays in a "
+              "CPU's caches, or half of what is free on a GPU", "MiB", 0.0, 1e6),
     Parameter("steps_per_subgoal", 15, "steps spent on each sub-goal that names no number",
               minimum=1, maximum=10_000),
     Parameter("patience", 2,

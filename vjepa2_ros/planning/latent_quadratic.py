@@ -26,14 +26,14 @@ _NEIGHBOURHOOD = 1.5  # radius within which points weigh, in radii of the trust 
 _CANDIDATES = 64  # that the surrogate is asked about at once
 _STAGES = 4  # ever nearer to the best of them
 _NARROW = 0.4
+_COMPONENTS = 16384  # of a latent at most: a mean of so many tells where the least of all is
 
 
 class LatentQuadraticSurrogate:
     """A `Planner` for few dimensions; its objective has to be a `LatentObjective`.
 
     It stops early where the surrogate knows all it can use: with x, y, z and gripper at a horizon
-    of 1 after 1,080. What was imagined is kept to the end of the search: 1.4 MB per evaluation of
-    the published model.
+    of 1 after 1,080.
     """
 
     def __init__(self, evaluations: int):
@@ -76,16 +76,25 @@ class LatentQuadraticSurrogate:
 
 
 class _Recorded:
-    """An objective that keeps what was imagined."""
+    """An objective that keeps what was imagined, of large latents a random part."""
 
     def __init__(self, objective: LatentObjective):
         self._objective = objective
+        self._part: Tensor | None = None
         self._differences: list[Tensor] = []
 
     def __call__(self, actions: Tensor) -> Tensor:
         differences = self._objective.differences(actions)
+        energies = self._objective.energies(differences).cpu()
+        count = differences.shape[1]
+        if count > _COMPONENTS:
+            if self._part is None:
+                # The same part each time, so that a seed still decides the plan.
+                order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
+                self._part = order[:_COMPONENTS].to(differences.device)
+            differences = differences[:, self._part]
         self._differences.append(differences)
-        return self._objective.energies(differences).cpu()
+        return energies
 
     def predict(self, weights: np.ndarray) -> np.ndarray:
         """Energies [C] of sums of what was imagined [S], with these weights [C, S]."""
