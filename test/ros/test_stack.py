@@ -59,15 +59,16 @@ def test_images_are_rgb_of_the_configured_size_with_a_calibrated_camera(stack):
 
 
 def test_a_latent_carries_the_stamp_of_its_image_and_the_name_of_its_model(stack):
-    mark = stack.mark("camera/image_raw")
-    stack.wait("camera/image_raw")
-    latent = stack.wait("latent")
-    stamps = {seconds(m.header.stamp) for m in stack.messages("camera/image_raw", mark)}
-    stack.wait_until(lambda: seconds(latent.header.stamp) in stamps or len(stamps) > 0)
+    def is_of_an_image_seen(latent):
+        images = stack.messages("camera/image_raw")
+        return seconds(latent.header.stamp) in {seconds(m.header.stamp) for m in images}
+
+    latent = stack.wait("latent", is_of_an_image_seen)
     assert latent.model and latent.encode_seconds > 0
-    values = np.frombuffer(latent.data, "<f4")
+    assert latent.encoding == Latent.FLOAT16
+    values = np.frombuffer(latent.data, "<f2")
     assert len(values) == latent.rows * latent.columns * latent.channels
-    assert latent.encoding == Latent.FLOAT32 and np.isfinite(values).all()
+    assert np.isfinite(values).all()
 
 
 def test_a_goal_leads_to_commands_that_name_it_and_the_image_they_come_from(stack):
