@@ -17,7 +17,7 @@ from launch_ros.actions import Node
 
 from launch import LaunchDescription
 from vjepa2_ros.cli.up import camera_parameters
-from vjepa2_ros.nodes.stack import HARDWARE, SIMULATION
+from vjepa2_ros.stack.start import HARDWARE, SIMULATION
 from vjepa2_ros.share import share_directory
 
 ARGUMENTS = (

@@ -12,9 +12,9 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from vjepa2_ros.msg import Latent, RobotState
-from vjepa2_ros.nodes.conversions import stamp
-from vjepa2_ros.nodes.latents import latent_message
-from vjepa2_ros.nodes.qos import LATEST, STREAM
+from vjepa2_ros.ros.conversions import stamp
+from vjepa2_ros.ros.latents import latent_message
+from vjepa2_ros.ros.qos import LATEST, STREAM
 from vjepa2_ros.srv import EncodeImages, SetGoal
 
 

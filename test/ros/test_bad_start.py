@@ -5,8 +5,8 @@ import cv2
 import numpy as np
 import pytest
 
-from vjepa2_ros.nodes.process_group import ProcessGroupError
-from vjepa2_ros.nodes.stack import start_stack
+from vjepa2_ros.stack.process_group import ProcessGroupError
+from vjepa2_ros.stack.start import start_stack
 
 DEADLINE = 90.0
 

@@ -9,7 +9,7 @@ from rclpy.task import Future
 from std_srvs.srv import Trigger
 
 from vjepa2_ros.nodes import client
-from vjepa2_ros.nodes.client import ClientError, StackClient
+from vjepa2_ros.stack.client import ClientError, StackClient
 from vjepa2_ros.nodes.planner_node import PlannerNode
 
 

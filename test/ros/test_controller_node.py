@@ -8,9 +8,9 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from vjepa2_ros.msg import Command, PlanningStatus, RobotState, SimulatorTarget
-from vjepa2_ros.nodes.conversions import duration, seconds, stamp
-from vjepa2_ros.nodes.process_group import ProcessGroup
-from vjepa2_ros.nodes.qos import COMMAND, LATCHED, STREAM
+from vjepa2_ros.ros.conversions import duration, seconds, stamp
+from vjepa2_ros.stack.process_group import ProcessGroup
+from vjepa2_ros.ros.qos import COMMAND, LATCHED, STREAM
 
 START = (0.5, 0.0, 0.2)
 

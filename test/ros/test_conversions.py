@@ -11,7 +11,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from vjepa2_ros.msg import Latent
-from vjepa2_ros.nodes.conversions import (
+from vjepa2_ros.ros.conversions import (
     MessageError,
     decode_image,
     duration,
@@ -23,7 +23,7 @@ from vjepa2_ros.nodes.conversions import (
     seconds,
     stamp,
 )
-from vjepa2_ros.nodes.latents import latent_message, latent_tensor
+from vjepa2_ros.ros.latents import latent_message, latent_tensor
 from vjepa2_ros.robot.interface import RobotState
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)

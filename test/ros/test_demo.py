@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from rosbags.rosbag2 import Reader
 
-from vjepa2_ros.nodes.process_group import ProcessGroup
-from vjepa2_ros.nodes.recorder import typestore
+from vjepa2_ros.stack.process_group import ProcessGroup
+from vjepa2_ros.stack.recorder import typestore
 from vjepa2_ros.share import share_directory
 
 DEADLINE = 240.0

@@ -13,9 +13,9 @@ from rclpy.parameter import Parameter as RosParameter
 from std_msgs.msg import Empty
 from std_srvs.srv import Trigger
 
-from vjepa2_ros.nodes.lifecycle import ManagedNode, Refused
-from vjepa2_ros.nodes.mailbox import LatestWorker
-from vjepa2_ros.nodes.parameters import Parameter, ParameterError
+from vjepa2_ros.ros.managed_node import ManagedNode, Refused
+from vjepa2_ros.ros.mailbox import LatestWorker
+from vjepa2_ros.ros.parameters import Parameter, ParameterError
 
 SUCCESS, FAILURE, ERROR = (
     TransitionCallbackReturn.SUCCESS,

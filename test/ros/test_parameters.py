@@ -8,7 +8,7 @@ from vjepa2_ros.nodes import lifecycle_manager
 from vjepa2_ros.nodes.camera_node import CameraNode
 from vjepa2_ros.nodes.controller_node import ControllerNode
 from vjepa2_ros.nodes.encoder_node import EncoderNode
-from vjepa2_ros.nodes.parameters import Parameter, ParameterError, check_all
+from vjepa2_ros.ros.parameters import Parameter, ParameterError, check_all
 from vjepa2_ros.nodes.planner_node import PlannerNode
 from vjepa2_ros.nodes.simulator_node import SimulatorNode
 from vjepa2_ros.planning.action_space import ActionSpace

@@ -12,8 +12,8 @@ from std_srvs.srv import Trigger
 from surroundings import Surroundings
 
 from vjepa2_ros.msg import PlanningStatus
-from vjepa2_ros.nodes.conversions import seconds
-from vjepa2_ros.nodes.process_group import ProcessGroup
+from vjepa2_ros.ros.conversions import seconds
+from vjepa2_ros.stack.process_group import ProcessGroup
 from vjepa2_ros.world_model.checkpoint import load_world_model
 
 PARAMETERS = {

@@ -10,7 +10,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import yaml
 
-from vjepa2_ros.nodes.stack import HARDWARE, SIMULATION
+from vjepa2_ros.stack.start import HARDWARE, SIMULATION
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCH_FILE = ROOT / "launch" / "pick_place.launch.py"

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from vjepa2_ros.nodes.mailbox import LatestWorker
+from vjepa2_ros.ros.mailbox import LatestWorker
 
 DEADLINE = 20.0
 

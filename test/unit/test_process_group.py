@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from vjepa2_ros.nodes.process_group import ProcessGroup, ProcessGroupError
+from vjepa2_ros.stack.process_group import ProcessGroup, ProcessGroupError
 
 DEADLINE = 30.0
 PATIENT = "import time; print('ready', flush=True); time.sleep(1000)"
@@ -91,7 +91,7 @@ def test_nothing_is_left_behind_not_even_what_ignores_an_interrupt():
 
 def test_the_processes_end_when_their_starter_is_killed(tmp_path):
     starter = (
-        "import sys, time; from vjepa2_ros.nodes.process_group import ProcessGroup\n"
+        "import sys, time; from vjepa2_ros.stack.process_group import ProcessGroup\n"
         "group = ProcessGroup()\n"
         f"child = group.start('child', [sys.executable, '-c', {PATIENT!r}])\n"
         "group.wait_for_line('child', 'ready', 30)\n"

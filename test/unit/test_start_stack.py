@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from vjepa2_ros.nodes.process_group import ProcessGroup, ProcessGroupError
-from vjepa2_ros.nodes.stack import READY, SIMULATION, start_stack
+from vjepa2_ros.stack.process_group import ProcessGroup, ProcessGroupError
+from vjepa2_ros.stack.start import READY, SIMULATION, start_stack
 
 PATIENT = "import time; time.sleep(1000)"
 

@@ -6,8 +6,8 @@ import argparse
 import pytest
 
 from vjepa2_ros.cli import up
-from vjepa2_ros.nodes.process_group import ProcessGroup
-from vjepa2_ros.nodes.stack import HARDWARE, PROCESSES, SIMULATION
+from vjepa2_ros.stack.process_group import ProcessGroup
+from vjepa2_ros.stack.start import HARDWARE, PROCESSES, SIMULATION
 
 
 def parse(*words):

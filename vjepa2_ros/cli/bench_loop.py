@@ -34,9 +34,9 @@ def run(args: argparse.Namespace) -> int:
     from vjepa2_ros.demo.run import DemoError
     from vjepa2_ros.demo.series import run_series
     from vjepa2_ros.evaluation import plain_json
-    from vjepa2_ros.nodes.client import ClientError
-    from vjepa2_ros.nodes.process_group import ProcessGroupError
-    from vjepa2_ros.nodes.signals import stop_on_signal
+    from vjepa2_ros.stack.client import ClientError
+    from vjepa2_ros.stack.process_group import ProcessGroupError
+    from vjepa2_ros.ros.signals import stop_on_signal
 
     console, stop, series = Console(), stop_on_signal(), []
     try:

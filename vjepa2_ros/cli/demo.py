@@ -51,9 +51,9 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from vjepa2_ros.demo.run import DemoError, DemoSettings, run_demo
-    from vjepa2_ros.nodes.client import ClientError
-    from vjepa2_ros.nodes.process_group import ProcessGroupError
-    from vjepa2_ros.nodes.signals import stop_on_signal
+    from vjepa2_ros.stack.client import ClientError
+    from vjepa2_ros.stack.process_group import ProcessGroupError
+    from vjepa2_ros.ros.signals import stop_on_signal
 
     console = Console()
     stop = stop_on_signal()

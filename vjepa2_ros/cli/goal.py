@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Send the request and print the answer; 1 if it was refused or nobody answered."""
-    from vjepa2_ros.nodes.client import ClientError, StackClient, read_images
+    from vjepa2_ros.stack.client import ClientError, StackClient, read_images
 
     if bool(args.images) == (args.cancel or args.stop):
         print("give goal images, or one of --cancel and --stop", file=sys.stderr)

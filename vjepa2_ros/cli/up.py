@@ -33,9 +33,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run until Ctrl-C, or until a process ends; returns the exit code."""
-    from vjepa2_ros.nodes.process_group import ProcessGroup, ProcessGroupError
-    from vjepa2_ros.nodes.signals import stop_on_signal
-    from vjepa2_ros.nodes.stack import start_stack
+    from vjepa2_ros.stack.process_group import ProcessGroup, ProcessGroupError
+    from vjepa2_ros.ros.signals import stop_on_signal
+    from vjepa2_ros.stack.start import start_stack
 
     try:
         config = {} if args.config is None else parameter_files(args.config)
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
 def nodes_and_changes(args: argparse.Namespace) -> tuple[tuple[str, ...], dict[str, dict]]:
     """The nodes to start, and what the arguments change in their parameter files, by node."""
-    from vjepa2_ros.nodes.stack import HARDWARE, SIMULATION
+    from vjepa2_ros.stack.start import HARDWARE, SIMULATION
 
     if args.camera:
         return HARDWARE, {"camera_node": camera_parameters(args.camera)}
@@ -71,7 +71,7 @@ def parameter_files(folder: Path) -> dict[str, Path]:
 
     Raises ValueError where there is no such folder or file, or one is named after no node.
     """
-    from vjepa2_ros.nodes.stack import PROCESSES
+    from vjepa2_ros.stack.start import PROCESSES
 
     if not folder.is_dir():
         raise ValueError(f"--config {folder}: there is no such folder")

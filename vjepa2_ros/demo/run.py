@@ -18,10 +18,10 @@ from vjepa2_ros.demo import report
 from vjepa2_ros.demo.progress import ProgressView
 from vjepa2_ros.evaluation.reach import SUCCESS_DISTANCE, ReachEpisode
 from vjepa2_ros.evaluation.record import Record
-from vjepa2_ros.nodes.client import StackClient, read_images
-from vjepa2_ros.nodes.observer import StackObserver
-from vjepa2_ros.nodes.process_group import NAMESPACE, ProcessGroup
-from vjepa2_ros.nodes.stack import start_stack
+from vjepa2_ros.stack.client import StackClient, read_images
+from vjepa2_ros.stack.observer import StackObserver
+from vjepa2_ros.stack.process_group import NAMESPACE, ProcessGroup
+from vjepa2_ros.stack.start import start_stack
 
 READY_TIMEOUT = 60.0
 REST_TIMEOUT = 10.0

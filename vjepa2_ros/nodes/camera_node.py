@@ -10,11 +10,11 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo, Image
 
 from vjepa2_ros.camera.sources import SOURCES, CameraError, Source, open_source
-from vjepa2_ros.nodes.conversions import camera_info, image_message
-from vjepa2_ros.nodes.lifecycle import ManagedNode
-from vjepa2_ros.nodes.parameters import Parameter
-from vjepa2_ros.nodes.qos import LATEST
-from vjepa2_ros.nodes.runner import run
+from vjepa2_ros.ros.conversions import camera_info, image_message
+from vjepa2_ros.ros.managed_node import ManagedNode
+from vjepa2_ros.ros.parameters import Parameter
+from vjepa2_ros.ros.qos import LATEST
+from vjepa2_ros.ros.runner import run
 
 
 class CameraNode(ManagedNode):

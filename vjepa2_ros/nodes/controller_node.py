@@ -12,12 +12,12 @@ import sys
 from std_srvs.srv import Trigger
 
 from vjepa2_ros.msg import Command, PlanningStatus, RobotState
-from vjepa2_ros.nodes.conversions import motion_command, robot_state_message
-from vjepa2_ros.nodes.lifecycle import ManagedNode
-from vjepa2_ros.nodes.parameters import Parameter
-from vjepa2_ros.nodes.qos import COMMAND, LATCHED, STREAM
-from vjepa2_ros.nodes.runner import run
-from vjepa2_ros.nodes.simulated_robot import SimulatedRobot
+from vjepa2_ros.ros.conversions import motion_command, robot_state_message
+from vjepa2_ros.ros.managed_node import ManagedNode
+from vjepa2_ros.ros.parameters import Parameter
+from vjepa2_ros.ros.qos import COMMAND, LATCHED, STREAM
+from vjepa2_ros.ros.runner import run
+from vjepa2_ros.ros.simulated_robot import SimulatedRobot
 from vjepa2_ros.robot.controller import MotionController
 from vjepa2_ros.robot.safety import MotionLimits
 

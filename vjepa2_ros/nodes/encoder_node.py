@@ -13,14 +13,14 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from vjepa2_ros.msg import Latent
-from vjepa2_ros.nodes.conversions import MessageError, decode_image, image_array
-from vjepa2_ros.nodes.latents import latent_message
-from vjepa2_ros.nodes.lifecycle import ManagedNode, Refused
-from vjepa2_ros.nodes.mailbox import LatestWorker
-from vjepa2_ros.nodes.model import MODEL_PARAMETERS, load_model
-from vjepa2_ros.nodes.parameters import Parameter
-from vjepa2_ros.nodes.qos import LATEST
-from vjepa2_ros.nodes.runner import run
+from vjepa2_ros.ros.conversions import MessageError, decode_image, image_array
+from vjepa2_ros.ros.latents import latent_message
+from vjepa2_ros.ros.managed_node import ManagedNode, Refused
+from vjepa2_ros.ros.mailbox import LatestWorker
+from vjepa2_ros.ros.model import MODEL_PARAMETERS, load_model
+from vjepa2_ros.ros.parameters import Parameter
+from vjepa2_ros.ros.qos import LATEST
+from vjepa2_ros.ros.runner import run
 from vjepa2_ros.srv import EncodeImages
 
 

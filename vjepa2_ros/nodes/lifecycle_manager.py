@@ -20,11 +20,11 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
-from vjepa2_ros.nodes.lifecycle import HEARTBEAT_PERIOD
-from vjepa2_ros.nodes.parameters import Parameter, ParameterError, declare
-from vjepa2_ros.nodes.runner import initialise
-from vjepa2_ros.nodes.signals import stop_on_signal
-from vjepa2_ros.nodes.stack import READY
+from vjepa2_ros.ros.managed_node import HEARTBEAT_PERIOD
+from vjepa2_ros.ros.parameters import Parameter, ParameterError, declare
+from vjepa2_ros.ros.runner import initialise
+from vjepa2_ros.ros.signals import stop_on_signal
+from vjepa2_ros.stack.start import READY
 
 PARAMETERS = (
     Parameter("nodes", ["controller_node", "camera_node", "encoder_node", "planner_node"],

@@ -16,16 +16,16 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo, Image
 
 from vjepa2_ros.msg import RobotState, SimulatorTarget
-from vjepa2_ros.nodes.conversions import (
+from vjepa2_ros.ros.conversions import (
     camera_info,
     image_message,
     pose_arrays,
     robot_state_message,
 )
-from vjepa2_ros.nodes.lifecycle import ManagedNode
-from vjepa2_ros.nodes.parameters import Parameter
-from vjepa2_ros.nodes.qos import COMMAND, LATEST, STREAM
-from vjepa2_ros.nodes.runner import run
+from vjepa2_ros.ros.managed_node import ManagedNode
+from vjepa2_ros.ros.parameters import Parameter
+from vjepa2_ros.ros.qos import COMMAND, LATEST, STREAM
+from vjepa2_ros.ros.runner import run
 from vjepa2_ros.robot import interface
 from vjepa2_ros.simulation.simulator import Simulator
 

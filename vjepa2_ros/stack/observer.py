@@ -14,9 +14,9 @@ from sensor_msgs.msg import Image
 
 from vjepa2_ros.evaluation.record import Progress, Record
 from vjepa2_ros.msg import Command, Latent, PlanningStatus, RobotState
-from vjepa2_ros.nodes.conversions import image_array, pose_arrays, seconds
+from vjepa2_ros.ros.conversions import image_array, pose_arrays, seconds
 from vjepa2_ros.nodes.pursuit import TERMINAL
-from vjepa2_ros.nodes.recorder import Recorder
+from vjepa2_ros.stack.recorder import Recorder
 
 _STATE_NAMES = {
     value: name

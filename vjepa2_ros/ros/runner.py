@@ -10,9 +10,9 @@ import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
-from vjepa2_ros.nodes.lifecycle import ManagedNode
-from vjepa2_ros.nodes.parameters import ParameterError
-from vjepa2_ros.nodes.signals import stop_on_signal
+from vjepa2_ros.ros.managed_node import ManagedNode
+from vjepa2_ros.ros.parameters import ParameterError
+from vjepa2_ros.ros.signals import stop_on_signal
 
 # How soon a signal is seen while nothing happens: Python handles it between two waits.
 _WAIT = 0.1

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import torch
 
-from vjepa2_ros.nodes.parameters import Parameter
+from vjepa2_ros.ros.parameters import Parameter
 from vjepa2_ros.share import model_path
 from vjepa2_ros.world_model.checkpoint import ATTENTIONS, DTYPES, load_world_model
 from vjepa2_ros.world_model.world_model import WorldModel

@@ -27,8 +27,8 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter as RosParameter
 from rclpy.task import Future as RosFuture
 
-from vjepa2_ros.nodes.health import Health
-from vjepa2_ros.nodes.parameters import Parameter, ParameterError, check_all, declare
+from vjepa2_ros.ros.health import Health
+from vjepa2_ros.ros.parameters import Parameter, ParameterError, check_all, declare
 
 HEARTBEAT_PERIOD = 1.0
 # Faults of the surroundings, told in a sentence; anything else is a fault of the program, told

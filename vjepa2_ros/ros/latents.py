@@ -10,7 +10,7 @@ import torch
 from std_msgs.msg import Header
 
 from vjepa2_ros.msg import Latent
-from vjepa2_ros.nodes.conversions import MessageError
+from vjepa2_ros.ros.conversions import MessageError
 
 _TYPES = {Latent.FLOAT32: np.dtype("<f4"), Latent.FLOAT16: np.dtype("<f2")}
 

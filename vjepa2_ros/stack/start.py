@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vjepa2_ros.nodes.process_group import NAMESPACE, ProcessGroup
+from vjepa2_ros.stack.process_group import NAMESPACE, ProcessGroup
 
 READY = "all nodes are active"
 """What lifecycle_manager prints once everything is up."""

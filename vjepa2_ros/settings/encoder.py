@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of encoder_node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vjepa2_ros.settings.declaration import inline, setting
+from vjepa2_ros.settings.model import ModelSettings
+
+
+@dataclass(frozen=True)
+class EncoderNodeSettings:
+    """Images to latents."""
+
+    model: ModelSettings = inline(ModelSettings)
+    half_precision: bool = setting(
+        True, "send latents as float16: half the bytes on the wire, and plans stay the same"
+    )
+    max_image_megapixels: float = setting(
+        25.0,
+        "largest goal image; a larger one is refused before it is decoded",
+        "10^6 pixels", 0.01, 400.0, live="any",
+    )  # fmt: skip

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of lifecycle_manager."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vjepa2_ros.settings.declaration import setting
+
+
+@dataclass(frozen=True)
+class LifecycleManagerSettings:
+    """The runner that brings the nodes up in order and down in reverse."""
+
+    nodes: tuple[str, ...] = setting(
+        ("simulator_node", "controller_node", "encoder_node", "planner_node"),
+        "nodes in the order in which they come up",
+    )
+    discovery_timeout: float = setting(
+        60.0, "longest wait for a node's process to appear", "s", 0.1, 600.0
+    )
+    transition_timeout: float = setting(
+        120.0, "longest wait for a transition; loading a large model takes minutes",
+        "s", 0.1, 3600.0,
+    )  # fmt: skip
+    heartbeat_timeout: float = setting(
+        5.0, "longest silence of a node while all are up; then all are brought down",
+        "s", 1.5, 600.0,
+    )  # fmt: skip
+    shutdown_timeout: float = setting(
+        5.0, "longest wait for each transition on the way down", "s", 0.1, 600.0
+    )

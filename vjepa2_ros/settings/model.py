@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which world model is loaded, and how it is computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vjepa2_ros.settings.declaration import setting
+
+ATTENTIONS = ("sdpa", "eager")
+DTYPES = ("auto", "float32", "bfloat16")
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The world model of encoder and planner, which must be the same in both.
+
+    Attributes:
+        checkpoint: model folder, published `.pt` file, or the name of a folder under `models/`.
+        device: `auto` (a GPU where there is one), `cpu`, `cuda`, `cuda:1`, …
+        dtype: `auto` is float32 on a CPU and bfloat16 on a GPU.
+        attention: `sdpa` (PyTorch's fused kernels) or `eager`.
+        threads: of PyTorch on the CPU.
+    """
+
+    checkpoint: str = setting(
+        "reach",
+        "world model: a name under models/, a folder (config.json + model.safetensors), or a .pt "
+        "file in the published layout",
+        shared=True,
+    )
+    device: str = setting("auto", "where to compute: auto (a GPU if there is one), cpu, cuda, "
+                          "cuda:1, ...")  # fmt: skip
+    dtype: str = setting(
+        "auto",
+        "precision of the networks; auto is float32 on a CPU and bfloat16 on a GPU",
+        choices=DTYPES,
+    )
+    attention: str = setting(
+        "sdpa", "implementation of attention: sdpa (fused) or eager", choices=ATTENTIONS
+    )
+    threads: int = setting(
+        1, "threads of PyTorch on the CPU; one leaves the other cores to the other nodes", "", 1, 256
+    )

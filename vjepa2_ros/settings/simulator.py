@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of simulator_node: the simulated cell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vjepa2_ros.settings.cell import BaseFrame, CameraFrame, Workspace
+from vjepa2_ros.settings.declaration import group, inline, setting
+
+
+@dataclass(frozen=True)
+class SimulatorNodeSettings:
+    """A Panda with its hand, a cup and a box on a table, and one camera."""
+
+    base: BaseFrame = inline(BaseFrame)
+    camera: CameraFrame = inline(CameraFrame)
+    workspace: Workspace = group(Workspace)
+    seed: int = setting(
+        0, "start pose of the arm and places of cup and box; the same seed gives the same scene",
+        "", 0, 2**31 - 1,
+    )  # fmt: skip
+    image_size: int = setting(
+        256, "side of the square image; the shipped model was trained on 256", "pixels", 64, 1024
+    )
+    image_rate: float = setting(
+        10.0, "rate of images; rendered in software, each costs some 10 ms of a core",
+        "Hz", 0.1, 50.0,
+    )  # fmt: skip

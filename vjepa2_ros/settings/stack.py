@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The nodes of the stack, registered once, and the rules between their settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from vjepa2_ros.settings.camera import CameraNodeSettings
+from vjepa2_ros.settings.controller import ControllerNodeSettings
+from vjepa2_ros.settings.declaration import Parameter, SettingsError, build, parameters_of
+from vjepa2_ros.settings.encoder import EncoderNodeSettings
+from vjepa2_ros.settings.manager import LifecycleManagerSettings
+from vjepa2_ros.settings.planning import PlannerNodeSettings
+from vjepa2_ros.settings.simulator import SimulatorNodeSettings
+
+READY = "all nodes are active"
+"""What the lifecycle manager logs once everything is up."""
+
+
+@dataclass(frozen=True)
+class StackSettings:
+    """Typed settings of every node; the attributes are registered in `NODES`.
+
+    Raises:
+        ValueError: settings of two nodes contradict each other.
+    """
+
+    simulator: SimulatorNodeSettings = field(default_factory=SimulatorNodeSettings)
+    controller: ControllerNodeSettings = field(default_factory=ControllerNodeSettings)
+    camera: CameraNodeSettings = field(default_factory=CameraNodeSettings)
+    encoder: EncoderNodeSettings = field(default_factory=EncoderNodeSettings)
+    planner: PlannerNodeSettings = field(default_factory=PlannerNodeSettings)
+    manager: LifecycleManagerSettings = field(default_factory=LifecycleManagerSettings)
+
+    def __post_init__(self) -> None:
+        bound, limit = self.planner.action.max_translation, self.controller.limits.max_step
+        if bound >= limit:
+            raise ValueError(
+                f"the planner's max_translation {bound} m must be below the controller's max_step "
+                f"{limit} m, or a plan would latch a fault"
+            )
+        rate, silence = self.planner.status_rate, self.controller.planner_timeout
+        if rate * silence < 2.0:
+            raise ValueError(
+                f"the planner's status_rate {rate} Hz must be at least twice 1 / planner_timeout "
+                f"({1 / silence:.2f} Hz), or the controller would take it for silent"
+            )
+
+
+@dataclass(frozen=True)
+class NodeEntry:
+    """One node of the stack.
+
+    Attributes:
+        name: of the node, its executable and its file under `config/`.
+        attribute: of its settings in `StackSettings`.
+        settings: class of its settings.
+        where: stacks that it belongs to: "simulation", "hardware".
+    """
+
+    name: str
+    attribute: str
+    settings: type
+    where: frozenset[str]
+
+
+_BOTH = frozenset({"simulation", "hardware"})
+NODES: dict[str, NodeEntry] = {
+    entry.name: entry
+    for entry in (
+        # In the order in which they come up.
+        NodeEntry(
+            "simulator_node", "simulator", SimulatorNodeSettings, frozenset({"simulation"})
+        ),
+        NodeEntry("controller_node", "controller", ControllerNodeSettings, _BOTH),
+        NodeEntry("camera_node", "camera", CameraNodeSettings, frozenset({"hardware"})),
+        NodeEntry("encoder_node", "encoder", EncoderNodeSettings, _BOTH),
+        NodeEntry("planner_node", "planner", PlannerNodeSettings, _BOTH),
+        NodeEntry("lifecycle_manager", "manager", LifecycleManagerSettings, frozenset()),
+    )
+}
+"""Every node by name. The lifecycle manager is started last and manages the others."""
+
+
+def managed_nodes(where: str) -> tuple[str, ...]:
+    """Names of the managed nodes of a stack ("simulation" or "hardware"), as they come up."""
+    return tuple(name for name, entry in NODES.items() if where in entry.where)
+
+
+def known_parameters() -> dict[str, Parameter]:
+    """Every parameter of any node by its name: what a section `/**` may set."""
+    return {
+        name: parameter
+        for entry in NODES.values()
+        for name, parameter in parameters_of(entry.settings).items()
+    }
+
+
+def build_stack(values: Mapping[str, Mapping[str, Any]]) -> StackSettings:
+    """Typed settings of all nodes.
+
+    Args:
+        values: by node, then by parameter; what is absent has its default.
+
+    Raises:
+        SettingsError: names each node's problems, or the settings that contradict each other.
+    """
+    built, problems = {}, []
+    for name, entry in NODES.items():
+        try:
+            built[entry.attribute] = build(entry.settings, values.get(name, {}))
+        except SettingsError as error:
+            problems.append(f"{name}: {error}")
+    if problems:
+        raise SettingsError("; ".join(problems))
+    try:
+        return StackSettings(**built)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
