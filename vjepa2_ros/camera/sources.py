@@ -16,8 +16,10 @@ from typing import Protocol
 import cv2
 import numpy as np
 
+from vjepa2_ros.settings.camera import SOURCES
+
 IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-SOURCES = ("device", "video", "folder")
+
 
 
 class CameraError(RuntimeError):

@@ -9,33 +9,19 @@ import threading
 import numpy as np
 from sensor_msgs.msg import CameraInfo, Image
 
-from vjepa2_ros.camera.sources import SOURCES, CameraError, Source, open_source
+from vjepa2_ros.camera.sources import CameraError, Source, open_source
 from vjepa2_ros.ros.conversions import camera_info, image_message
 from vjepa2_ros.ros.managed_node import ManagedNode
-from vjepa2_ros.ros.parameters import Parameter
 from vjepa2_ros.ros.qos import LATEST
 from vjepa2_ros.ros.runner import run
+from vjepa2_ros.settings.camera import CameraNodeSettings
 
 
 class CameraNode(ManagedNode):
     """Reads a source in a thread of its own, since reading a camera waits for its next image."""
 
     NAME = "camera_node"
-    PARAMETERS = (
-        Parameter("source", "device", "where images come from", choices=SOURCES),
-        Parameter("path", "/dev/video0",
-                  "device node or number, video file, or folder of images (by `source`)"),
-        Parameter("rate", 10.0, "images per second", "Hz", 0.1, 120.0),
-        Parameter("width", 0, "width asked of a device, with `height`; 0 = its own", "pixels",
-                  0, 8192),
-        Parameter("height", 0, "height asked of a device, with `width`; 0 = its own", "pixels",
-                  0, 8192),
-        Parameter("loop", True, "start a video file or folder again at its end"),
-        Parameter("camera_frame", "camera", "frame of the images"),
-        Parameter("intrinsics", [0.0, 0.0, 0.0, 0.0],
-                  "fx, fy, cx, cy of the pinhole camera; all 0 = not calibrated", "pixels",
-                  0.0, 1e5, length=4),
-    )  # fmt: skip
+    SETTINGS = CameraNodeSettings
 
     def configure(self) -> None:
         settings = self.settings
@@ -80,7 +66,7 @@ class CameraNode(ManagedNode):
                     return
                 now = self.now()
                 image = source.retrieve()
-                message = image_message(image, now, self.settings.camera_frame)
+                message = image_message(image, now, self.settings.frame.camera_frame)
                 info = camera_info(matrix, image.shape[1], image.shape[0])
                 info.header = message.header
                 self._images.publish(message)

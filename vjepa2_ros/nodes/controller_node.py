@@ -12,58 +12,27 @@ import sys
 from std_srvs.srv import Trigger
 
 from vjepa2_ros.msg import Command, PlanningStatus, RobotState
+from vjepa2_ros.robot.controller import MotionController
 from vjepa2_ros.ros.conversions import motion_command, robot_state_message
 from vjepa2_ros.ros.managed_node import ManagedNode
-from vjepa2_ros.ros.parameters import Parameter
 from vjepa2_ros.ros.qos import COMMAND, LATCHED, STREAM
 from vjepa2_ros.ros.runner import run
 from vjepa2_ros.ros.simulated_robot import SimulatedRobot
-from vjepa2_ros.robot.controller import MotionController
-from vjepa2_ros.robot.safety import MotionLimits
+from vjepa2_ros.settings.controller import ControllerNodeSettings
 
 BACKENDS = {"simulator": SimulatedRobot}
-_LIMITS = MotionLimits()
 
 
 class ControllerNode(ManagedNode):
     """Drives one robot through the gate, and halts it whenever something falls silent."""
 
     NAME = "controller_node"
-    PARAMETERS = (
-        Parameter("backend", "simulator", "robot to drive", choices=tuple(BACKENDS)),
-        Parameter("base_frame", "base", "frame of all poses: the robot's base"),
-        Parameter("state_rate", 50.0, "rate of robot_state and the watchdogs", "Hz", 10.0, 1000.0),
-        Parameter("workspace_lower", list(_LIMITS.workspace_lower),
-                  "lower corner of the box for the tool centre point", "m", -2.0, 2.0, length=3),
-        Parameter("workspace_upper", list(_LIMITS.workspace_upper),
-                  "upper corner of the box for the tool centre point", "m", -2.0, 2.0, length=3),
-        Parameter("max_step", _LIMITS.max_step,
-                  "largest step of one command on each axis", "m", 0.001, 0.5),
-        Parameter("max_rotation", _LIMITS.max_rotation,
-                  "largest turn of one command", "rad", 0.001, 3.2),
-        Parameter("max_observation_age", _LIMITS.max_observation_age,
-                  "oldest image that a command may be planned from", "s", 0.01, 600.0),
-        Parameter("max_state_age", _LIMITS.max_state_age,
-                  "oldest measured state; older latches a fault", "s", 0.01, 10.0),
-        Parameter("lifetime", _LIMITS.lifetime,
-                  "how long a command without a lifetime of its own may keep the robot moving",
-                  "s", 0.1, 60.0),
-        Parameter("planner_timeout", 1.0,
-                  "longest silence of the planner during a motion", "s", 0.1, 60.0),
-    )  # fmt: skip
+    SETTINGS = ControllerNodeSettings
 
     def configure(self) -> None:
         settings = self.settings
-        self._limits = MotionLimits(
-            tuple(settings.workspace_lower),
-            tuple(settings.workspace_upper),
-            settings.max_step,
-            settings.max_rotation,
-            settings.max_observation_age,
-            settings.max_state_age,
-            settings.lifetime,
-        )
-        self._robot = BACKENDS[settings.backend](self, settings.base_frame)
+        self._frame = settings.limits.cell.frame.base_frame
+        self._robot = BACKENDS[settings.robot](self, self._frame)
         self._states = self.advertise(RobotState, "robot_state", STREAM)
         self.subscribe(Command, "command", self._on_command, COMMAND)
         self.subscribe(PlanningStatus, "status", self._on_status, LATCHED)
@@ -74,7 +43,7 @@ class ControllerNode(ManagedNode):
     def activate(self) -> None:
         # A fault does not outlive a deactivation: bringing the node up again is a reset.
         self._controller = MotionController(
-            self._robot, self._limits, self.settings.base_frame, self.settings.planner_timeout
+            self._robot, self.settings.limits, self.settings.planner_timeout
         )
 
     def deactivate(self) -> None:
@@ -122,7 +91,7 @@ class ControllerNode(ManagedNode):
         self._states.publish(
             robot_state_message(
                 state,
-                self.settings.base_frame,
+                self._frame,
                 moving=controller.moving,
                 goal_id=controller.accepted[0],
                 sequence=controller.accepted[1],

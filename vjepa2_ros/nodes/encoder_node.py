@@ -15,12 +15,12 @@ from std_msgs.msg import Header
 from vjepa2_ros.msg import Latent
 from vjepa2_ros.ros.conversions import MessageError, decode_image, image_array
 from vjepa2_ros.ros.latents import latent_message
-from vjepa2_ros.ros.managed_node import ManagedNode, Refused
 from vjepa2_ros.ros.mailbox import LatestWorker
-from vjepa2_ros.ros.model import MODEL_PARAMETERS, load_model
-from vjepa2_ros.ros.parameters import Parameter
+from vjepa2_ros.ros.managed_node import ManagedNode, Refused
+from vjepa2_ros.ros.model import load_model
 from vjepa2_ros.ros.qos import LATEST
 from vjepa2_ros.ros.runner import run
+from vjepa2_ros.settings.encoder import EncoderNodeSettings
 from vjepa2_ros.srv import EncodeImages
 
 
@@ -28,13 +28,10 @@ class EncoderNode(ManagedNode):
     """Encodes the newest image whenever the one before is done; goal images go first."""
 
     NAME = "encoder_node"
-    PARAMETERS = (
-        *MODEL_PARAMETERS,
-        Parameter("half_precision", True, "send latents as float16: half the bytes on the wire"),
-    )  # fmt: skip
+    SETTINGS = EncoderNodeSettings
 
     def configure(self) -> None:
-        self._model = load_model(self.settings)
+        self._model = load_model(self.settings.model)
         encoder = self._model.encoder
         self._grid = encoder.rows, encoder.columns
         # The first run is slower than the rest, and would be taken for an old observation.

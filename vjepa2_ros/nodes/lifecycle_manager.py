@@ -21,23 +21,13 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
 from vjepa2_ros.ros.managed_node import HEARTBEAT_PERIOD
-from vjepa2_ros.ros.parameters import Parameter, ParameterError, declare
+from vjepa2_ros.ros.parameters import declare
 from vjepa2_ros.ros.runner import initialise
 from vjepa2_ros.ros.signals import stop_on_signal
-from vjepa2_ros.stack.start import READY
+from vjepa2_ros.settings.declaration import SettingsError
+from vjepa2_ros.settings.manager import LifecycleManagerSettings
+from vjepa2_ros.settings.stack import READY
 
-PARAMETERS = (
-    Parameter("nodes", ["controller_node", "camera_node", "encoder_node", "planner_node"],
-              "nodes in the order in which they come up"),
-    Parameter("discovery_timeout", 60.0, "longest wait for a node to appear", "s", 0.1, 600.0),
-    Parameter("transition_timeout", 120.0,
-              "longest wait for a transition; loading a large model takes minutes",
-              "s", 0.1, 3600.0),
-    Parameter("heartbeat_timeout", 5.0,
-              "longest silence of a node while all are up", "s", 1.5, 600.0),
-    Parameter("shutdown_timeout", 5.0, "longest wait for each transition on the way down",
-              "s", 0.1, 600.0),
-)  # fmt: skip
 # After so long without an answer, it may have been lost [s].
 _ASK_AGAIN = 3.0
 _REQUESTS = {
@@ -62,14 +52,14 @@ class LifecycleManager:
 
     def __init__(self, stop) -> None:
         self._node = Node("lifecycle_manager")
-        self._values = values = declare(self._node, PARAMETERS)
+        self._settings = settings = declare(self._node, LifecycleManagerSettings)
         self._stop = stop
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
         # Now, and not when they are first used: discovery takes its time on both sides.
         self._clients = {
             (name, service): self._node.create_client(service, f"{name}/{suffix}")
-            for name in values["nodes"]
+            for name in settings.nodes
             for service, suffix in ((ChangeState, "change_state"), (GetState, "get_state"))
         }
         self._heartbeats: dict[str, tuple[float, str, str]] = {}
@@ -79,7 +69,7 @@ class LifecycleManager:
 
     def bring_up(self) -> None:
         """Configure and activate all nodes in order; BringUpError names the one that refused."""
-        for name in self._values["nodes"]:
+        for name in self._settings.nodes:
             self._wait_for(name)
             state = self._state_of(name)
             if state == State.PRIMARY_STATE_UNCONFIGURED:
@@ -101,7 +91,7 @@ class LifecycleManager:
                 if heard > started + HEARTBEAT_PERIOD and lifecycle != "active":
                     raise BringUpError(f"{name} is {lifecycle}: {message}")
                 silence = time.monotonic() - max(heard, started)
-                if silence > self._values["heartbeat_timeout"]:
+                if silence > self._settings.heartbeat_timeout:
                     raise BringUpError(f"{name} has been silent for {silence:.1f} s")
 
     def bring_down(self) -> None:
@@ -115,7 +105,7 @@ class LifecycleManager:
                     # Its process has ended, as all do at once on a Ctrl-C under `ros2 launch`.
                     silent.add(name)
                     continue
-                timeout = self._values["shutdown_timeout"]
+                timeout = self._settings.shutdown_timeout
                 if self._call(name, ChangeState, _REQUESTS[transition], timeout) is None:
                     silent.add(name)
                     self.log.warning(f"{name} did not answer to {transition}")
@@ -130,7 +120,7 @@ class LifecycleManager:
     # ----------------------------------------------------------------------------------------
 
     def _wait_for(self, name: str) -> None:
-        timeout = self._values["discovery_timeout"]
+        timeout = self._settings.discovery_timeout
         deadline = time.monotonic() + timeout
         client = self._client(name, ChangeState)
         while not client.service_is_ready():
@@ -143,7 +133,7 @@ class LifecycleManager:
             self._executor.spin_once(timeout_sec=0.1)
 
     def _state_of(self, name: str) -> int:
-        deadline = time.monotonic() + self._values["discovery_timeout"]
+        deadline = time.monotonic() + self._settings.discovery_timeout
         while time.monotonic() < deadline:
             self._check_stop()
             answer = self._call(name, GetState, GetState.Request(), _ASK_AGAIN)
@@ -157,7 +147,7 @@ class LifecycleManager:
         An answer can get lost: a node under load may learn of this one's reader too late for it.
         The heartbeat tells what became of the request, since no node sends one in mid-transition.
         """
-        timeout = self._values["transition_timeout"]
+        timeout = self._settings.transition_timeout
         begun = time.monotonic()
         while time.monotonic() < begun + timeout:
             self._check_stop()
@@ -222,7 +212,7 @@ def main() -> int:
         return 1
     try:
         manager = LifecycleManager(stop)
-    except ParameterError as error:
+    except SettingsError as error:
         print(f"lifecycle_manager: {error}", file=sys.stderr, flush=True)
         rclpy.shutdown()
         return 1

@@ -15,22 +15,22 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from vjepa2_ros.msg import Command, Latent, PlanningStatus, RobotState
-from vjepa2_ros.ros.conversions import MessageError, seconds, stamp
-from vjepa2_ros.ros.latents import latent_tensor
-from vjepa2_ros.ros.managed_node import ManagedNode, Refused
-from vjepa2_ros.ros.mailbox import LatestWorker
-from vjepa2_ros.ros.model import MODEL_PARAMETERS, load_model
-from vjepa2_ros.ros.parameters import Parameter
 from vjepa2_ros.nodes.planner_parameters import PLANNER_PARAMETERS
 from vjepa2_ros.nodes.pursuit import TERMINAL, Observation, Pursuit
-from vjepa2_ros.ros.qos import COMMAND, LATCHED, LATEST, STREAM
-from vjepa2_ros.ros.runner import run
 from vjepa2_ros.planning.receding_horizon import (
     RecedingHorizon,
     RecedingHorizonSettings,
     Step,
 )
 from vjepa2_ros.planning.settings import action_space, loop_settings, planner
+from vjepa2_ros.ros.conversions import MessageError, seconds, stamp
+from vjepa2_ros.ros.latents import latent_tensor
+from vjepa2_ros.ros.mailbox import LatestWorker
+from vjepa2_ros.ros.managed_node import ManagedNode, Refused
+from vjepa2_ros.ros.model import MODEL_PARAMETERS, load_model
+from vjepa2_ros.ros.parameters import Parameter
+from vjepa2_ros.ros.qos import COMMAND, LATCHED, LATEST, STREAM
+from vjepa2_ros.ros.runner import run
 from vjepa2_ros.srv import EncodeImages, SetGoal
 
 HALT_TIMEOUT = 2.0

@@ -8,12 +8,12 @@ where and why the small model's differ. Those of the loop are ours: the paper ha
 
 from __future__ import annotations
 
-from vjepa2_ros.ros.parameters import Parameter
 from vjepa2_ros.planning.action_space import GRIPPERS, ActionSpace
 from vjepa2_ros.planning.cem import CEMConfig
 from vjepa2_ros.planning.objective import COSTS
 from vjepa2_ros.planning.planners import PLANNERS
 from vjepa2_ros.robot.safety import MotionLimits
+from vjepa2_ros.ros.parameters import Parameter
 
 _PAPER = CEMConfig()
 _SPACE = ActionSpace()

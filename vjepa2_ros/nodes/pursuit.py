@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from std_msgs.msg import Header
 
-from vjepa2_ros.msg import Command, PlanningStatus, RobotState
-from vjepa2_ros.ros.conversions import duration, pose_message, robot_state, seconds, stamp
 from vjepa2_ros.execution.state_history import StateHistory
+from vjepa2_ros.msg import Command, PlanningStatus, RobotState
 from vjepa2_ros.planning.receding_horizon import RecedingHorizon, Step
+from vjepa2_ros.ros.conversions import duration, pose_message, robot_state, seconds, stamp
 from vjepa2_ros.world_model.poses import pose_from_state, state_from_pose
 
 TERMINAL = frozenset(

@@ -16,6 +16,7 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo, Image
 
 from vjepa2_ros.msg import RobotState, SimulatorTarget
+from vjepa2_ros.robot import interface
 from vjepa2_ros.ros.conversions import (
     camera_info,
     image_message,
@@ -23,10 +24,9 @@ from vjepa2_ros.ros.conversions import (
     robot_state_message,
 )
 from vjepa2_ros.ros.managed_node import ManagedNode
-from vjepa2_ros.ros.parameters import Parameter
 from vjepa2_ros.ros.qos import COMMAND, LATEST, STREAM
 from vjepa2_ros.ros.runner import run
-from vjepa2_ros.robot import interface
+from vjepa2_ros.settings.simulator import SimulatorNodeSettings
 from vjepa2_ros.simulation.simulator import Simulator
 
 
@@ -34,14 +34,7 @@ class SimulatorNode(ManagedNode):
     """Steps and renders in a thread of its own; the executor only takes targets."""
 
     NAME = "simulator_node"
-    PARAMETERS = (
-        Parameter("seed", 0, "start pose of the arm and places of cup and box", minimum=0,
-                  maximum=2**31 - 1),
-        Parameter("image_size", 256, "side of the square image", "pixels", 64, 1024),
-        Parameter("image_rate", 10.0, "rate of images", "Hz", 0.1, 50.0),
-        Parameter("camera_frame", "camera", "frame of the images"),
-        Parameter("base_frame", "base", "frame of the poses: the robot's base"),
-    )  # fmt: skip
+    SETTINGS = SimulatorNodeSettings
 
     def configure(self) -> None:
         self._target: SimulatorTarget | None = None
@@ -132,13 +125,13 @@ class SimulatorNode(ManagedNode):
     def _publish_state(self, simulator: Simulator, now: float) -> None:
         state = interface.RobotState(*simulator.pose(), now)
         moving = not simulator.settled()
-        self._states.publish(robot_state_message(state, self.settings.base_frame, moving=moving))
+        self._states.publish(robot_state_message(state, self.settings.base.base_frame, moving=moving))
 
     def _publish_image(self, simulator: Simulator, info: CameraInfo, now: float) -> None:
         started = time.perf_counter()
         image = np.ascontiguousarray(simulator.render(self.settings.image_size))
         rendered = time.perf_counter() - started
-        message = image_message(image, now, self.settings.camera_frame)
+        message = image_message(image, now, self.settings.camera.camera_frame)
         info.header = message.header
         self._images.publish(message)
         self._infos.publish(info)

@@ -19,7 +19,9 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from vjepa2_ros.robot.interface import Robot, RobotError, RobotState
-from vjepa2_ros.robot.safety import CommandGate, MotionCommand, MotionLimits, Reason, Verdict
+from vjepa2_ros.robot.reason import Reason
+from vjepa2_ros.robot.safety import CommandGate, MotionCommand, Verdict
+from vjepa2_ros.settings.controller import MotionLimits
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,11 @@ class MotionController:
         self,
         robot: Robot,
         limits: MotionLimits,
-        frame: str,
         planner_timeout: float,
         arrival: ArrivalSettings = ArrivalSettings(),
     ) -> None:
         self._robot = robot
-        self._gate = CommandGate(limits, frame)
+        self._gate = CommandGate(limits)
         self._arrival = arrival
         self._planner_timeout = planner_timeout
         self._target: MotionCommand | None = None

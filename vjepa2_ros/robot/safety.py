@@ -13,77 +13,18 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
-from enum import Enum
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
 from vjepa2_ros.robot.interface import QUATERNION_TOLERANCE, RobotState
-
-
-class Reason(Enum):
-    """Why a command was accepted or refused."""
-
-    ACCEPTED = "accepted"
-    CLAMPED = "accepted, target moved to the nearest point of the workspace"
-    WRONG_FRAME = "wrong frame"
-    NOT_FINITE = "not finite"
-    INVALID = "invalid value"
-    STALE = "stale"
-    FROM_THE_FUTURE = "from the future"
-    FOREIGN_GOAL = "goal is over"
-    BEFORE_HALT = "planned before the halt"
-    OUT_OF_SEQUENCE = "out of sequence"
-    STATE_INVALID = "robot state invalid"
-    STATE_STALE = "robot state stale"
-    STATE_FROM_THE_FUTURE = "robot state from the future"
-    STEP_TOO_LARGE = "step too large"
-    ROTATION_TOO_LARGE = "rotation too large"
-    FAULT_LATCHED = "fault latched"
-    ROBOT_REFUSED = "the robot refused"
-
+from vjepa2_ros.robot.reason import Reason
+from vjepa2_ros.settings.controller import MotionLimits
 
 VIOLATIONS = frozenset(
     {Reason.NOT_FINITE, Reason.INVALID, Reason.STEP_TOO_LARGE, Reason.ROTATION_TOO_LARGE}
 )
 """Refusals after which nothing from this source may be trusted until somebody has looked."""
-
-
-@dataclass(frozen=True)
-class MotionLimits:
-    """Limits of a single command.
-
-    workspace_lower, workspace_upper: corners of the box for the tool centre point, base frame [m].
-    max_step: largest distance from the measured position on each axis [m].
-    max_rotation: largest angle from the measured orientation [rad].
-    max_observation_age: oldest observation a command may come from [s].
-    max_state_age: oldest measured state to compare with [s].
-    lifetime: how long a command without a lifetime of its own may keep the robot moving [s].
-    """
-
-    workspace_lower: tuple[float, float, float] = (0.33, -0.25, 0.04)
-    workspace_upper: tuple[float, float, float] = (0.66, 0.25, 0.36)
-    max_step: float = 0.10
-    max_rotation: float = 0.5
-    max_observation_age: float = 5.0
-    max_state_age: float = 0.5
-    lifetime: float = 4.0
-
-    def __post_init__(self) -> None:
-        if not np.all(np.less(self.workspace_lower, self.workspace_upper)):
-            raise ValueError(
-                f"workspace_lower {self.workspace_lower} must be below workspace_upper "
-                f"{self.workspace_upper} on every axis"
-            )
-        for name in (
-            "max_step",
-            "max_rotation",
-            "max_observation_age",
-            "max_state_age",
-            "lifetime",
-        ):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be greater than zero, not {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -133,9 +74,8 @@ class CommandGate:
     before for good; within a goal sequence numbers must rise.
     """
 
-    def __init__(self, limits: MotionLimits, frame: str = "") -> None:
+    def __init__(self, limits: MotionLimits) -> None:
         self.limits = limits
-        self.frame = frame
         self.goal_id = ""
         self.sequence = 0
         self._closed_goals: deque[str] = deque(maxlen=256)
@@ -179,7 +119,7 @@ class CommandGate:
         self.goal_id, self.sequence = "", 0
 
     def _clamp(self, position: np.ndarray) -> np.ndarray:
-        return np.clip(position, self.limits.workspace_lower, self.limits.workspace_upper)
+        return np.clip(position, self.limits.cell.workspace.lower, self.limits.cell.workspace.upper)
 
     def _check_values(self, command: MotionCommand) -> Verdict | None:
         numbers = (
@@ -191,10 +131,11 @@ class CommandGate:
         )
         if not np.isfinite(numbers).all():
             return _refuse(Reason.NOT_FINITE, "the target holds a number that is not finite")
-        if self.frame and command.frame != self.frame:
+        base_frame = self.limits.cell.frame.base_frame
+        if command.frame != base_frame:
             return _refuse(
                 Reason.WRONG_FRAME,
-                f"the command is in frame {command.frame!r}, the robot's base is {self.frame!r}",
+                f"the command is in frame {command.frame!r}, the robot's base is {base_frame!r}",
             )
         norm = float(np.linalg.norm(command.quaternion_xyzw))
         if abs(norm - 1.0) > QUATERNION_TOLERANCE:
@@ -240,11 +181,12 @@ class CommandGate:
                 "synchronise the clocks of the machines",
             )
         age = now - command.observation_stamp
-        if age > limits.max_observation_age:
+        allowed = limits.cell.age.max_observation_age
+        if age > allowed:
             return _refuse(
                 Reason.STALE,
                 f"the observation is {age:.2f} s old; allowed are "
-                f"{limits.max_observation_age:.2f} s",
+                f"{allowed:.2f} s",
             )
         # Two machines' clocks never agree to the last millisecond: allow what a state may lag.
         if age < -limits.max_state_age:
@@ -286,7 +228,7 @@ class CommandGate:
 
 
 def _refuse(reason: Reason, text: str) -> Verdict:
-    return Verdict(False, reason, f"{reason.value}: {text}")
+    return Verdict(False, reason, f"{reason.text}: {text}")
 
 
 def _metres(position: np.ndarray) -> str:

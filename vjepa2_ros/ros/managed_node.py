@@ -16,7 +16,6 @@ import concurrent.futures
 import inspect
 import traceback
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -24,11 +23,18 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.parameter import Parameter as RosParameter
+from rclpy.parameter import Parameter
 from rclpy.task import Future as RosFuture
 
 from vjepa2_ros.ros.health import Health
-from vjepa2_ros.ros.parameters import Parameter, ParameterError, check_all, declare
+from vjepa2_ros.ros.parameters import declare, own_parameters
+from vjepa2_ros.settings.declaration import (
+    SettingsError,
+    build,
+    parameters_of,
+    refuse_live,
+    values_of,
+)
 
 HEARTBEAT_PERIOD = 1.0
 # Faults of the surroundings, told in a sentence; anything else is a fault of the program, told
@@ -41,22 +47,25 @@ class Refused(Exception):
 
 
 class ManagedNode(LifecycleNode):
-    """A managed node. Subclasses set NAME and PARAMETERS and fill the hooks that they need.
+    """A managed node. Subclasses set NAME and SETTINGS and fill the hooks that they need.
 
     Hooks: `configure` loads and creates, `activate` starts, `deactivate` stops, `cleanup`
     releases. They raise on failure, and the last two must work after half of the first two, since
     they also undo a transition that failed. Communication is created in
     `configure` with `advertise`, `subscribe`, `serve` and `every`, and destroyed by this class.
 
-    settings: the checked values of the parameters, as attributes.
+    Attributes:
+        settings: typed settings of the node, an instance of SETTINGS; replaced when parameters
+            change, after which `settings_changed` is called.
     """
 
     NAME = ""
-    PARAMETERS: tuple[Parameter, ...] = ()
+    SETTINGS: type
 
     def __init__(self, **node_arguments: Any) -> None:
         super().__init__(self.NAME, **node_arguments)
-        self.settings = SimpleNamespace(**declare(self, self.PARAMETERS))
+        self.settings: Any = declare(self, self.SETTINGS)
+        self._configured_with: dict[str, Any] = {}
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.health = Health(self.get_fully_qualified_name())
         self._is_active = self._is_configured = False
@@ -72,6 +81,9 @@ class ManagedNode(LifecycleNode):
 
     def activate(self) -> None:
         """Start to work."""
+
+    def settings_changed(self) -> None:
+        """Take over `settings` after a change of parameters while the node is configured."""
 
     def deactivate(self) -> None:
         """Stop to work."""
@@ -182,6 +194,7 @@ class ManagedNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         self._is_configured = True
+        self._configured_with = values_of(self.settings)
         result = self._transition("configure", self.configure)
         if result != TransitionCallbackReturn.SUCCESS:
             self._release()
@@ -287,16 +300,28 @@ class ManagedNode(LifecycleNode):
 
     # Parameters -----------------------------------------------------------------------------
 
-    def _on_set_parameters(self, changes: list[RosParameter]) -> SetParametersResult:
-        label = self._state_machine.current_state[1]
-        if label != "unconfigured":
-            reason = f"{self.NAME} is {label}; deactivate and clean it up to change parameters"
-            return SetParametersResult(successful=False, reason=reason)
+    def _on_set_parameters(self, changes: list[Parameter]) -> SetParametersResult:
+        given = own_parameters(self.SETTINGS, {change.name: change.value for change in changes})
         try:
-            values = check_all(self.PARAMETERS, {change.name: change.value for change in changes})
-        except ParameterError as error:
+            if self._is_configured:
+                self._check_live(given)
+            self.settings = build(self.SETTINGS, {**values_of(self.settings), **given})
+            if self._is_configured:
+                self.settings_changed()
+        except ValueError as error:
             return SetParametersResult(successful=False, reason=str(error))
-        for change in changes:
-            if hasattr(self.settings, change.name):
-                setattr(self.settings, change.name, values[change.name])
         return SetParametersResult(successful=True)
+
+    def _check_live(self, given: dict[str, Any]) -> None:
+        """Raise SettingsError if one of the parameters may not change while configured."""
+        known = parameters_of(self.SETTINGS)
+        refusals = [
+            refuse_live(known[name], self._configured_with[name], known[name].check(value))
+            for name, value in given.items()
+            if name in known
+        ]
+        if reasons := "; ".join(filter(None, refusals)):
+            label = self._state_machine.current_state[1]
+            raise SettingsError(
+                f"{self.NAME} is {label}: {reasons}; deactivate and clean it up to change that"
+            )

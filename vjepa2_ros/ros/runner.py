@@ -11,8 +11,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from vjepa2_ros.ros.managed_node import ManagedNode
-from vjepa2_ros.ros.parameters import ParameterError
 from vjepa2_ros.ros.signals import stop_on_signal
+from vjepa2_ros.settings.declaration import SettingsError
 
 # How soon a signal is seen while nothing happens: Python handles it between two waits.
 _WAIT = 0.1
@@ -39,7 +39,7 @@ def run(node_class: type[ManagedNode], arguments: Sequence[str] | None = None) -
         return 1
     try:
         node = node_class()
-    except ParameterError as error:
+    except SettingsError as error:
         print(f"{node_class.NAME}: {error}", file=sys.stderr, flush=True)
         rclpy.shutdown()
         return 1

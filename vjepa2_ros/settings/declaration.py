@@ -211,3 +211,30 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     if close or grouped:
         return f" (did you mean {' or '.join(repr(other) for other in (grouped or close)[:7])}?)"
     return f" (known: {', '.join(known)})"
+
+
+def refuse_live(parameter: Parameter, configured: Any, value: Any) -> str:
+    """Why a parameter may not take a value while its node is active; empty if it may.
+
+    Args:
+        parameter: as declared.
+        configured: its value when the node was configured.
+        value: in the parameter's type.
+    """
+    if parameter.live == "any":
+        return ""
+    if not parameter.live:
+        return f"{parameter.name} cannot change while the node is active"
+    pairs = zip(_entries(value), _entries(configured), strict=True)
+    lower = parameter.live == "lower"
+    if all(new <= old if lower else new >= old for new, old in pairs):
+        return ""
+    bound = "above" if lower else "below"
+    return (
+        f"{parameter.name} {value} is {bound} its configured value {configured}: while the node is "
+        "active this bound may only become narrower"
+    )
+
+
+def _entries(value: Any) -> tuple:
+    return value if isinstance(value, tuple) else (value,)
