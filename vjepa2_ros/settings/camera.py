@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from vjepa2_ros.settings.cell import CameraFrame
 from vjepa2_ros.settings.declaration import inline, setting
@@ -50,3 +51,12 @@ class CameraNodeSettings:
                 f"width is {self.width} and height {self.height}: set both to a size that the "
                 "camera offers (`v4l2-ctl --list-formats-ext`), or both to 0"
             )
+
+
+def source_of(path: str) -> dict[str, str]:
+    """Parameters `source` and `path` for a device, a video file or a folder."""
+    if Path(path).is_dir():
+        return {"source": "folder", "path": path}
+    if Path(path).is_file():
+        return {"source": "video", "path": path}
+    return {"source": "device", "path": path}

@@ -22,12 +22,12 @@ class Workspace:
     lower: tuple[float, float, float] = setting(
         (0.33, -0.25, 0.04),
         "lower corner of the box for the tool centre point, base frame",
-        "m", -2.0, 2.0, length=3, live="raise", shared=True,
+        "m", -2.0, 2.0, length=3, live="raise", shared="same",
     )  # fmt: skip
     upper: tuple[float, float, float] = setting(
         (0.66, 0.25, 0.36),
         "upper corner of the box for the tool centre point, base frame",
-        "m", -2.0, 2.0, length=3, live="lower", shared=True,
+        "m", -2.0, 2.0, length=3, live="lower", shared="same",
     )  # fmt: skip
 
     def __post_init__(self) -> None:
@@ -44,7 +44,7 @@ class BaseFrame:
 
     base_frame: str = setting(
         "base", "frame of all poses: the robot's base; commands in another frame are refused",
-        shared=True,
+        shared="same",
     )  # fmt: skip
 
 
@@ -53,7 +53,7 @@ class CameraFrame:
     """The frame of the images."""
 
     camera_frame: str = setting(
-        "camera", "optical frame of the images (header.frame_id)", shared=True
+        "camera", "optical frame of the images (header.frame_id)", shared="same"
     )
 
 
@@ -65,7 +65,7 @@ class ObservationAge:
         5.0,
         "oldest image that a command may be planned from, encoding and planning included; raise it "
         "for a large model",
-        "s", 0.01, 600.0, shared=True,
+        "s", 0.01, 600.0, shared="same",
     )  # fmt: skip
 
 

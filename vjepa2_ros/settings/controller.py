@@ -53,7 +53,7 @@ class ControllerNodeSettings:
     robot: str = setting(
         "simulator",
         "robot to drive: simulator, or module:Class of a driver (see vjepa2_ros/robot/driver.py)",
-        shared=True,
+        shared="same",
     )
     limits: MotionLimits = inline(MotionLimits)
     state_rate: float = setting(

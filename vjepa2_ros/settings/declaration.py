@@ -42,7 +42,8 @@ class Parameter:
         length: number of entries of a tuple, None for any.
         live: how it may change while its node is active: "" (not at all), "any", or "lower" and
             "raise" for bounds that may only become narrower than they were when configured.
-        shared: said once for all nodes, in a section `/**`.
+        shared: "same" for what all nodes must agree on and "common" for a default of all nodes that
+            one may override; both are said once, in a section `/**`.
     """
 
     name: str
@@ -54,7 +55,7 @@ class Parameter:
     choices: tuple[str, ...] = ()
     length: int | None = None
     live: str = ""
-    shared: bool = False
+    shared: str = ""
 
     def check(self, value: Any) -> Any:
         """Return the value in the setting's type (a whole number may stand for a float).
@@ -115,7 +116,7 @@ def setting(
     choices: Iterable[str] = (),
     length: int | None = None,
     live: str = "",
-    shared: bool = False,
+    shared: str = "",
 ) -> Any:
     """A dataclass field that declares a setting; see `Parameter` for the arguments."""
     declared = Parameter(

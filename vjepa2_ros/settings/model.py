@@ -27,18 +27,23 @@ class ModelSettings:
         "reach",
         "world model: a name under models/, a folder (config.json + model.safetensors), or a .pt "
         "file in the published layout",
-        shared=True,
+        shared="same",
     )
-    device: str = setting("auto", "where to compute: auto (a GPU if there is one), cpu, cuda, "
-                          "cuda:1, ...")  # fmt: skip
+    device: str = setting(
+        "auto", "where to compute: auto (a GPU if there is one), cpu, cuda or cuda:N",
+        shared="common",
+    )  # fmt: skip
     dtype: str = setting(
         "auto",
         "precision of the networks; auto is float32 on a CPU and bfloat16 on a GPU",
         choices=DTYPES,
+        shared="common",
     )
     attention: str = setting(
-        "sdpa", "implementation of attention: sdpa (fused) or eager", choices=ATTENTIONS
-    )
+        "sdpa", "implementation of attention: sdpa (fused) or eager", choices=ATTENTIONS,
+        shared="common",
+    )  # fmt: skip
     threads: int = setting(
-        1, "threads of PyTorch on the CPU; one leaves the other cores to the other nodes", "", 1, 256
-    )
+        1, "threads of PyTorch on the CPU; one leaves the other cores to the other nodes",
+        "", 1, 256, shared="common",
+    )  # fmt: skip

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The options by which every command takes its settings, and the table that shows them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vjepa2_ros.settings.files import Configuration
+
+
+def add_configuration_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare `--config`, `--preset` and `--checkpoint`."""
+    parser.add_argument(
+        "--config",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="parameter file, or folder of files named like those under config/; they are merged "
+        "over the shipped ones, and the last one wins (may be repeated)",
+    )
+    parser.add_argument(
+        "--preset", metavar="NAME", help="shipped settings under config/presets, such as `paper`"
+    )
+    parser.add_argument(
+        "--checkpoint", metavar="NAME", help="world model, in the place of the configured one"
+    )
+
+
+def configuration(
+    arguments: argparse.Namespace,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    namespace: str | None = None,
+) -> Configuration:
+    """The settings that the arguments of a command ask for.
+
+    Args:
+        arguments: of a parser with `add_configuration_arguments`.
+        options: further values, by node and parameter; None is left out.
+        namespace: of the nodes, if not the default.
+
+    Raises:
+        SettingsError: a file, a preset or a value cannot be used.
+    """
+    from vjepa2_ros.settings.files import ALL_NODES, NAMESPACE, resolve
+
+    given = {ALL_NODES: {"checkpoint": arguments.checkpoint}, **(options or {})}
+    values = {
+        node: {name: value for name, value in entries.items() if value is not None}
+        for node, entries in given.items()
+    }
+    return resolve(arguments.config, arguments.preset, values, namespace or NAMESPACE)
+
+
+def shown(effective: Configuration) -> Iterator[str]:
+    """Lines that list the effective value of every parameter with its origin, by node."""
+    for node, values in effective.values.items():
+        yield f"{node}:"
+        names = max(map(len, values))
+        texts = {name: _literal(entry.value) for name, entry in values.items()}
+        width = min(40, max(map(len, texts.values())))
+        for name, entry in values.items():
+            yield f"  {name:<{names}}  {texts[name]:<{width}}  {entry.origin}"
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_literal, value)) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value) if value == "" else str(value)
