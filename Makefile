@@ -15,7 +15,7 @@ SEED ?= 1
 REPORT ?= runs/evaluate/reach.json
 GOLDEN ?= ../shared/reference/golden
 
-.PHONY: help setup demo test train evaluate verify lint clean
+.PHONY: help setup demo check test lint train evaluate verify clean
 
 help: ## this list
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 16
@@ -25,6 +25,13 @@ setup: ## only the set-up: virtual environment, dependencies, messages and servi
 
 demo: setup ## all nodes with the simulated arm: from a goal picture to the goal
 	$(PROGRAM) demo $(ARGS)
+
+check: lint test ## what a change has to pass: style, types, all tests
+
+lint: setup ## style and types
+	@scripts/setup lint
+	.venv/bin/python -m ruff check .
+	.venv/bin/python -m mypy
 
 test: setup ## all tests
 	.venv/bin/python -m pytest $(ARGS)
@@ -38,10 +45,6 @@ evaluate: setup ## reach EPISODES goals from SEED and write REPORT
 
 verify: setup ## compare the world model with the reference tensors in the folder GOLDEN
 	$(PROGRAM) verify $(GOLDEN) $(ARGS)
-
-lint: setup ## check the style
-	@.venv/bin/python -m pip install --quiet -r requirements-lint.txt
-	.venv/bin/python -m ruff check . $(ARGS)
 
 clean: ## remove what set-up and builds made; runs/ stays
 	rm -rf .venv build install log dist *.egg-info vjepa2_ros/msg vjepa2_ros/srv vjepa2_ros/*.so
