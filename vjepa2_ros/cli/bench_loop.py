@@ -8,12 +8,19 @@ import time
 from pathlib import Path
 
 from vjepa2_ros.cli.arguments import seed
-from vjepa2_ros.cli.demo import isolate
+from vjepa2_ros.cli.configuration import add_configuration_arguments
+from vjepa2_ros.cli.demo import demo_configuration, isolate
+
+TIMEOUT = 120.0
+"""Longest time for one goal [s]."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the benchmark."""
-    parser.add_argument("--seeds", nargs="+", type=seed, default=[1, 2, 3, 4, 5])
+    parser.add_argument(
+        "--seeds", nargs="+", type=seed, default=[1, 2, 3, 4, 5], metavar="N", help="scenes"
+    )
+    add_configuration_arguments(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="records (default: runs/loop-TIME)"
@@ -31,17 +38,26 @@ def run(args: argparse.Namespace) -> int:
     from rich.markdown import Markdown
 
     from vjepa2_ros.demo.report import latency_table
-    from vjepa2_ros.demo.run import DemoError
+    from vjepa2_ros.demo.run import DemoError, DemoSettings
     from vjepa2_ros.demo.series import run_series
     from vjepa2_ros.evaluation import plain_json
+    from vjepa2_ros.ros.signals import stop_on_signal
     from vjepa2_ros.stack.client import ClientError
     from vjepa2_ros.stack.process_group import ProcessGroupError
-    from vjepa2_ros.ros.signals import stop_on_signal
 
     console, stop, series = Console(), stop_on_signal(), []
     try:
         for name, overlap in (("stops", False), ("overlap", True)):
-            series.append(run_series(args.seeds, overlap, folder / name, console, stop))
+            demos = [
+                DemoSettings(
+                    demo_configuration(args, number, overlap),
+                    folder / name / f"seed-{number}",
+                    None,
+                    TIMEOUT,
+                )
+                for number in args.seeds
+            ]
+            series.append(run_series(demos, console, stop))
             if args.json is not None:
                 plain_json.write(series, args.json)
     except (DemoError, ClientError, ProcessGroupError) as error:

@@ -7,26 +7,39 @@ import argparse
 from pathlib import Path
 
 from vjepa2_ros.cli.arguments import positive_integer
+from vjepa2_ros.cli.configuration import (
+    add_computation_arguments,
+    add_configuration_arguments,
+    computation,
+    configuration,
+)
+
+PUBLISHED = "published"
+"""Checkpoint that stands for the geometry of vjepa2-ac-vitg with random weights."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the benchmark."""
-    parser.add_argument(
-        "--checkpoint",
-        help="model (default: the planner's parameter file), or `published`: the geometry of "
-        "vjepa2-ac-vitg with random weights",
-    )
+    add_configuration_arguments(parser)
     parser.add_argument(
         "--save",
         type=Path,
         metavar="DIR",
-        help="with `published`: write the random model as a folder that the nodes can load",
+        help="with `--checkpoint published`, the geometry of vjepa2-ac-vitg with random weights: "
+        "write the random model as a folder that the nodes can load",
     )
-    parser.add_argument("--batches", nargs="+", type=positive_integer, default=[1, 64])
-    parser.add_argument("--repeats", type=positive_integer, default=5)
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16")
-    parser.add_argument("--threads", type=positive_integer, help="threads of PyTorch on the CPU")
+    parser.add_argument(
+        "--batches",
+        nargs="+",
+        type=positive_integer,
+        default=[1, 64],
+        metavar="N",
+        help="candidates evaluated at once",
+    )
+    parser.add_argument(
+        "--repeats", type=positive_integer, default=5, help="the median of so many counts"
+    )
+    add_computation_arguments(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
 
 
@@ -38,27 +51,23 @@ def run(args: argparse.Namespace) -> int:
 
     from vjepa2_ros.benchmark import model as benchmark
     from vjepa2_ros.evaluation import plain_json
-    from vjepa2_ros.planning.settings import read_node_parameters
-    from vjepa2_ros.share import model_path, share_directory
     from vjepa2_ros.world_model.checkpoint import (
         choose_computation,
-        load_world_model,
+        open_world_model,
         save_world_model,
     )
 
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
-    if args.checkpoint == "published":
-        device, dtype = choose_computation(args.device, args.dtype, "sdpa")
+    settings = configuration(args, computation(args)).settings.planner.model
+    if args.checkpoint == PUBLISHED:
+        torch.set_num_threads(args.threads or torch.get_num_threads())
+        device, dtype = choose_computation(settings.device, settings.dtype, settings.attention)
         model = benchmark.published_size(dtype, device)
         if args.save is not None:
             save_world_model(model, args.save, {"weights": "random"})
     elif args.save is not None:
         raise ValueError("--save goes with --checkpoint published")
     else:
-        shipped = read_node_parameters(share_directory() / "config" / "planner_node.yaml")
-        path = model_path(args.checkpoint or shipped["checkpoint"])
-        model = load_world_model(path, args.device, args.dtype)
+        model = open_world_model(settings)
     figures = benchmark.measure(model, args.batches, args.repeats)
     view = Table(
         title=f"{figures['model']} on {figures['device']}, {figures['dtype']}, "

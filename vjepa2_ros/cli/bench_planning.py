@@ -6,11 +6,13 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vjepa2_ros.cli.arguments import positive_integer, seed, whole_number
+from vjepa2_ros.cli.configuration import add_configuration_arguments, configuration
 
 if TYPE_CHECKING:
     from vjepa2_ros.benchmark.planning import Setting
@@ -43,8 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--no-closed-loop", action="store_true", help="leave the trials out, which take longest"
     )
     parser.add_argument("--workers", type=positive_integer, default=2, help="processes")
-    parser.add_argument("--checkpoint", help="model (default: the planner's parameter file)")
-    parser.add_argument("--dtype", default="auto", help="auto, float32, bfloat16")
+    add_configuration_arguments(parser)
+    parser.add_argument("--dtype", help="auto, float32 or bfloat16 (default: configured)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows here as well")
     parser.add_argument(
         "--output",
@@ -61,21 +63,20 @@ def run(args: argparse.Namespace) -> int:
 
     from vjepa2_ros.benchmark import planning, planning_report
     from vjepa2_ros.evaluation import plain_json
-    from vjepa2_ros.planning.planners import PLANNERS, make_planner
-    from vjepa2_ros.planning.settings import read_node_parameters
-    from vjepa2_ros.share import model_path, share_directory
-    from vjepa2_ros.world_model.checkpoint import load_world_model
+    from vjepa2_ros.planning.planners import make_planner_named
+    from vjepa2_ros.settings.planning import search_names
+    from vjepa2_ros.world_model.checkpoint import open_world_model
 
-    shipped = read_node_parameters(share_directory() / "config" / "planner_node.yaml")
-    planners, budgets = args.planners or list(PLANNERS), args.budgets or planning.BUDGETS
+    planners, budgets = args.planners or search_names(), args.budgets or planning.BUDGETS
     for name in planners:
-        make_planner(name, max(budgets))
-    path = model_path(args.checkpoint or shipped["checkpoint"])
-    load = partial(load_world_model, path, dtype=args.dtype)
+        make_planner_named(name, max(budgets))
+    shipped = configuration(args, {"/**": {"dtype": args.dtype}}).settings.planner
+    load = partial(open_world_model, replace(shipped.model, threads=1))
     setting = _setting(args, load())  # refused here, and not in each process
-    as_shipped = not setting.warm and all(
-        getattr(setting, name) == shipped[name]
-        for name in ("horizon", "gripper", "cost", "context")
+    as_shipped = not setting.warm and (setting.horizon, setting.cost, setting.context) == (
+        shipped.action.horizon,
+        shipped.loop.cost,
+        shipped.loop.context,
     )
     folder = args.output or Path("runs") / f"bench-{time.strftime('%Y%m%d-%H%M%S')}"
     rows = []
@@ -84,12 +85,15 @@ def run(args: argparse.Namespace) -> int:
         for name in planners:
             for budget in budgets:
                 try:
-                    make_planner(name, budget)
+                    make_planner_named(name, budget)
                 except ValueError as error:
                     print(f"left out: {name} with {budget}: {error}", file=sys.stderr)
                     continue
                 row = benchmark.row(name, budget)
-                default = (name, budget) == (shipped["planner"], shipped["evaluations"])
+                default = (name, budget) == (
+                    shipped.search.planner,
+                    shipped.search.chosen.evaluations,
+                )
                 rows.append({**row, "default": default and as_shipped})
                 # After each row, so that an interrupted run leaves what it has measured.
                 planning_report.write(rows, folder)
@@ -104,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
 def _setting(args: argparse.Namespace, model: WorldModel) -> Setting:
     """What the arguments of `bench planning` ask for; ValueError where it makes no sense."""
     from vjepa2_ros.benchmark.planning import Setting
-    from vjepa2_ros.planning.objective import COSTS
+    from vjepa2_ros.settings.planning import COSTS
 
     if args.cost not in COSTS:
         raise ValueError(f"unknown cost {args.cost!r}: use {' or '.join(COSTS)}")

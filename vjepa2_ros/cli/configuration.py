@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vjepa2_ros.cli.arguments import positive_integer
+
 if TYPE_CHECKING:
     from vjepa2_ros.settings.files import Configuration
 
@@ -31,6 +33,23 @@ def add_configuration_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_computation_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare `--device`, `--dtype` and `--threads`, which overrule the configured ones."""
+    parser.add_argument("--device", help="auto, cpu, cuda or cuda:N (default: configured)")
+    parser.add_argument("--dtype", help="auto, float32 or bfloat16 (default: configured)")
+    parser.add_argument(
+        "--threads",
+        type=positive_integer,
+        help="threads of PyTorch on the CPU (default: configured)",
+    )
+
+
+def computation(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """What `add_computation_arguments` sets, for `configuration`."""
+    names = ("device", "dtype", "threads")
+    return {"/**": {name: getattr(arguments, name) for name in names}}
+
+
 def configuration(
     arguments: argparse.Namespace,
     options: Mapping[str, Mapping[str, Any]] | None = None,
@@ -48,11 +67,11 @@ def configuration(
     """
     from vjepa2_ros.settings.files import ALL_NODES, NAMESPACE, resolve
 
-    given = {ALL_NODES: {"checkpoint": arguments.checkpoint}, **(options or {})}
-    values = {
-        node: {name: value for name, value in entries.items() if value is not None}
-        for node, entries in given.items()
-    }
+    values: dict[str, dict[str, Any]] = {}
+    for entries in ({ALL_NODES: {"checkpoint": arguments.checkpoint}}, options or {}):
+        for node, given in entries.items():
+            kept = {name: value for name, value in given.items() if value is not None}
+            values.setdefault(node, {}).update(kept)
     return resolve(arguments.config, arguments.preset, values, namespace or NAMESPACE)
 
 

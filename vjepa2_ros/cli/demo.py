@@ -8,9 +8,16 @@ import os
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vjepa2_ros.cli.arguments import positive_integer, positive_number, seed
-from vjepa2_ros.cli.up import parameter_files
+from vjepa2_ros.cli.configuration import add_configuration_arguments, configuration
+
+if TYPE_CHECKING:
+    from vjepa2_ros.settings.files import Configuration
+
+OVERLAP_STEPS = 60
+"""Plans made in motion follow each other several times as fast as steps that are waited for."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,13 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps", type=positive_integer, help="most steps (default: the planner's)"
     )
-    parser.add_argument("--checkpoint", help="model of encoder and planner (default: config/)")
-    parser.add_argument(
-        "--config",
-        type=Path,
-        metavar="DIR",
-        help="folder with parameter files named like those of config/",
-    )
+    add_configuration_arguments(parser)
     parser.add_argument(
         "--overlap", action="store_true", help="plan on while the robot moves, without stops"
     )
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"{folder} exists already: give another --output", file=sys.stderr)
         return 1
     try:
-        config = {} if args.config is None else parameter_files(args.config)
+        effective = demo_configuration(args, args.seed, args.overlap)
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
@@ -51,15 +52,13 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
 
     from vjepa2_ros.demo.run import DemoError, DemoSettings, run_demo
+    from vjepa2_ros.ros.signals import stop_on_signal
     from vjepa2_ros.stack.client import ClientError
     from vjepa2_ros.stack.process_group import ProcessGroupError
-    from vjepa2_ros.ros.signals import stop_on_signal
 
     console = Console()
     stop = stop_on_signal()
-    settings = DemoSettings(
-        args.seed, folder, args.checkpoint, config, args.steps, args.overlap, args.timeout
-    )
+    settings = DemoSettings(effective, folder, args.steps, args.timeout)
     console.print(f"seed {args.seed}; to watch along: export ROS_DOMAIN_ID={domain}")
     try:
         figures = run_demo(settings, console, stop)
@@ -76,6 +75,17 @@ def run(args: argparse.Namespace) -> int:
     )
     console.print(f"animation, curves, latencies and bag: {folder}", markup=False)
     return 0 if reached else 1
+
+
+def demo_configuration(args: argparse.Namespace, seed: int, overlap: bool) -> Configuration:
+    """Settings of one demo; SettingsError where a file or an option cannot be used.
+
+    Args:
+        seed: scene, start pose and goal.
+        overlap: plan on while the robot moves; a plan then counts as a step several times as often.
+    """
+    planner = {"overlap": True, "steps_per_subgoal": OVERLAP_STEPS} if overlap else {}
+    return configuration(args, {"simulator_node": {"seed": seed}, "planner_node": planner})
 
 
 def isolate() -> str:

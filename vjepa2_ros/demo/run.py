@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,15 +18,15 @@ from vjepa2_ros.demo import report
 from vjepa2_ros.demo.progress import ProgressView
 from vjepa2_ros.evaluation.reach import SUCCESS_DISTANCE, ReachEpisode
 from vjepa2_ros.evaluation.record import Record
+from vjepa2_ros.settings.files import NAMESPACE, Configuration
+from vjepa2_ros.settings.stack import managed_nodes
 from vjepa2_ros.stack.client import StackClient, read_images
 from vjepa2_ros.stack.observer import StackObserver
-from vjepa2_ros.stack.process_group import NAMESPACE, ProcessGroup
+from vjepa2_ros.stack.process_group import ProcessGroup
 from vjepa2_ros.stack.start import start_stack
 
 READY_TIMEOUT = 60.0
 REST_TIMEOUT = 10.0
-OVERLAP_STEPS = 60
-"""Plans follow each other several times as fast as steps that are waited for."""
 
 
 class DemoError(RuntimeError):
@@ -35,17 +35,18 @@ class DemoError(RuntimeError):
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """seed: scene, start and goal. checkpoint: model, None for the config files'. config: parameter
-    files to use instead of those under config/, by node name. steps: most steps, None for the
-    planner's own number. overlap: plan on while the robot moves. timeout: longest time for the
-    goal [s]."""
+    """One demo.
 
-    seed: int
+    Attributes:
+        configuration: settings of the stack; the simulator's seed decides scene, start and goal.
+        folder: of everything that is written; must not exist yet.
+        steps: most steps, None for the planner's own number.
+        timeout: longest time for the goal [s].
+    """
+
+    configuration: Configuration
     folder: Path
-    checkpoint: str | None
-    config: Mapping[str, Path]
     steps: int | None
-    overlap: bool
     timeout: float
 
 
@@ -56,7 +57,7 @@ def run_demo(settings: DemoSettings, console: Console, stop: threading.Event) ->
     """
     folder = settings.folder
     folder.mkdir(parents=True)
-    episode = ReachEpisode.sample(settings.seed)
+    episode = ReachEpisode.sample(settings.configuration.settings.simulator.seed)
     goal_file = folder / "goal.png"
     cv2.imwrite(str(goal_file), cv2.cvtColor(episode.goal_image, cv2.COLOR_RGB2BGR))
     with (
@@ -65,16 +66,8 @@ def run_demo(settings: DemoSettings, console: Console, stop: threading.Event) ->
         StackObserver(NAMESPACE, folder / "bag") as observer,
     ):
         console.print("starting the nodes …")
-        parameters = {"simulator_node": {"seed": settings.seed}}
-        if settings.overlap:
-            parameters["planner_node"] = {"overlap": True, "steps_per_subgoal": OVERLAP_STEPS}
-        start_stack(
-            group,
-            parameters=parameters,
-            checkpoint=settings.checkpoint,
-            config=settings.config,
-            stop=stop,
-        )
+        nodes = managed_nodes("simulation")
+        start_stack(group, nodes, settings.configuration.all_changes(), stop=stop)
         record = observer.record
         wait_for_inputs(record, READY_TIMEOUT, stop, group)
         with StackClient(NAMESPACE) as client:

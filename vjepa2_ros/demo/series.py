@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from rich.console import Console
@@ -13,26 +12,18 @@ from rich.console import Console
 from vjepa2_ros.demo.report import quantiles
 from vjepa2_ros.demo.run import DemoSettings, run_demo
 
-TIMEOUT = 120.0
-
 
 def run_series(
-    seeds: Sequence[int], overlap: bool, folder: Path, console: Console, stop: threading.Event
+    demos: Sequence[DemoSettings], console: Console, stop: threading.Event
 ) -> dict:
-    """Run the demo of each seed into a folder of its own; latencies [ms] are of all runs.
-
-    overlap: plan on while the robot moves. Raises what `run_demo` raises.
-    """
-    runs = []
-    for seed in seeds:
-        settings = DemoSettings(seed, folder / f"seed-{seed}", None, {}, None, overlap, TIMEOUT)
-        runs.append(run_demo(settings, console, stop))
+    """Run some demos; latencies [ms] are of all runs. Raises what `run_demo` raises."""
+    runs = [run_demo(settings, console, stop) for settings in demos]
     stages = {
         name: quantiles([value for run in runs for value in run["samples_s"][name]])
         for name in runs[0]["samples_s"]
     }
     return {
-        "overlap": overlap,
+        "overlap": demos[0].configuration.settings.planner.execution.overlap,
         "runs": len(runs),
         "reached": sum(run["reached"] for run in runs),
         "start_distance_m_median": float(np.median([run["start_distance_m"] for run in runs])),

@@ -22,7 +22,8 @@ class CameraNodeSettings:
 
     frame: CameraFrame = inline(CameraFrame)
     source: str = setting(
-        "device", "where images come from: a USB or V4L2 device, a video file, or a folder of images",
+        "device",
+        "where images come from: a USB or V4L2 device, a video file, or a folder of images",
         choices=SOURCES,
     )  # fmt: skip
     path: str = setting(
@@ -32,7 +33,9 @@ class CameraNodeSettings:
         10.0, "images per second; a faster device is thinned out, files are played at this rate",
         "Hz", 0.1, 120.0,
     )  # fmt: skip
-    width: int = setting(0, "width asked of a device, with `height`; 0 = its own", "pixels", 0, 8192)
+    width: int = setting(
+        0, "width asked of a device, with `height`; 0 = its own", "pixels", 0, 8192
+    )
     height: int = setting(
         0, "height asked of a device, with `width`; 0 = its own", "pixels", 0, 8192
     )

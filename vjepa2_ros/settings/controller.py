@@ -61,6 +61,7 @@ class ControllerNodeSettings:
     )
     planner_timeout: float = setting(
         1.0,
-        "longest silence of the planner during a motion; then the robot is halted and the goal ended",
+        "longest silence of the planner during a motion; then the robot is halted and the goal "
+        "ended",
         "s", 0.1, 60.0, live="lower",
     )  # fmt: skip

@@ -222,9 +222,7 @@ def _merge(
     for node, values in sections:
         for name, value in values.items():
             known: Mapping[str, Parameter] = (
-                known_parameters()
-                if node == ALL_NODES
-                else parameters_of(NODES[node].settings)
+                known_parameters() if node == ALL_NODES else parameters_of(NODES[node].settings)
             )
             if name not in known:
                 where = f"{origin}: " + ("" if node == ALL_NODES else f"{node}: ")

@@ -276,7 +276,8 @@ class LoopSettings:
     """
 
     context: int = setting(
-        1, "frames that the model sees: the present one and those of the steps before it", "", 1, 15,
+        1, "frames that the model sees: the present one and those of the steps before it",
+        "", 1, 15,
         live="any",
     )  # fmt: skip
     cost: str = setting("l1", "distance between latents", choices=COSTS, live="any")

@@ -71,9 +71,7 @@ NODES: dict[str, NodeEntry] = {
     entry.name: entry
     for entry in (
         # In the order in which they come up.
-        NodeEntry(
-            "simulator_node", "simulator", SimulatorNodeSettings, frozenset({"simulation"})
-        ),
+        NodeEntry("simulator_node", "simulator", SimulatorNodeSettings, frozenset({"simulation"})),
         NodeEntry("controller_node", "controller", ControllerNodeSettings, _BOTH),
         NodeEntry("camera_node", "camera", CameraNodeSettings, frozenset({"hardware"})),
         NodeEntry("encoder_node", "encoder", EncoderNodeSettings, _BOTH),

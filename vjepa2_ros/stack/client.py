@@ -18,7 +18,7 @@ from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import CompressedImage
 from std_srvs.srv import Trigger
 
-from vjepa2_ros.stack.process_group import NAMESPACE
+from vjepa2_ros.settings.files import NAMESPACE
 from vjepa2_ros.srv import SetGoal
 
 ANSWER_TIMEOUT = 620.0

@@ -21,9 +21,9 @@ from typing import Any
 
 import yaml
 
+from vjepa2_ros.settings.files import NAMESPACE
 from vjepa2_ros.share import share_directory
 
-NAMESPACE = "/vjepa2"
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vjepa2_ros.stack.process_group import NAMESPACE, ProcessGroup
+from vjepa2_ros.settings.files import NAMESPACE
+from vjepa2_ros.stack.process_group import ProcessGroup
 
 READY = "all nodes are active"
 """What lifecycle_manager prints once everything is up."""
