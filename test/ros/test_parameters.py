@@ -1,87 +1,76 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The parameter tables of the nodes: every rule, and that the files under config/ obey them."""
+"""Settings as parameters of a ROS node."""
 
 import pytest
-import yaml
+import rclpy
+from rclpy.context import Context
 
-from vjepa2_ros.nodes import lifecycle_manager
-from vjepa2_ros.nodes.camera_node import CameraNode
-from vjepa2_ros.nodes.controller_node import ControllerNode
-from vjepa2_ros.nodes.encoder_node import EncoderNode
-from vjepa2_ros.ros.parameters import Parameter, ParameterError, check_all
-from vjepa2_ros.nodes.planner_node import PlannerNode
-from vjepa2_ros.nodes.simulator_node import SimulatorNode
-from vjepa2_ros.planning.action_space import ActionSpace
-from vjepa2_ros.planning.cem import CEMConfig
-from vjepa2_ros.planning.settings import action_space, loop_settings, planner
-from vjepa2_ros.share import share_directory
-
-TABLES = {
-    node.NAME: node.PARAMETERS
-    for node in (CameraNode, EncoderNode, PlannerNode, ControllerNode, SimulatorNode)
-} | {"lifecycle_manager": lifecycle_manager.PARAMETERS}
-RATE = Parameter("rate", 10.0, "images per second", "Hz", 0.1, 120.0)
+from vjepa2_ros.ros.parameters import declare, descriptor, own_parameters
+from vjepa2_ros.settings.controller import ControllerNodeSettings
+from vjepa2_ros.settings.declaration import SettingsError, parameters_of, values_of
+from vjepa2_ros.settings.planning import PlannerNodeSettings
+from vjepa2_ros.settings.stack import NODES
 
 
-@pytest.mark.parametrize("name", TABLES)
-def test_the_parameter_file_sets_every_parameter_to_an_allowed_value(name):
-    path = share_directory() / "config" / f"{name}.yaml"
-    given = yaml.safe_load(path.read_text())[f"/**/{name}"]["ros__parameters"]
-    check_all(TABLES[name], given)
-    assert set(given) == {parameter.name for parameter in TABLES[name]}
+@pytest.fixture
+def node():
+    """Makes a node with parameters as a command line gives them."""
+    context, made = Context(), []
+    rclpy.init(context=context)
+
+    def make(**given):
+        words = ["--ros-args"]
+        for name, value in given.items():
+            words += ["-p", f"{name.replace('__', '.')}:={value}"]
+        made.append(rclpy.create_node("example", context=context, cli_args=words))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.destroy_node()
+    context.try_shutdown()
 
 
-@pytest.mark.parametrize("name", TABLES)
-def test_every_parameter_is_described_and_its_default_allowed(name):
-    for parameter in TABLES[name]:
-        assert parameter.description and parameter.check(parameter.default) == parameter.default
-        descriptor = parameter.descriptor()
-        assert parameter.unit in descriptor.description
+@pytest.mark.parametrize("name", NODES)
+def test_a_node_without_files_has_the_shipped_settings(node, name):
+    settings = NODES[name].settings
+    one = node()
+    assert declare(one, settings) == settings()
+    for parameter, value in values_of(settings()).items():
+        found = one.get_parameter(parameter).value
+        assert (tuple(found) if isinstance(value, tuple) else found) == value
 
 
-def test_the_planners_defaults_are_the_papers():
-    values = check_all(PlannerNode.PARAMETERS, {})
-    assert planner(values).config == CEMConfig() and action_space(values) == ActionSpace()
-    assert loop_settings(values, [15]).cost == "l1"
+def test_what_is_given_is_typed(node):
+    settings = declare(
+        node(icem__evaluations=64, planner="icem", workspace__lower="[0.4, -0.1, 0.1]"),
+        PlannerNodeSettings,
+    )
+    assert settings.search.chosen.evaluations == 64
+    assert settings.execution.cell.workspace.lower == (0.4, -0.1, 0.1)
 
 
-@pytest.mark.parametrize(
-    "value, text",
-    [
-        (0.0, "rate is 0.0, but must be from 0.1 to 120.0 Hz"),
-        (500.0, "rate is 500.0, but must be from 0.1 to 120.0 Hz"),
-        (float("nan"), "rate must be finite"),
-        (float("inf"), "rate must be finite"),
-        ("fast", "rate must be of type float, not str"),
-        (True, "rate must be of type float, not bool"),
-        ([1.0], "rate must be of type float, not list"),
-    ],
-)
-def test_a_bad_value_is_refused_with_the_reason(value, text):
-    with pytest.raises(ParameterError) as caught:
-        check_all((RATE,), {"rate": value})
-    assert text in str(caught.value)
+def test_an_unknown_name_is_refused_with_the_likely_one(node):
+    with pytest.raises(SettingsError, match="unknown parameter 'max_stp'.*did you mean 'max_step'"):
+        declare(node(max_stp=0.05), ControllerNodeSettings)
 
 
-def test_a_whole_number_may_stand_for_a_float():
-    assert check_all((RATE,), {"rate": 5}) == {"rate": 5.0}
-
-
-def test_a_list_is_checked_entry_by_entry():
-    corner = Parameter("corner", [0.0, 0.0], "corner", "m", -1.0, 1.0, length=2)
-    assert corner.check((1, 0.5)) == [1.0, 0.5]
-    for bad in ([0.0], [0.0, 3.0], 1.0, "ab"):
-        with pytest.raises(ParameterError, match="corner"):
-            corner.check(bad)
-
-
-def test_all_that_is_wrong_is_told_at_once():
-    with pytest.raises(ParameterError) as caught:
-        check_all((RATE,), {"rate": -1.0, "raet": 1.0, "colour": 2})
-    text = str(caught.value)
-    assert "rate is -1.0" in text and "did you mean 'rate'?" in text and "known: rate" in text
+def test_a_section_for_all_nodes_may_name_what_only_others_have(node):
+    assert declare(node(checkpoint="mine", icem__evaluations=64), ControllerNodeSettings)
 
 
 def test_what_rclpy_understands_on_every_node_is_not_unknown():
-    given = {"use_sim_time": True, "qos_overrides./camera/image_raw.publisher.depth": 2}
-    assert check_all((RATE,), given) == {"rate": 10.0}
+    given = {"use_sim_time": True, "qos_overrides./camera/image_raw.publisher.depth": 2, "odd": 1}
+    assert own_parameters(ControllerNodeSettings, given) == {"odd": 1}
+
+
+def test_a_descriptor_tells_unit_range_and_whether_it_may_change_while_active():
+    table = parameters_of(ControllerNodeSettings)
+    step = descriptor(table["max_step"])
+    assert step.description.endswith("[m]")
+    assert step.floating_point_range[0].to_value == table["max_step"].maximum
+    assert step.additional_constraints == "may become smaller while active"
+    rate = descriptor(table["state_rate"])
+    assert rate.additional_constraints == "needs deactivate and cleanup to change"
+    mode = descriptor(parameters_of(PlannerNodeSettings)["gripper.mode"])
+    assert mode.additional_constraints.startswith("one of: sampled, enumerated, hold")

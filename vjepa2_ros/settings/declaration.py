@@ -3,7 +3,8 @@
 documents and checks it.
 
 A class of settings is a frozen dataclass. Its fields are made by `setting`, or hold another class
-of settings: with `group` under the field's name (`icem.evaluations`), with `inline` under their own.
+of settings: with `group` under the name of the field (`icem.evaluations`), with `inline` under their
+own.
 Rules between settings stand in `__post_init__`, which raises ValueError. Nodes derive their ROS
 parameters from the class, the core takes its instances, and the reference lists its fields.
 """
