@@ -38,9 +38,7 @@ def test_the_motion_controller_brings_the_arm_to_its_target_in_simulated_time(ar
     controller = MotionController(arm, MotionLimits(), planner_timeout=2.0)
     controller.tick(simulator.time, simulator.time)
     target = START + [0.05, -0.05, 0.05]
-    command = MotionCommand(
-        "goal", 1, simulator.time, target, DOWN.as_quat(), 0.0, frame="base"
-    )
+    command = MotionCommand("goal", 1, simulator.time, target, DOWN.as_quat(), 0.0, frame="base")
     assert controller.command(command, simulator.time, simulator.time).accepted
     while controller.moving and simulator.time < 2.0:
         simulator.advance(0.02)
