@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vjepa2_ros.robot.controller import MotionController
-from vjepa2_ros.robot.interface import RobotError, RobotState
+from vjepa2_ros.robot.driver import RobotError, RobotState
 from vjepa2_ros.robot.safety import MotionCommand, MotionLimits, Reason
 
 DOWN = np.array([1.0, 0.0, 0.0, 0.0])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from vjepa2_ros.robot.interface import RobotState
+from vjepa2_ros.robot.driver import RobotState
 from vjepa2_ros.robot.safety import CommandGate, MotionCommand, MotionLimits, Reason
 
 NOW = 1000.0

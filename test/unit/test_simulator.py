@@ -28,8 +28,8 @@ def test_start_poses_and_objects_lie_in_their_boxes_and_apart(simulator):
     for seed in range(20):
         simulator.reset(seed)
         position = simulator.pose()[0]
-        assert (position >= np.array(config.workspace_lower) - 2e-3).all()
-        assert (position <= np.array(config.workspace_upper) + 2e-3).all()
+        assert (position >= np.array(config.workspace.lower) - 2e-3).all()
+        assert (position <= np.array(config.workspace.upper) + 2e-3).all()
         cup, box = simulator.object_positions()
         assert np.linalg.norm((cup - box)[:2]) > config.object_spacing
 

@@ -16,7 +16,7 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo, Image
 
 from vjepa2_ros.msg import RobotState, SimulatorTarget
-from vjepa2_ros.robot import interface
+from vjepa2_ros.robot import driver
 from vjepa2_ros.ros.conversions import (
     camera_info,
     image_message,
@@ -27,7 +27,7 @@ from vjepa2_ros.ros.managed_node import ManagedNode
 from vjepa2_ros.ros.qos import COMMAND, LATEST, STREAM
 from vjepa2_ros.ros.runner import run
 from vjepa2_ros.settings.simulator import SimulatorNodeSettings
-from vjepa2_ros.simulation.simulator import Simulator
+from vjepa2_ros.simulation.simulator import Simulator, SimulatorConfig
 
 
 class SimulatorNode(ManagedNode):
@@ -74,7 +74,7 @@ class SimulatorNode(ManagedNode):
     def _run(self) -> None:
         # All of MuJoCo lives in this thread, since a rendering context belongs to one.
         try:
-            simulator = Simulator()
+            simulator = Simulator(SimulatorConfig(workspace=self.settings.workspace))
             simulator.reset(self.settings.seed)
             simulator.render(self.settings.image_size)
         except Exception as problem:  # noqa: BLE001 - handed over to `configure`
@@ -123,7 +123,7 @@ class SimulatorNode(ManagedNode):
             simulator.halt()
 
     def _publish_state(self, simulator: Simulator, now: float) -> None:
-        state = interface.RobotState(*simulator.pose(), now)
+        state = driver.RobotState(*simulator.pose(), now)
         moving = not simulator.settled()
         self._states.publish(robot_state_message(state, self.settings.base.base_frame, moving=moving))
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from vjepa2_ros.robot.interface import Robot, RobotError, RobotState
+from vjepa2_ros.robot.driver import Robot, RobotError, RobotState
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.robot.safety import CommandGate, MotionCommand, Verdict
 from vjepa2_ros.settings.controller import MotionLimits

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from vjepa2_ros.robot.interface import QUATERNION_TOLERANCE, RobotState
+from vjepa2_ros.robot.driver import QUATERNION_TOLERANCE, RobotState
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.settings.controller import MotionLimits
 

@@ -15,7 +15,7 @@ from std_msgs.msg import Header
 
 from vjepa2_ros.msg import Command
 from vjepa2_ros.msg import RobotState as RobotStateMessage
-from vjepa2_ros.robot.interface import RobotState
+from vjepa2_ros.robot.driver import RobotState
 from vjepa2_ros.robot.safety import MotionCommand
 
 _CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}

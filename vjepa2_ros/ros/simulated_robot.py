@@ -8,7 +8,7 @@ from std_msgs.msg import Header
 
 from vjepa2_ros.msg import RobotState as RobotStateMessage
 from vjepa2_ros.msg import SimulatorTarget
-from vjepa2_ros.robot.interface import RobotError, RobotState
+from vjepa2_ros.robot.driver import RobotError, RobotState
 from vjepa2_ros.ros.conversions import pose_message, robot_state, stamp
 from vjepa2_ros.ros.managed_node import ManagedNode
 from vjepa2_ros.ros.qos import COMMAND, STREAM

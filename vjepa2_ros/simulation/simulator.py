@@ -15,6 +15,7 @@ import mujoco  # noqa: E402  (the rendering back end is chosen on import)
 import numpy as np  # noqa: E402
 from scipy.spatial.transform import Rotation  # noqa: E402
 
+from vjepa2_ros.settings.cell import Workspace  # noqa: E402
 from vjepa2_ros.simulation.kinematics import HOME, InverseKinematics, PoseReference  # noqa: E402
 
 SCENE = Path(__file__).parent / "assets" / "scene.xml"
@@ -31,7 +32,7 @@ class SimulatorConfig:
     """Workspace and motion of the simulated arm; the defaults are those of every task here.
 
     Attributes:
-        workspace_lower, workspace_upper: box of the tool centre point [m], base frame.
+        workspace: box in which start poses and goals lie, base frame.
         object_lower, object_upper: rectangle (x, y) [m] in which cup and box are laid.
         object_spacing: least distance [m] between cup, box and the start pose, seen from above.
         max_speed: translation [m/s].
@@ -40,8 +41,7 @@ class SimulatorConfig:
         control_period: [s] between two updates of the joint targets.
     """
 
-    workspace_lower: tuple[float, float, float] = (0.33, -0.25, 0.04)
-    workspace_upper: tuple[float, float, float] = (0.66, 0.25, 0.36)
+    workspace: Workspace = Workspace()
     object_lower: tuple[float, float] = (0.38, -0.22)
     object_upper: tuple[float, float] = (0.62, 0.22)
     object_spacing: float = 0.12
@@ -76,7 +76,7 @@ class Simulator:
         """Lay cup and box and put the hand at a random pose; the same for the same seed."""
         random = np.random.default_rng(seed)
         config = self.config
-        start = random.uniform(config.workspace_lower, config.workspace_upper)
+        start = random.uniform(config.workspace.lower, config.workspace.upper)
         places = [start[:2]] if start[2] < 0.2 else []
         while len(places) < (3 if start[2] < 0.2 else 2):
             place = random.uniform(config.object_lower, config.object_upper)
@@ -155,6 +155,11 @@ class Simulator:
         """Measured 7-D state [7] float64."""
         position, rotation = self._tool()
         return np.concatenate([position, rotation.as_euler("xyz"), [self.pose()[2]]])
+
+    @property
+    def time(self) -> float:
+        """Simulated time since the last `reset` [s]."""
+        return float(self.data.time)
 
     def object_positions(self) -> np.ndarray:
         """True centres of cup and box [2, 3] m: for read-outs and scoring, never for training."""
