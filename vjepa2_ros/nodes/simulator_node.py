@@ -125,7 +125,9 @@ class SimulatorNode(ManagedNode):
     def _publish_state(self, simulator: Simulator, now: float) -> None:
         state = driver.RobotState(*simulator.pose(), now)
         moving = not simulator.settled()
-        self._states.publish(robot_state_message(state, self.settings.base.base_frame, moving=moving))
+        self._states.publish(
+            robot_state_message(state, self.settings.base.base_frame, moving=moving)
+        )
 
     def _publish_image(self, simulator: Simulator, info: CameraInfo, now: float) -> None:
         started = time.perf_counter()

@@ -76,10 +76,10 @@ class Robot(Protocol):
         """Come to rest as fast as the robot's limits allow, and hold there."""
 
     def recover(self) -> None:
-        """Clear the robot's own errors after a fault; called by `reset_fault`.
+        """Clear the robot's own errors, if it has any; called when a fault is reset.
 
-        The robot must not move. If clearing takes longer, it goes on after the return, and
-        `move_to` raises until it is done.
+        The robot must not move. If clearing takes long, it goes on after the return, and `move_to`
+        raises until it is done.
         """
 
     def close(self) -> None:
