@@ -3,7 +3,8 @@
 
 import pytest
 
-from vjepa2_ros.nodes.simulator_node import SimulatorNode, falls_on
+from vjepa2_ros.nodes.simulator_node import SimulatorNode
+from vjepa2_ros.simulation.schedule import falls_on
 from vjepa2_ros.simulation.simulator import SimulatorConfig
 
 PERIOD = SimulatorConfig().control_period

@@ -7,7 +7,6 @@ To the other nodes it is what the hardware would be: states and targets of an ar
 
 from __future__ import annotations
 
-import math
 import sys
 import threading
 import time
@@ -27,6 +26,7 @@ from vjepa2_ros.ros.managed_node import ManagedNode
 from vjepa2_ros.ros.qos import COMMAND, LATEST, STREAM
 from vjepa2_ros.ros.runner import run
 from vjepa2_ros.settings.simulator import SimulatorNodeSettings
+from vjepa2_ros.simulation.schedule import falls_on
 from vjepa2_ros.simulation.simulator import Simulator, SimulatorConfig
 
 
@@ -142,15 +142,6 @@ class SimulatorNode(ManagedNode):
     def _report_image(self, rendered: float) -> None:
         self.health.beat()
         self.health.set("render_ms", f"{rendered * 1e3:.1f}")
-
-
-def falls_on(step: int, share: float) -> bool:
-    """Whether something that happens on a share of all steps (0 to 1) happens on this one, from 0.
-
-    Evenly spread, and without drift where the share is no whole fraction.
-    """
-    # A rounding error must not move it by a step.
-    return math.ceil((step + 1) * share - 1e-9) > math.ceil(step * share - 1e-9)
 
 
 def main() -> int:
