@@ -30,6 +30,10 @@ class GoalState(IntEnum):
         return self >= GoalState.REACHED
 
 
+TERMINAL = frozenset(state for state in GoalState if state.is_over)
+"""The states that a goal does not leave; also holds for the plain numbers of messages."""
+
+
 @dataclass(frozen=True)
 class GoalStatus:
     """A goal at one moment; the defaults describe a planner without a goal.
