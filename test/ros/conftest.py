@@ -25,10 +25,10 @@ from vjepa2_ros.msg import (  # noqa: E402
     RobotState,
     SimulatorTarget,
 )
-from vjepa2_ros.stack.process_group import ProcessGroup  # noqa: E402
 from vjepa2_ros.ros.qos import COMMAND, LATCHED, LATEST, STREAM  # noqa: E402
-from vjepa2_ros.stack.start import start_stack  # noqa: E402
 from vjepa2_ros.share import share_directory  # noqa: E402
+from vjepa2_ros.stack.process_group import ProcessGroup  # noqa: E402
+from vjepa2_ros.stack.start import start_stack  # noqa: E402
 from vjepa2_ros.world_model.checkpoint import save_world_model  # noqa: E402
 
 TOPICS = (

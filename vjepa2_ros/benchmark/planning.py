@@ -153,7 +153,8 @@ class Benchmark:
         """What `work` returns for each item, from the folder or measured and put there."""
         items = list(items)
         _, planner, evaluations = work.args
-        source = inspect.getsource(sys.modules[type(make_planner_named(planner, evaluations)).__module__])
+        module = type(make_planner_named(planner, evaluations)).__module__
+        source = inspect.getsource(sys.modules[module])
         described = {
             **asdict(setting),
             "planner": planner,

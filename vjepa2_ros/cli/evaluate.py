@@ -37,6 +37,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_configuration_arguments(parser)
     parser.add_argument(
+        "--planner",
+        "--controller",
+        dest="config",
+        action="append",
+        type=Path,
+        metavar="FILE",
+        help="parameter file, as --config",
+    )
+    parser.add_argument(
         "--threads", type=positive_integer, help="threads of PyTorch, in place of the configured"
     )
 

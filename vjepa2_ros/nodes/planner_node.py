@@ -21,11 +21,10 @@ from vjepa2_ros.execution.goal_execution import GoalExecution
 from vjepa2_ros.execution.goal_request import refusal_of
 from vjepa2_ros.execution.goal_status import GoalState, GoalStatus
 from vjepa2_ros.execution.observation import EncodedImage, Observation
-from vjepa2_ros.planning.planners import make_planner
-from vjepa2_ros.planning.receding_horizon import make_loop
 from vjepa2_ros.msg import Command, Goal, Latent, PlanningStatus, RobotState
 from vjepa2_ros.planning.planner import Planner
-from vjepa2_ros.planning.receding_horizon import Step
+from vjepa2_ros.planning.planners import make_planner
+from vjepa2_ros.planning.receding_horizon import Step, make_loop
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.robot.safety import MotionCommand
 from vjepa2_ros.ros.conversions import MessageError, seconds, stamp

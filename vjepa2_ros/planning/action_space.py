@@ -35,7 +35,7 @@ class ActionSpace:
         fixed_axes: axis ("x", "y", "z", "gripper") to the value that it is held at, or to one value
             per action.
         workspace: box of all targets, base frame (None: no box).
-        start: position [3] from which a sequence starts, float32 [m], base frame; needed with a box.
+        start: position [3] from which a sequence starts, float32 [m]; needed with a box.
 
     Raises:
         ValueError: values are out of range or do not fit each other.

@@ -45,8 +45,8 @@ class CrossEntropyMethod:
         settings: of the search; the defaults are the paper's.
     """
 
-    def __init__(self, settings: CEMSettings = CEMSettings()):
-        self.settings = settings
+    def __init__(self, settings: CEMSettings | None = None):
+        self.settings = settings or CEMSettings()
 
     @property
     def evaluations(self) -> int:

@@ -2,7 +2,8 @@
 """The receding-horizon loop: plan, take the first action, observe again, sub-goal by sub-goal.
 
 A pure state machine, stepped with one observation at a time. As in the paper, sub-goals follow each
-other after a fixed number of steps, whether they are reached or not. `patience` is ours: the last sub-goal may end early, where the planner predicts no further improvement. That is a prediction,
+other after a fixed number of steps, whether they are reached or not. `patience` is ours: the last
+sub-goal may end early, where the planner predicts no further improvement. That is a prediction,
 not a detector of success.
 """
 
