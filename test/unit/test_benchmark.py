@@ -16,7 +16,7 @@ from vjepa2_ros.benchmark.model import measure
 from vjepa2_ros.benchmark.speed import measure as measure_speed
 from vjepa2_ros.cli import bench
 from vjepa2_ros.planning.action_space import ActionSpace
-from vjepa2_ros.planning.planners import make_planner
+from vjepa2_ros.planning.planners import make_planner_named
 from vjepa2_ros.simulation.simulator import DOWN, Simulator
 from vjepa2_ros.world_model.checkpoint import save_world_model
 
@@ -138,7 +138,7 @@ def test_context_warm_start_and_gripper_change_what_is_planned(model):
     (decision,) = make_decisions(model, 5, 1)
     plain = planning.Setting("model", seed=5, decisions=1, horizon=2)
     planned = [
-        planning.plan_decision(model, setting, make_planner("icem", 64), decision, 0)[0].actions
+        planning.plan_decision(model, setting, make_planner_named("icem", 64), decision, 0)[0].actions
         for setting in (
             plain,
             replace(plain, context=2),

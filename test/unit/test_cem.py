@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from vjepa2_ros.planning.action_space import ActionSpace
-from vjepa2_ros.planning.cem import CEMConfig, CrossEntropyMethod
+from vjepa2_ros.planning.cem import CrossEntropyMethod
+from vjepa2_ros.settings.cell import Workspace
+from vjepa2_ros.settings.planning import CEMSettings, GripperPolicy
 
 SPACE = ActionSpace()
 
@@ -21,7 +23,7 @@ def seeded(seed=0):
 
 
 def test_the_defaults_are_those_of_the_paper():
-    config = CEMConfig()
+    config = CEMSettings()
     assert (config.samples, config.iterations, config.top_k) == (800, 10, 10)
     assert (SPACE.horizon, SPACE.max_translation) == (1, 0.075)
     assert (SPACE.max_gripper, SPACE.gripper_threshold) == (0.75, 0.25)
@@ -42,7 +44,7 @@ def test_a_minimum_out_of_reach_is_approached_up_to_the_bound_of_each_axis():
 
 
 def test_several_actions_share_the_way():
-    planner = CrossEntropyMethod(CEMConfig(iterations=20))
+    planner = CrossEntropyMethod(CEMSettings(iterations=20))
     plan = planner.plan(towards(0.12, 0.0, 0.0, 0.0), ActionSpace(horizon=2), seeded())
     assert plan.actions.shape == (2, 7)
     assert plan.actions[:, 0].sum() == pytest.approx(0.12, abs=5e-3)
@@ -66,8 +68,8 @@ def test_fixed_axes_keep_their_value():
 
 
 def test_the_gripper_closes_from_the_given_action_on():
-    space = ActionSpace(horizon=3, close_gripper_from=1)
-    planner = CrossEntropyMethod(CEMConfig(iterations=3))
+    space = ActionSpace(horizon=3, gripper=GripperPolicy("sampled", close_from=1))
+    planner = CrossEntropyMethod(CEMSettings(iterations=3))
     plan = planner.plan(towards(0.0, 0.0, 0.0, 0.0), space, seeded(), trace=True)
     assert (plan.trace.actions[:, :, 1:, 6] == 1).all()
     assert plan.trace.actions[:, :, 0, 6].abs().max() <= 0.75
@@ -75,7 +77,7 @@ def test_the_gripper_closes_from_the_given_action_on():
 
 
 def test_the_same_seed_or_draws_give_the_same_plan():
-    planner, space = CrossEntropyMethod(CEMConfig(samples=32)), ActionSpace(horizon=2)
+    planner, space = CrossEntropyMethod(CEMSettings(samples=32)), ActionSpace(horizon=2)
     objective = towards(0.01, 0.02, 0.03, 0.4)
     first = planner.plan(objective, space, seeded(), trace=True)
     assert torch.equal(planner.plan(objective, space, seeded()).actions, first.actions)
@@ -85,7 +87,7 @@ def test_the_same_seed_or_draws_give_the_same_plan():
 
 
 def test_momentum_keeps_its_share_of_the_old_distribution():
-    config = CEMConfig(
+    config = CEMSettings(
         samples=16, iterations=1, momentum_mean=0.25, momentum_std=0.9, momentum_std_gripper=0.5
     )
     planner = CrossEntropyMethod(config)
@@ -98,7 +100,7 @@ def test_momentum_keeps_its_share_of_the_old_distribution():
 
 
 def test_the_trace_is_left_out_unless_asked_for():
-    planner = CrossEntropyMethod(CEMConfig(samples=16))
+    planner = CrossEntropyMethod(CEMSettings(samples=16))
     assert planner.plan(towards(0.0, 0.0, 0.0, 0.0), SPACE, seeded()).trace is None
 
 
@@ -110,7 +112,7 @@ def test_energies_that_are_not_finite_give_no_plan(value):
         return energies
 
     with pytest.raises(ValueError, match="1 of 16 energies are not finite"):
-        CrossEntropyMethod(CEMConfig(samples=16)).plan(objective, SPACE, seeded())
+        CrossEntropyMethod(CEMSettings(samples=16)).plan(objective, SPACE, seeded())
 
 
 def test_draws_of_another_shape_are_refused():
@@ -129,9 +131,9 @@ def test_draws_of_another_shape_are_refused():
         {"momentum_std_gripper": -0.1},
     ],
 )
-def test_settings_that_make_no_sense_are_refused_by_name(setting):
+def test_invalid_settings_are_refused_by_name(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
-        CEMConfig(**setting)
+        CEMSettings(**setting)
 
 
 @pytest.mark.parametrize(
@@ -140,13 +142,13 @@ def test_settings_that_make_no_sense_are_refused_by_name(setting):
         {"horizon": 0},
         {"max_translation": 0.0},
         {"max_translation": float("nan")},
-        {"max_gripper": -1.0},
-        {"gripper_threshold": -0.1},
+        {"gripper": GripperPolicy("hold")},
+        {"workspace": Workspace()},
         {"fixed_axes": {"roll": 0.0}},
         {"fixed_axes": {"x": float("nan")}},
-        {"close_gripper_from": -1},
+        {"fixed_axes": {"x": 0.0, "y": 0.0, "z": 0.0, "gripper": 0.0}},
     ],
 )
-def test_spaces_that_make_no_sense_are_refused_by_name(setting):
+def test_invalid_spaces_are_refused_by_name(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
         ActionSpace(**setting)

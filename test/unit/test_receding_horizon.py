@@ -5,15 +5,24 @@ import pytest
 import torch
 from small_model import small_world_model
 
-from vjepa2_ros.planning.action_space import ActionSpace, Workspace
-from vjepa2_ros.planning.cem import CEMConfig, CrossEntropyMethod
+from vjepa2_ros.planning.action_space import ActionSpace
+from vjepa2_ros.planning.cem import CrossEntropyMethod
 from vjepa2_ros.planning.objective import LatentDistance, distance
 from vjepa2_ros.planning.planner import Plan
-from vjepa2_ros.planning.receding_horizon import RecedingHorizon, RecedingHorizonSettings
+from vjepa2_ros.planning.receding_horizon import RecedingHorizon, make_loop
+from vjepa2_ros.settings.cell import Workspace
+from vjepa2_ros.settings.declaration import build
+from vjepa2_ros.settings.planning import (
+    ActionSettings,
+    CEMSettings,
+    GripperPolicy,
+    LoopSettings,
+    PlannerNodeSettings,
+)
 from vjepa2_ros.world_model.encoder import normalise
 from vjepa2_ros.world_model.poses import compose, difference
 
-PLANNER = CrossEntropyMethod(CEMConfig(samples=16, iterations=2, top_k=4))
+PLANNER = CrossEntropyMethod(CEMSettings(samples=16, iterations=2, top_k=4))
 STATE = torch.tensor([0.5, 0.0, 0.3, 3.1, 0.0, 0.1, 0.2])
 
 
@@ -28,8 +37,14 @@ def latents(count, seed=0):
     )
 
 
-def loop(model, goals, steps, **settings):
-    return RecedingHorizon(PLANNER, model, goals, RecedingHorizonSettings(steps, **settings))
+FREE = ActionSettings(gripper=GripperPolicy("sampled"))
+
+
+def loop(
+    model, goals, steps=(), action=FREE, workspace=None, gripper=(), planner=PLANNER, **settings
+):
+    settings = LoopSettings(**{"patience": 0, **settings})
+    return RecedingHorizon(planner, model, goals, action, settings, workspace, steps, gripper)
 
 
 def test_a_step_says_where_to_go_and_what_it_expects(model):
@@ -118,13 +133,13 @@ def test_goals_that_do_not_fit_are_refused(model):
         loop(model, torch.zeros(1, 9, 48), [3])
     with pytest.raises(ValueError, match="not finite"):
         loop(model, torch.full((1, 16, 48), float("nan")), [3])
-    with pytest.raises(ValueError, match="2 goals, but steps for 1"):
+    with pytest.raises(ValueError, match="steps must be a number of at least 1 for each of 2"):
         loop(model, latents(2), [3])
 
 
 def test_a_horizon_beyond_the_models_frames_is_refused_at_once(model):
     with pytest.raises(ValueError, match="horizon 9 are together more than the model's 8 frames"):
-        loop(model, latents(1), [3], space=ActionSpace(horizon=9))
+        loop(model, latents(1), [3], action=ActionSettings(horizon=9))
 
 
 def test_what_is_left_of_a_plan_starts_the_next_search_of_the_same_subgoal(model):
@@ -138,8 +153,8 @@ def test_what_is_left_of_a_plan_starts_the_next_search_of_the_same_subgoal(model
             actions = torch.arange(14.0).reshape(2, 7) / 1000
             return Plan(actions, float(objective(actions[None])[0]), 1)
 
-    settings = RecedingHorizonSettings([2, 2], ActionSpace(horizon=2))
-    running = RecedingHorizon(Recorder(), model, latents(2), settings)
+    action = ActionSettings(horizon=2)
+    running = loop(model, latents(2), [2, 2], action=action, planner=Recorder())
     for seed in range(4):
         running.step(latents(1, seed)[0], STATE)
     assert given[0] is None and given[2] is None, "nothing is carried over to another sub-goal"
@@ -149,37 +164,54 @@ def test_what_is_left_of_a_plan_starts_the_next_search_of_the_same_subgoal(model
 
 
 @pytest.mark.parametrize(
-    ("settings", "complaint"),
+    ("arguments", "complaint"),
     [
-        ({"steps_per_subgoal": []}, "steps_per_subgoal"),
-        ({"steps_per_subgoal": [3, 0]}, "steps_per_subgoal"),
-        ({"steps_per_subgoal": [3], "patience": 0}, "patience"),
-        ({"steps_per_subgoal": [3], "context": 0}, "context"),
-        ({"steps_per_subgoal": [3], "workspace": ([0, 0, 0], [1, 0, 1])}, "workspace"),
-        ({"steps_per_subgoal": [3], "memory_budget": 0}, "memory_budget"),
+        ({"steps": [3, 0]}, "at least 1 for each of 2"),
+        ({"gripper": ["shut", "open"]}, "planned, open, hold, close, got shut"),
+        ({"gripper": ["open"]}, "scripted for 1 sub-goals of 2"),
         (
             {
-                "steps_per_subgoal": [3],
-                "space": ActionSpace(workspace=Workspace(*torch.zeros(3, 3))),
-            },
-            "moves with the robot",
-        ),
-        ({"steps_per_subgoal": [3], "gripper": ["shut"]}, "planned, open, hold, close, got shut"),
-        ({"steps_per_subgoal": [3], "gripper": ["open", "hold"]}, "scripted for 2"),
-        (
-            {
-                "steps_per_subgoal": [3],
-                "gripper": ["open"],
-                "space": ActionSpace(fixed_axes={"x": 0, "y": 0, "z": 0}),
+                "gripper": ["open", "hold"],
+                "action": ActionSettings(
+                    fixed_axes="x=0, y=0, z=0", gripper=GripperPolicy("sampled")
+                ),
             },
             "nothing to search",
         ),
-        ({"steps_per_subgoal": [3], "min_improvement": 1.0}, "min_improvement"),
+        ({"context": 9}, "more than the model's 8 frames"),
     ],
 )
-def test_settings_that_make_no_sense_are_refused(settings, complaint):
+def test_what_does_not_fit_the_goals_or_the_model_is_refused(model, arguments, complaint):
     with pytest.raises(ValueError, match=complaint):
-        RecedingHorizonSettings(**settings)
+        loop(model, latents(2), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        ({"patience": -1}, "patience"),
+        ({"context": 0}, "context"),
+        ({"memory_budget": -1.0}, "memory_budget"),
+        ({"min_improvement": 1.0}, "min_improvement"),
+        ({"cost": "l3"}, "cost"),
+        ({"fixed_axes": "gripper=0"}, "gripper.mode"),
+        ({"fixed_axes": "x=0, y=0, z=0"}, "nothing is left to search"),
+        ({"gripper.close_from": 1}, "never close"),
+        ({"gripper.mode": "sampled", "gripper.max_change": 0.1}, "never move"),
+    ],
+)
+def test_invalid_settings_are_refused(given, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        build(PlannerNodeSettings, given)
+
+
+def test_the_loop_of_the_planner_node_has_its_settings(model):
+    settings = build(
+        PlannerNodeSettings, {"steps_per_subgoal": 4, "context": 2, "workspace.lower": [0.4, 0, 0]}
+    )
+    running = make_loop(settings, PLANNER, model, latents(2), gripper=["open", "planned"])
+    assert running.steps == (4, 4) and running.loop.context == 2
+    assert running.workspace.lower == (0.4, 0.0, 0.0) and running.gripper == ("open", "planned")
 
 
 def test_past_frames_and_what_led_from_them_are_part_of_what_is_imagined(model):
@@ -192,8 +224,7 @@ def test_past_frames_and_what_led_from_them_are_part_of_what_is_imagined(model):
             asked.append(objective)
             return Plan(torch.zeros(1, 7), float(objective(torch.zeros(1, 1, 7))[0]), 1)
 
-    settings = RecedingHorizonSettings([4], context=3)
-    running = RecedingHorizon(Recorder(), model, latents(1, 9), settings)
+    running = loop(model, latents(1, 9), [4], context=3, planner=Recorder())
     states = STATE + 0.01 * torch.arange(4)[:, None]
     seen = latents(4)
     for latent, state in zip(seen, states, strict=True):
@@ -220,7 +251,7 @@ def test_a_plan_for_a_robot_under_way_starts_where_it_will_be(model):
 
 def test_no_target_is_planned_outside_the_workspace(model):
     corner = STATE[:3] + torch.tensor([0.01, 0.01, 0.01])
-    workspace = ([0.3, -0.3, 0.0], corner.tolist())
+    workspace = Workspace((0.3, -0.3, 0.0), tuple(corner.tolist()))
     for seed in range(5):
         running = loop(model, latents(1, seed), [5], workspace=workspace, seed=seed)
         step = running.step(latents(1, 7)[0], STATE)
@@ -232,12 +263,11 @@ def test_no_target_is_planned_outside_the_workspace(model):
 
 def test_a_sequence_of_actions_is_cut_where_it_would_leave_the_workspace():
     def cut(*position):
-        box = Workspace(
-            torch.tensor(position), torch.tensor([0.3, -0.3, 0.0]), torch.tensor([0.57, 0.3, 0.4])
-        )
+        box = Workspace((0.3, -0.3, 0.0), (0.57, 0.3, 0.4))
         point = torch.zeros(1, 8)
         point[0, [0, 4]] = 0.05 / 0.075
-        return ActionSpace(horizon=2, workspace=box).from_unit(point)[0, :, 0].tolist()
+        space = ActionSpace(horizon=2, workspace=box, start=torch.tensor(position))
+        return space.from_unit(point)[0, :, 0].tolist()
 
     assert cut(0.5, 0.0, 0.3) == pytest.approx([0.05, 0.02])
     # From outside it leads towards the box, by no more than an action may.
@@ -254,8 +284,8 @@ def test_no_target_leaves_the_workspace_whatever_the_planner_does(model):
             return Plan(actions, float(objective(actions[None])[0]), 1)
 
     corner = STATE[:3] + 0.01
-    settings = RecedingHorizonSettings([5], workspace=([0.3, -0.3, 0.0], corner.tolist()))
-    running = RecedingHorizon(Careless(), model, latents(1), settings)
+    workspace = Workspace((0.3, -0.3, 0.0), tuple(corner.tolist()))
+    running = loop(model, latents(1), [5], workspace=workspace, planner=Careless())
     step = running.step(latents(1, 7)[0], STATE)
     torch.testing.assert_close(step.target_state[:3], corner)
     imagined = model.rollout(latents(1, 7)[0], STATE, step.action[None, None])
@@ -277,7 +307,8 @@ def closed(closedness):
 def test_a_scripted_gripper_does_what_the_script_says_whatever_is_planned(
     model, scripted, closedness, change, horizon
 ):
-    space = ActionSpace(horizon=horizon, fixed_axes={"gripper": -0.5})
+    policy = GripperPolicy("enumerated", max_change=0.5)
+    action = ActionSettings(horizon=horizon, gripper=policy)
     asked = []
 
     class Recording(CrossEntropyMethod):
@@ -286,14 +317,25 @@ def test_a_scripted_gripper_does_what_the_script_says_whatever_is_planned(
             asked.append(plan.actions)
             return plan
 
-    settings = RecedingHorizonSettings([1, 1], space=space, gripper=[scripted, "planned"])
-    running = RecedingHorizon(Recording(PLANNER.config), model, latents(2), settings)
+    planner = Recording(PLANNER.settings)
+    running = loop(
+        model, latents(2), [1, 1], action=action, gripper=[scripted, "planned"], planner=planner
+    )
     step = running.step(latents(1, 7)[0], closed(closedness))
     assert step.action[6] == change and step.target_state[6] == closedness + change
     assert (asked[0][1:, 6] == 0).all(), "once is enough"
     assert step.action[:3].abs().max() > 0
     step = running.step(latents(1, 7)[0], closed(closedness))
-    assert step.action[6] == -0.5, "the second sub-goal is not scripted"
+    assert step.action[6] in (-0.5, 0.0, 0.5), "the second sub-goal is not scripted"
+
+
+@pytest.mark.parametrize(
+    ("mode", "closedness", "change"), [("hold", 0.5, 0.0), ("open", 0.5, -0.5), ("close", 0.5, 0.5)]
+)
+def test_the_policy_decides_where_the_goal_does_not(model, mode, closedness, change):
+    action = ActionSettings(gripper=GripperPolicy(mode))
+    step = loop(model, latents(1), [2], action=action).step(latents(1, 7)[0], closed(closedness))
+    assert step.action[6] == change
 
 
 def test_a_grip_is_not_loosened_to_what_is_measured_round_an_object(model):
@@ -306,6 +348,6 @@ def test_a_grip_is_not_loosened_to_what_is_measured_round_an_object(model):
 def test_a_subgoal_is_not_reached_before_its_scripted_gripper_has_moved(model):
     goal = latents(1)
     running = loop(model, goal, [5], gripper=["close"], patience=1)
-    first = running.step(goal[0], STATE)  # at the goal: no improvement is foreseen
+    first = running.step(goal[0], STATE)  # at the goal: no improvement is predicted
     assert first.finished is None and first.target_state[6] == 1.0
     assert running.step(goal[0], closed(1.0)).finished == "reached"

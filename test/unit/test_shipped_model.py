@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 from vjepa2_ros.benchmark.decisions import make_decisions
 from vjepa2_ros.planning.action_space import ActionSpace
 from vjepa2_ros.planning.objective import LatentDistance
-from vjepa2_ros.planning.planners import make_planner
+from vjepa2_ros.planning.planners import make_planner_named
 from vjepa2_ros.share import model_path
 from vjepa2_ros.world_model.checkpoint import load_world_model
 
@@ -28,7 +28,7 @@ def decisions(model):
 
 
 def plan(objective):
-    planner = make_planner("latent_quadratic", 48)
+    planner = make_planner_named("latent_quadratic", 48)
     return planner.plan(objective, SPACE, torch.Generator().manual_seed(0))
 
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vjepa2_ros.settings.cell import CameraFrame
-from vjepa2_ros.settings.declaration import inline, setting
+from vjepa2_ros.settings.declaration import Settings, inline, setting
 
 SOURCES = ("device", "video", "folder")
 
 
 @dataclass(frozen=True)
-class CameraNodeSettings:
+class CameraNodeSettings(Settings):
     """A camera device, a video file or a folder of images.
 
     Raises:
@@ -49,6 +49,7 @@ class CameraNodeSettings:
     )  # fmt: skip
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if bool(self.width) != bool(self.height):
             raise ValueError(
                 f"width is {self.width} and height {self.height}: set both to a size that the "

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vjepa2_ros.settings.declaration import group, inline, setting
+from vjepa2_ros.settings.declaration import Settings, group, inline, setting
 
 
 @dataclass(frozen=True)
-class Workspace:
+class Workspace(Settings):
     """The box for the tool centre point.
 
     Attributes:
@@ -31,6 +31,7 @@ class Workspace:
     )  # fmt: skip
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not all(low < high for low, high in zip(self.lower, self.upper, strict=True)):
             raise ValueError(
                 f"workspace.lower {list(self.lower)} must be below workspace.upper "
@@ -39,7 +40,7 @@ class Workspace:
 
 
 @dataclass(frozen=True)
-class BaseFrame:
+class BaseFrame(Settings):
     """The frame of all poses."""
 
     base_frame: str = setting(
@@ -49,7 +50,7 @@ class BaseFrame:
 
 
 @dataclass(frozen=True)
-class CameraFrame:
+class CameraFrame(Settings):
     """The frame of the images."""
 
     camera_frame: str = setting(
@@ -58,7 +59,7 @@ class CameraFrame:
 
 
 @dataclass(frozen=True)
-class ObservationAge:
+class ObservationAge(Settings):
     """The age of an observation, which the planner and the controller both check."""
 
     max_observation_age: float = setting(
@@ -70,7 +71,7 @@ class ObservationAge:
 
 
 @dataclass(frozen=True)
-class MotionCell:
+class MotionCell(Settings):
     """What planner and controller have to agree on."""
 
     frame: BaseFrame = inline(BaseFrame)

@@ -10,11 +10,11 @@ import json
 from dataclasses import dataclass
 
 from vjepa2_ros.settings.cell import MotionCell
-from vjepa2_ros.settings.declaration import inline, setting
+from vjepa2_ros.settings.declaration import Settings, inline, setting
 
 
 @dataclass(frozen=True)
-class MotionLimits:
+class MotionLimits(Settings):
     """Limits of a single command.
 
     Attributes:
@@ -48,7 +48,7 @@ class MotionLimits:
 
 
 @dataclass(frozen=True)
-class ControllerNodeSettings:
+class ControllerNodeSettings(Settings):
     """Commands to robot motion.
 
     Raises:
@@ -77,6 +77,7 @@ class ControllerNodeSettings:
     )  # fmt: skip
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         try:
             options = json.loads(self.robot_options)
         except json.JSONDecodeError as error:

@@ -2,7 +2,7 @@
 """Settings as dataclasses whose fields say all there is to know of each: one line declares,
 documents and checks it.
 
-A class of settings is a frozen dataclass. Its fields are made by `setting`, or hold another class
+A class of settings is a frozen dataclass that derives from `Settings`. Its fields are made by `setting`, or hold another class
 of settings: `group` puts the name of the field in front (`icem.evaluations`), `inline` does not.
 Rules between settings stand in `__post_init__`, which raises ValueError. Nodes derive their ROS
 parameters from the class, the core takes its instances, and the reference lists its fields.
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
-Settings = TypeVar("Settings")
+AnySettings = TypeVar("AnySettings")
 
 _METADATA = "setting"
 _GROUP = "group"
@@ -106,6 +106,20 @@ class Parameter:
         return "" if self.maximum is None else f"at most {self.maximum}{unit}"
 
 
+class Settings:
+    """Base of the classes of settings: an instance has checked values, however it was created.
+
+    Raises:
+        SettingsError: a value is of another type or out of range.
+    """
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):  # type: ignore[arg-type]
+            if _METADATA in field.metadata:
+                declared = dataclasses.replace(field.metadata[_METADATA], name=field.name)
+                object.__setattr__(self, field.name, declared.check(getattr(self, field.name)))
+
+
 def setting(
     default: Any,
     description: str,
@@ -162,7 +176,7 @@ def values_of(instance: Any) -> dict[str, Any]:
     return {name: parameter.default for name, parameter in _declared(instance, "").items()}
 
 
-def build(settings: type[Settings], given: Mapping[str, Any]) -> Settings:
+def build(settings: type[AnySettings], given: Mapping[str, Any]) -> AnySettings:
     """An instance of a class of settings, with what is given in the place of the defaults.
 
     Args:

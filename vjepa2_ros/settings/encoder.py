@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vjepa2_ros.settings.declaration import inline, setting
+from vjepa2_ros.settings.declaration import Settings, inline, setting
 from vjepa2_ros.settings.model import ModelSettings
 
 
 @dataclass(frozen=True)
-class EncoderNodeSettings:
+class EncoderNodeSettings(Settings):
     """Images to latents."""
 
     model: ModelSettings = inline(ModelSettings)

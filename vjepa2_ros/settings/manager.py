@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vjepa2_ros.settings.declaration import setting
+from vjepa2_ros.settings.declaration import Settings, setting
 
 
 @dataclass(frozen=True)
-class LifecycleManagerSettings:
+class LifecycleManagerSettings(Settings):
     """The runner that brings the nodes up in order and down in reverse."""
 
     nodes: tuple[str, ...] = setting(

@@ -5,14 +5,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vjepa2_ros.settings.declaration import setting
+from vjepa2_ros.settings.declaration import Settings, setting
 
 ATTENTIONS = ("sdpa", "eager")
 DTYPES = ("auto", "float32", "bfloat16")
 
 
 @dataclass(frozen=True)
-class ModelSettings:
+class ModelSettings(Settings):
     """The world model of encoder and planner, which must be the same in both.
 
     Attributes:

@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass, fields
 
 from vjepa2_ros.settings.cell import MotionCell
-from vjepa2_ros.settings.declaration import group, inline, setting
+from vjepa2_ros.settings.declaration import Settings, group, inline, setting
 from vjepa2_ros.settings.model import ModelSettings
 
 TRANSLATION_AXES = ("x", "y", "z")
@@ -32,42 +32,42 @@ def _evaluations(default: int, least: int, note: str = "") -> int:
 
 
 @dataclass(frozen=True)
-class LatentQuadraticSettings:
+class LatentQuadraticSettings(Settings):
     """Quadratic surrogate of the predicted latents."""
 
     evaluations: int = _evaluations(32, 12)
 
 
 @dataclass(frozen=True)
-class QuadraticSettings:
+class QuadraticSettings(Settings):
     """Quadratic surrogate of the energies."""
 
     evaluations: int = _evaluations(200, 14)
 
 
 @dataclass(frozen=True)
-class ICEMSettings:
+class ICEMSettings(Settings):
     """Cross-entropy method that keeps every evaluation."""
 
     evaluations: int = _evaluations(800, 16)
 
 
 @dataclass(frozen=True)
-class CMAESSettings:
+class CMAESSettings(Settings):
     """Covariance matrix adaptation."""
 
     evaluations: int = _evaluations(800, 5)
 
 
 @dataclass(frozen=True)
-class MPPISettings:
+class MPPISettings(Settings):
     """Model predictive path integral control."""
 
     evaluations: int = _evaluations(800, 9)
 
 
 @dataclass(frozen=True)
-class CEMSettings:
+class CEMSettings(Settings):
     """The paper's cross-entropy method.
 
     Attributes:
@@ -91,6 +91,7 @@ class CEMSettings:
     )
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.samples < self.top_k:
             raise ValueError(f"samples must be at least top_k ({self.top_k}), not {self.samples}")
 
@@ -108,14 +109,14 @@ class CEMSettings:
 
 
 @dataclass(frozen=True)
-class CustomSearchSettings:
+class CustomSearchSettings(Settings):
     """A search from outside this package, named by `planner: module:Class`."""
 
     evaluations: int = _evaluations(200, 1)
 
 
 @dataclass(frozen=True)
-class SearchSettings:
+class SearchSettings(Settings):
     """Which search plans, and the settings of each under its name.
 
     Raises:
@@ -137,6 +138,7 @@ class SearchSettings:
     custom: CustomSearchSettings = group(CustomSearchSettings)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.planner not in search_names() and ":" not in self.planner:
             raise ValueError(
                 f"unknown planner {self.planner!r}: use {', '.join(search_names())}, or "
@@ -155,7 +157,7 @@ def search_names() -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class GripperPolicy:
+class GripperPolicy(Settings):
     """What the gripper does towards a sub-goal for which the goal says "planned".
 
     Attributes:
@@ -193,6 +195,7 @@ class GripperPolicy:
     )  # fmt: skip
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.is_searched and self.threshold > self.max_change:
             raise ValueError(
                 f"with gripper.max_change {self.max_change} below gripper.threshold "
@@ -206,7 +209,7 @@ class GripperPolicy:
 
 
 @dataclass(frozen=True)
-class ActionSettings:
+class ActionSettings(Settings):
     """What a plan may be made of.
 
     Attributes:
@@ -233,6 +236,7 @@ class ActionSettings:
     gripper: GripperPolicy = group(GripperPolicy)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         fixed = self.fixed
         if len(fixed) == len(TRANSLATION_AXES) and not self.gripper.is_searched:
             raise ValueError("fixed_axes holds every axis, and nothing is left to search")
@@ -263,7 +267,7 @@ class ActionSettings:
 
 
 @dataclass(frozen=True)
-class LoopSettings:
+class LoopSettings(Settings):
     """The receding-horizon loop.
 
     Attributes:
@@ -313,7 +317,7 @@ class LoopSettings:
 
 
 @dataclass(frozen=True)
-class ExecutionSettings:
+class ExecutionSettings(Settings):
     """Goal execution: when an observation is planned from, and when a step is over."""
 
     cell: MotionCell = inline(MotionCell)
@@ -338,7 +342,7 @@ class ExecutionSettings:
 
 
 @dataclass(frozen=True)
-class PlannerNodeSettings:
+class PlannerNodeSettings(Settings):
     """Latents, robot states and goal images to commands."""
 
     model: ModelSettings = inline(ModelSettings)

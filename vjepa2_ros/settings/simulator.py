@@ -6,11 +6,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from vjepa2_ros.settings.cell import BaseFrame, CameraFrame, Workspace
-from vjepa2_ros.settings.declaration import group, inline, setting
+from vjepa2_ros.settings.declaration import Settings, group, inline, setting
 
 
 @dataclass(frozen=True)
-class SimulatorNodeSettings:
+class SimulatorNodeSettings(Settings):
     """A Panda with its hand, a cup and a box on a table, and one camera."""
 
     base: BaseFrame = inline(BaseFrame)
