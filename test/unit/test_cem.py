@@ -26,7 +26,7 @@ def test_the_defaults_are_those_of_the_paper():
     config = CEMSettings()
     assert (config.samples, config.iterations, config.top_k) == (800, 10, 10)
     assert (SPACE.horizon, SPACE.max_translation) == (1, 0.075)
-    assert (SPACE.max_gripper, SPACE.gripper_threshold) == (0.75, 0.25)
+    assert (SPACE.gripper.max_change, SPACE.gripper.threshold) == (0.75, 0.25)
     assert config.momentum_mean == config.momentum_std == 0
 
 
