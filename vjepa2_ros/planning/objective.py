@@ -4,7 +4,7 @@
 import torch
 from torch import Tensor
 
-from vjepa2_ros.world_model.predictor import Memory
+from vjepa2_ros.world_model.predictor import KVCache
 from vjepa2_ros.world_model.world_model import WorldModel
 
 COSTS = ("l1", "l2")
@@ -43,7 +43,7 @@ class LatentDistance:
         goal: Tensor,
         cost: str = "l1",
         chunk: int | None = None,
-        past: Memory | None = None,
+        past: KVCache | None = None,
     ):
         if cost not in COSTS:
             raise ValueError(f"unknown cost {cost!r}: use {' or '.join(COSTS)}")

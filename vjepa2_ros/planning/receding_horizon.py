@@ -22,7 +22,7 @@ from vjepa2_ros.planning.action_space import ActionSpace, Workspace
 from vjepa2_ros.planning.objective import COSTS, LatentDistance, distance
 from vjepa2_ros.planning.planner import Plan, Planner, evaluate
 from vjepa2_ros.world_model.poses import compose, difference
-from vjepa2_ros.world_model.predictor import Memory
+from vjepa2_ros.world_model.predictor import KVCache
 from vjepa2_ros.world_model.world_model import WorldModel
 
 GRIPPER_SCRIPT = ("planned", "open", "hold", "close")
@@ -275,13 +275,13 @@ class RecedingHorizon:
         fixed = {**space.fixed_axes, "gripper": scripted}
         return replace(space, fixed_axes=fixed, close_gripper_from=None)
 
-    def _memory(self, frames: list[tuple[Tensor, Tensor]]) -> Memory | None:
+    def _memory(self, frames: list[tuple[Tensor, Tensor]]) -> KVCache | None:
         """Of all frames before the last one, and of what led from each to the next."""
         if len(frames) < 2:
             return None
         latents, states = (torch.stack(part) for part in zip(*frames, strict=True))
         actions = difference(states[:-1], states[1:])
-        return self.world_model.remember(latents[:-1], states[:-1], actions)
+        return self.world_model.prefill(latents[:-1], states[:-1], actions)
 
     def _advance(self, improves: bool) -> None:
         """Count the step, then move to the next sub-goal or the end where it is time."""
