@@ -77,7 +77,7 @@ def test_more_frames_than_it_was_made_for_are_refused():
 
 
 def test_missing_extrinsics_are_named():
-    with pytest.raises(ValueError, match="wants extrinsics"):
+    with pytest.raises(ValueError, match="requires extrinsics"):
         small_predictor(use_extrinsics=True)(*inputs())
 
 
@@ -96,19 +96,19 @@ def test_frames_given_one_after_the_other_give_what_all_at_once_give(cut):
         part[:1] for part in (latents[:, : cut * N], actions[:, :cut], states[:, :cut])
     )
     whole = predictor(latents, actions, states)
-    first, memory = predictor.extend(latents[:1, : cut * N], actions[:1, :cut], states[:1, :cut])
-    rest, memory = predictor.extend(
-        latents[:, cut * N :], actions[:, cut:], states[:, cut:], memory=memory
+    first, cache = predictor.extend(latents[:1, : cut * N], actions[:1, :cut], states[:1, :cut])
+    rest, cache = predictor.extend(
+        latents[:, cut * N :], actions[:, cut:], states[:, cut:], past=cache
     )
     torch.testing.assert_close(first, whole[:1, : cut * N])
     torch.testing.assert_close(rest, whole[:, cut * N :])
-    assert memory.frames == 3
+    assert cache.frames == 3
 
 
 @torch.no_grad()
 def test_more_frames_than_the_predictor_takes_are_refused_also_one_by_one():
     predictor = small_predictor()
     latents, actions, states = inputs(batch=1, frames=8)
-    _, memory = predictor.extend(latents, actions, states)
+    _, cache = predictor.extend(latents, actions, states)
     with pytest.raises(ValueError, match="9 frames given"):
-        predictor.extend(latents[:, :N], actions[:, :1], states[:, :1], memory=memory)
+        predictor.extend(latents[:, :N], actions[:, :1], states[:, :1], past=cache)

@@ -147,7 +147,7 @@ def test_imagining_stays_within_the_memory_that_it_was_given(dtype, horizon, con
     past = None
     if context > 1:
         seen = [latent.expand(context - 1, -1, -1), state.expand(context - 1, -1)]
-        past = model.remember(*seen, torch.zeros(context - 1, 7))
+        past = model.prefill(*seen, torch.zeros(context - 1, 7))
     budget = 2**22
     count = model.sequences_within(budget, horizon, context)
     actions = 0.1 * torch.randn(count, horizon, 7)

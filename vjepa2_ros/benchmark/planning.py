@@ -230,7 +230,7 @@ def plan_decision(
     past = None
     if setting.context == 2:
         way = difference(decision.state_before, decision.state)
-        past = model.remember(decision.latent_before[None], decision.state_before[None], way[None])
+        past = model.prefill(decision.latent_before[None], decision.state_before[None], way[None])
     objective = LatentDistance(
         model, decision.latent, decision.state, decision.goal, setting.cost, chunk, past
     )

@@ -151,6 +151,6 @@ def _imagine_framewise(
     states = state.repeat(len(actions), 1, 1)
     memory = None
     for action in actions.split(1, dim=1):
-        raw, memory = predictor.extend(imagined, action, states, memory=memory)
+        raw, memory = predictor.extend(imagined, action, states, past=memory)
         imagined, states = normalise(raw), compose(states, action)
     return imagined

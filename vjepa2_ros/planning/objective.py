@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from vjepa2_ros.settings.planning import COSTS
-from vjepa2_ros.world_model.predictor import Memory
+from vjepa2_ros.world_model.predictor import KVCache
 from vjepa2_ros.world_model.world_model import WorldModel
 
 
@@ -55,7 +55,7 @@ class LatentDistance:
         goal: Tensor,
         cost: str = "l1",
         chunk: int | None = None,
-        past: Memory | None = None,
+        past: KVCache | None = None,
     ):
         if cost not in COSTS:
             raise ValueError(f"unknown cost {cost!r}: use {' or '.join(COSTS)}")

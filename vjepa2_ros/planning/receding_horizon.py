@@ -29,7 +29,7 @@ from vjepa2_ros.settings.planning import (
     PlannerNodeSettings,
 )
 from vjepa2_ros.world_model.poses import compose, difference
-from vjepa2_ros.world_model.predictor import Memory
+from vjepa2_ros.world_model.predictor import KVCache
 from vjepa2_ros.world_model.world_model import WorldModel
 
 
@@ -160,7 +160,7 @@ class RecedingHorizon:
         frames = list(self._seen)
         if ahead is not None:
             way = difference(state, ahead)[None, None]
-            predicted = self.world_model.rollout(latent, state, way, past=self._memory(frames))
+            predicted = self.world_model.rollout(latent, state, way, past=self._past(frames))
             state = ahead
             frames.append((predicted[0], state))
             # A frame more than usual: where that is too many, the oldest goes.
@@ -170,7 +170,7 @@ class RecedingHorizon:
             self.loop.memory_bytes, self.action.horizon, len(frames)
         )
         objective = LatentDistance(
-            self.world_model, *frames[-1], goal, self.loop.cost, chunk, self._memory(frames)
+            self.world_model, *frames[-1], goal, self.loop.cost, chunk, self._past(frames)
         )
         word = self.gripper[self._subgoal]
         space = ActionSpace.at(state, self.action, self.workspace, word)
@@ -223,13 +223,13 @@ class RecedingHorizon:
         self._closedness = float(target[6])
         return target
 
-    def _memory(self, frames: list[tuple[Tensor, Tensor]]) -> Memory | None:
+    def _past(self, frames: list[tuple[Tensor, Tensor]]) -> KVCache | None:
         """Of all frames before the last one, and of what led from each to the next."""
         if len(frames) < 2:
             return None
         latents, states = (torch.stack(part) for part in zip(*frames, strict=True))
         actions = difference(states[:-1], states[1:])
-        return self.world_model.remember(latents[:-1], states[:-1], actions)
+        return self.world_model.prefill(latents[:-1], states[:-1], actions)
 
     def _advance(self, improves: bool) -> None:
         """Count the step, then move to the next sub-goal or the end where it is time."""

@@ -1,189 +1,298 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loading and saving world models.
 
-Ours is a folder of config.json and model.safetensors.  A file is taken for the
-published layout (see `published`).  Weights go straight from the mapped file
-into a model that was built without memory, so that the 1.3 B parameters of the
-published model exist once.
+Our own layout is a folder of config.json and model.safetensors; a file is read as the published
+layout (see `published`). Configuration, names, shapes and dtypes are checked before anything is
+built. Weights go from the mapped file straight into a model that was built without memory, so that
+the 1.3 B parameters of the published model exist once.
 """
 
 import json
+import logging
 import os
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
+from vjepa2_ros.settings.model import ATTENTIONS, DTYPES, ModelSettings
+from vjepa2_ros.share import model_path
 from vjepa2_ros.world_model.encoder import Encoder, encoder_config
+from vjepa2_ros.world_model.parts import PARTS, REQUIRED_PARTS, assign_weights, build_part
 from vjepa2_ros.world_model.predictor import ActionConditionedPredictor, PredictorConfig
 from vjepa2_ros.world_model.published import (
-    CheckpointError,
     PublishedGeometry,
     infer_encoder_fields,
     infer_predictor_config,
     read_published,
     transformers_state,
 )
+from vjepa2_ros.world_model.validation import (
+    CheckpointError,
+    check_positive,
+    first_line,
+    read_json_object,
+)
 from vjepa2_ros.world_model.world_model import WorldModel
 
-__all__ = ["CheckpointError", "load_world_model", "save_world_model"]
+__all__ = ["CheckpointError", "load_world_model", "open_world_model", "save_world_model"]
 
 FORMAT = "vjepa2_ros world model 1"
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
-ATTENTIONS = ("sdpa", "eager")
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-_LISTED = 6
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """What a checkpoint holds.
+
+    Attributes:
+        name: of the model.
+        crop_aspect: width / height of the central crop.
+        encoder: fields of the encoder's configuration.
+        predictor: configuration of the predictor.
+        weights: by part, then by name.
+        parts: configurations of optional parts.
+    """
+
+    name: str
+    crop_aspect: float
+    encoder: dict
+    predictor: PredictorConfig
+    weights: Mapping[str, Mapping[str, Tensor]]
+    parts: Mapping[str, dict] = field(default_factory=dict)
+
+
+def open_world_model(settings: ModelSettings, parts: Collection[str] = ()) -> WorldModel:
+    """Load the world model that the settings name, and set PyTorch's number of threads.
+
+    Args:
+        settings: checkpoint (a path, or a name under models/), device, dtype, attention, threads.
+        parts: names of the optional parts to load, see `parts.PARTS`.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used, or lacks a part.
+        ValueError: the device is unknown or absent, or a part is unknown.
+    """
+    torch.set_num_threads(settings.threads)
+    try:
+        path = model_path(settings.checkpoint)
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(f"{settings.checkpoint}: {first_line(error)}") from error
+    return load_world_model(path, settings.device, settings.dtype, settings.attention, parts)
 
 
 def load_world_model(
-    path: str | Path, device: str = "auto", dtype: str = "auto", attention: str = "sdpa"
+    path: str | Path,
+    device: str = "auto",
+    dtype: str = "auto",
+    attention: str = "sdpa",
+    parts: Collection[str] = (),
 ) -> WorldModel:
-    """World model from our folder or from a file in the published layout, in evaluation mode.
+    """Load a world model from our folder or from a file in the published layout.
 
-    device: "auto" (CUDA where there is one), "cpu", "cuda", "cuda:1", ...
-    dtype: "float32", "bfloat16" (autocast, with weights rounded once), or "auto":
-        float32 on a CPU, bfloat16 on CUDA.
-    attention: "sdpa" (fused) or "eager".
-    Raises CheckpointError where the checkpoint cannot be used, ValueError where an option cannot.
+    Args:
+        path: folder or file.
+        device: "auto" (CUDA if available), "cpu", "cuda" or "cuda:N".
+        dtype: "float32", "bfloat16" (autocast, with weights rounded once), or "auto": float32 on a
+            CPU, bfloat16 on CUDA.
+        attention: "sdpa" (fused) or "eager".
+        parts: names of the optional parts to load. Those of the checkpoint that are not asked for
+            are ignored; unknown ones are named in a warning.
+
+    Returns:
+        The model in evaluation mode.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used, or lacks a part.
+        ValueError: an option has an unknown value, or a part is unknown.
     """
-    path = Path(path).expanduser()
     chosen_device, compute_dtype = choose_computation(device, dtype, attention)
-    if path.is_dir():
-        read = _read_folder
-    elif path.is_file():
-        read = _read_published
-    else:
-        raise CheckpointError(
-            f"no checkpoint at {path.absolute()}: give a model folder or a V-JEPA 2-AC .pt file"
-        )
-    name, crop_aspect, encoder_fields, predictor_config, encoder_state, predictor_state = read(path)
+    unknown = sorted(set(parts) - set(PARTS))
+    if unknown:
+        raise ValueError(f"unknown parts {unknown}: known are {sorted(PARTS)}")
+    stored = _read(Path(path))
+    _check_parts(stored, parts, path)
 
+    source = str(path)
+    builders = {
+        "encoder": lambda: Encoder(encoder_config(stored.encoder, attention)),
+        "predictor": lambda: ActionConditionedPredictor(stored.predictor),
+        **{name: partial(PARTS[name], stored.parts[name]) for name in parts},
+    }
+    modules = {
+        name: build_part(name, build, stored.weights[name], source)
+        for name, build in builders.items()
+    }
+    encoder, predictor = (modules[name] for name in REQUIRED_PARTS)
+    optional = {name: modules[name] for name in parts}
     try:
-        with torch.device("meta"):
-            encoder = Encoder(encoder_config(encoder_fields, attention))
-            predictor = ActionConditionedPredictor(predictor_config)
-        model = WorldModel(encoder, predictor, crop_aspect, name, compute_dtype)
-    except Exception as error:  # transformers raises anything at all on values that make no sense
-        raise CheckpointError(f"{path} describes no model that works: {error!r}") from error
-    _assign(encoder.model, encoder_state, f"{path}: encoder")
-    _assign(predictor, predictor_state, f"{path}: predictor")
+        model = WorldModel(
+            encoder, predictor, stored.crop_aspect, stored.name, compute_dtype, optional
+        )
+    except ValueError as error:
+        raise CheckpointError(f"{source}: {error}") from error
+    # Weights are named as in the model of transformers that the encoder holds.
+    for name, module in (modules | {"encoder": encoder.model}).items():
+        assign_weights(name, module, stored.weights[name], source)
     if compute_dtype != torch.float32:
         model.round_weights()
-    encoder.to(chosen_device).eval()
-    predictor.to(chosen_device).eval()
+    for module in modules.values():
+        module.to(chosen_device).eval()
     return model
 
 
 def save_world_model(model: WorldModel, folder: str | Path, card: dict) -> None:
-    """Write config.json and model.safetensors; each file appears whole or not at all.
+    """Write config.json and model.safetensors; each file is replaced at once or not at all.
 
-    card: what a person wants to know of the model (data, time, figures); plain JSON values.
+    Args:
+        model: with the optional parts that it holds.
+        folder: made if it does not exist.
+        card: facts about the model for people (data, time, figures); plain JSON values.
+
+    Raises:
+        OSError: a file cannot be written.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    parts = {"encoder": model.encoder.model, "predictor": model.predictor}
+    modules = {"encoder": model.encoder.model, "predictor": model.predictor, **model.parts}
     weights = {
         f"{part}.{name}": weight.detach().cpu().contiguous()
-        for part, module in parts.items()
+        for part, module in modules.items()
         for name, weight in module.state_dict().items()
     }
-    config = {"format": FORMAT, "name": model.name, **model.config, "card": card}
+    config = {"format": FORMAT, "name": model.name, **model.config}
+    if model.parts:
+        config["parts"] = {name: module.config for name, module in model.parts.items()}
+    text = json.dumps(config | {"card": card}, indent=2) + "\n"
 
-    partial = folder / (WEIGHTS_FILE + ".partial")
-    save_file(weights, partial)
-    os.replace(partial, folder / WEIGHTS_FILE)
-    partial = folder / (CONFIG_FILE + ".partial")
-    partial.write_text(json.dumps(config, indent=2) + "\n")
-    os.replace(partial, folder / CONFIG_FILE)
+    _replace(folder / WEIGHTS_FILE, lambda path: save_file(weights, path))
+    _replace(folder / CONFIG_FILE, lambda path: path.write_text(text))
 
 
 def choose_computation(device: str, dtype: str, attention: str) -> tuple[torch.device, torch.dtype]:
-    """Device and dtype of these options, see `load_world_model`; ValueError where there is none."""
+    """Device and dtype that these options mean; see `load_world_model`.
+
+    Raises:
+        ValueError: an option has an unknown value, or the device is absent.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         chosen = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"unknown device {device!r}: use auto, cpu, cuda or cuda:N") from error
+    except RuntimeError:
+        chosen = None
+    if chosen is None or chosen.type not in ("cpu", "cuda"):
+        raise ValueError(f"unknown device {device!r}: use auto, cpu, cuda or cuda:N")
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise ValueError(
-            f"device {device!r} is not there: PyTorch sees {torch.cuda.device_count()} CUDA devices"
+            f"device {device!r} is absent: PyTorch finds {torch.cuda.device_count()} CUDA devices"
         )
-    if dtype == "auto":
-        dtype = "bfloat16" if chosen.type == "cuda" else "float32"
     if dtype not in DTYPES:
-        raise ValueError(f"unknown dtype {dtype!r}: use auto, {' or '.join(DTYPES)}")
+        raise ValueError(f"unknown dtype {dtype!r}: use {', '.join(DTYPES)}")
     if attention not in ATTENTIONS:
         raise ValueError(f"unknown attention {attention!r}: use {' or '.join(ATTENTIONS)}")
-    return chosen, DTYPES[dtype]
+    if dtype == "auto":
+        dtype = "bfloat16" if chosen.type == "cuda" else "float32"
+    return chosen, getattr(torch, dtype)
 
 
-def _read_folder(folder: Path) -> tuple:
+def _read(path: Path) -> _Stored:
+    """What the checkpoint at a path holds; CheckpointError if it cannot be used."""
+    try:
+        path = path.expanduser()
+        if path.is_dir():
+            return _read_folder(path)
+        if path.is_file():
+            return _read_published(path)
+        where = path.absolute()
+    except CheckpointError:
+        raise
+    except (OSError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {first_line(error)}") from error
+    raise CheckpointError(
+        f"no checkpoint at {where}: give a model folder or a V-JEPA 2-AC .pt file"
+    )
+
+
+def _read_folder(folder: Path) -> _Stored:
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / name).is_file():
             raise CheckpointError(f"{folder.absolute()} has no {name}: not a world model folder")
+    config = read_json_object(folder / CONFIG_FILE)
+    weights = _read_weights(folder / WEIGHTS_FILE)
     try:
-        config = json.loads((folder / CONFIG_FILE).read_text())
         if config["format"] != FORMAT:
-            raise ValueError(f"format {config['format']!r}, wanted {FORMAT!r}")
-        predictor = dict(config["predictor"])
+            raise ValueError(f"format {config['format']!r:.99}, wanted {FORMAT!r}")
+        name, crop_aspect, parts = config["name"], config["crop_aspect"], config.get("parts", {})
+        encoder, predictor = (dict(config[part]) for part in REQUIRED_PARTS)
+        check_positive("crop_aspect", crop_aspect)
+        if not isinstance(name, str):
+            raise ValueError("name is not a string")
+        if not isinstance(parts, dict) or not all(isinstance(p, dict) for p in parts.values()):
+            raise ValueError("parts is not an object of objects")
         predictor["image_size"] = tuple(predictor["image_size"])
-        crop_aspect = float(config["crop_aspect"])
-        described = (config["name"], crop_aspect, config["encoder"], PredictorConfig(**predictor))
+        predictor_config = PredictorConfig(**predictor)
+        encoder_config(encoder)
     except KeyError as error:
         raise CheckpointError(f"{folder / CONFIG_FILE} lacks {error}") from error
-    except (ValueError, TypeError) as error:
+    except (TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / CONFIG_FILE} cannot be used: {error}") from error
+    split: dict[str, dict[str, Tensor]] = {part: {} for part in (*REQUIRED_PARTS, *parts)}
+    for key, weight in weights.items():
+        part, _, rest = key.partition(".")
+        if part not in split:
+            raise CheckpointError(f"{folder / WEIGHTS_FILE}: unexpected weight {key[:99]}")
+        split[part][rest] = weight
+    return _Stored(name, float(crop_aspect), encoder, predictor_config, split, parts)
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file, mapped and not yet read."""
     try:
-        weights = load_file(folder / WEIGHTS_FILE)
-    except (SafetensorError, OSError) as error:
+        return load_file(path)
+    except Exception as error:  # SafetensorError, OSError, and whatever odd headers lead to
         raise CheckpointError(
-            f"{folder / WEIGHTS_FILE} is truncated or no safetensors file: {error}"
+            f"{path} is truncated or no safetensors file: {first_line(error)}"
         ) from error
-    states = {"encoder": {}, "predictor": {}}
-    for name, weight in weights.items():
-        part, _, rest = name.partition(".")
-        if part not in states:
-            raise CheckpointError(f"{folder / WEIGHTS_FILE}: unexpected weight {name}")
-        states[part][rest] = weight
-    return *described, states["encoder"], states["predictor"]
 
 
-def _read_published(path: Path) -> tuple:
+def _read_published(path: Path) -> _Stored:
     geometry = PublishedGeometry.beside(path)
     encoder_state, predictor_state = read_published(path)
     encoder = infer_encoder_fields(encoder_state, geometry)
     predictor = infer_predictor_config(predictor_state, encoder, geometry)
-    return (
-        path.stem,
-        geometry.crop_aspect,
-        encoder,
-        predictor,
-        transformers_state(encoder_state),
-        predictor_state,
-    )
+    weights = {"encoder": transformers_state(encoder_state), "predictor": predictor_state}
+    return _Stored(path.stem, float(geometry.crop_aspect), encoder, predictor, weights)
 
 
-def _assign(module: nn.Module, state: dict[str, Tensor], what: str) -> None:
-    """Make `state` the module's weights without copying.  Raises CheckpointError unless it fits."""
-    wanted = module.state_dict()
-    faults = {
-        "missing": sorted(set(wanted) - set(state)),
-        "unexpected": sorted(set(state) - set(wanted)),
-        "of another shape": [
-            f"{name} {list(state[name].shape)} instead of {list(wanted[name].shape)}"
-            for name in sorted(set(wanted) & set(state))
-            if state[name].shape != wanted[name].shape
-        ],
-    }
-    found = [
-        f"{len(names)} {fault}: {', '.join(names[:_LISTED] + ['...'] * (len(names) > _LISTED))}"
-        for fault, names in faults.items()
-        if names
-    ]
-    if found:
-        raise CheckpointError(f"{what} weights do not fit; {'; '.join(found)}")
-    module.load_state_dict({name: weight.float() for name, weight in state.items()}, assign=True)
+def _check_parts(stored: _Stored, asked: Collection[str], source: str | Path) -> None:
+    """CheckpointError if a part that was asked for is absent; a warning for unknown parts."""
+    absent = sorted(set(asked) - set(stored.parts))
+    if absent:
+        raise CheckpointError(
+            f"{source} has no part {' and '.join(absent)}; its optional parts are"
+            f" {', '.join(stored.parts) or 'none'}"
+        )
+    unknown = sorted(set(stored.parts) - set(PARTS))
+    if unknown:
+        _log.warning("%s: ignored the unknown optional parts %s", source, ", ".join(unknown))
+
+
+def _replace(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file through a temporary one beside it, which is removed if writing fails."""
+    temporary = path.with_name(path.name + ".partial")
+    try:
+        write(temporary)
+        os.replace(temporary, path)
+    except SafetensorError as error:  # how safetensors reports a full disk
+        raise OSError(f"cannot write {path}: {first_line(error)}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The action-conditioned predictor of V-JEPA 2-AC (arXiv 2506.09985, section 3).
 
-A transformer over frames of tokens.  Each frame is an action token, a state
-token, optionally an extrinsics token, and one token per patch; attention is full
-inside a frame and causal from frame to frame.  Module names are those of the
-reference implementation, so its weights load without renaming.
+A transformer over frames of tokens. Each frame is an action token, a state token, optionally an
+extrinsics token, and one token per patch; attention is full within a frame and causal between
+frames. Module names are those of the reference implementation, so its weights load unrenamed.
 """
 
 import math
@@ -16,6 +15,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vjepa2_ros.world_model.rope import rotary_tables, rotate
+from vjepa2_ros.world_model.validation import (
+    MAX_IMAGE_SIDE,
+    check_bool,
+    check_count,
+    check_divides,
+    check_positive,
+)
 
 ACTION_DIM = 7
 EXTRINSICS_DIM = 6
@@ -24,10 +30,22 @@ LAYER_NORM_EPS = 1e-6
 
 @dataclass(frozen=True)
 class PredictorConfig:
-    """Geometry of the predictor; the defaults but `num_frames` are those of the published model.
+    """Geometry of the predictor; all defaults but `num_frames` are those of the published model.
 
-    `image_size` is (height, width) in pixels.  `num_frames` counts video frames:
-    the predictor takes at most num_frames // tubelet_size latents.
+    Attributes:
+        image_size: (height, width) of the encoder's input [px].
+        patch_size: of the encoder [px].
+        embed_dim: channels of a latent.
+        predictor_embed_dim: width of the transformer.
+        depth: number of blocks.
+        num_heads: attention heads.
+        num_frames: video frames; at most num_frames // tubelet_size latents are taken.
+        tubelet_size: of the encoder, in frames.
+        use_extrinsics: whether each frame has a token of the camera's pose.
+        mlp_ratio: hidden width of the MLPs relative to `predictor_embed_dim`.
+
+    Raises:
+        ValueError: a value is invalid.
     """
 
     image_size: tuple[int, int] = (256, 256)
@@ -41,20 +59,41 @@ class PredictorConfig:
     use_extrinsics: bool = False
     mlp_ratio: float = 4.0
 
+    def __post_init__(self) -> None:
+        if type(self.image_size) is not tuple or len(self.image_size) != 2:
+            raise ValueError(f"image_size must be (height, width), not {self.image_size!r:.99}")
+        check_count("patch_size", self.patch_size)
+        for side in self.image_size:
+            check_count("image_size", side, MAX_IMAGE_SIDE)
+            check_divides("patch_size", self.patch_size, "image_size", side)
+        for name in ("embed_dim", "predictor_embed_dim", "depth", "num_heads", "num_frames"):
+            check_count(name, getattr(self, name))
+        check_count("tubelet_size", self.tubelet_size, self.num_frames)
+        check_bool("use_extrinsics", self.use_extrinsics)
+        check_positive("mlp_ratio", self.mlp_ratio)
+        # Rotary positions turn pairs of channels.
+        width = self.predictor_embed_dim
+        check_divides("2 * num_heads", 2 * self.num_heads, "predictor_embed_dim", width)
+        check_count("mlp_ratio * width", int(self.mlp_ratio * width))
+
     @property
     def rows(self) -> int:
+        """Rows of the patch grid."""
         return self.image_size[0] // self.patch_size
 
     @property
     def columns(self) -> int:
+        """Columns of the patch grid."""
         return self.image_size[1] // self.patch_size
 
     @property
     def max_frames(self) -> int:
+        """Most latents in a sequence."""
         return self.num_frames // self.tubelet_size
 
     @property
     def conditioning_tokens(self) -> int:
+        """Tokens of a frame beside its patches."""
         return 3 if self.use_extrinsics else 2
 
 
@@ -63,10 +102,12 @@ KeyValue = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class Memory:
-    """What attention needs of frames that were already gone through.
+class KVCache:
+    """Keys and values of past frames.
 
-    frames: how many. layers: keys and values of each layer, of B sequences or of 1 for all.
+    Attributes:
+        frames: number of past frames.
+        layers: keys and values of each layer, with B rows or 1 row shared by all sequences.
     """
 
     frames: int
@@ -89,34 +130,45 @@ class Attention(nn.Module):
         sine: Tensor,
         mask: Tensor | None = None,
         past: KeyValue | None = None,
-        kept: list[KeyValue] | None = None,
+        present: list[KeyValue] | None = None,
     ) -> Tensor:
-        """Attend from tokens x [B, L, dim] to themselves and to `past`, which has B or 1 rows.
+        """Attend from new tokens to themselves and to past ones.
 
-        Keys and values [B, heads, past + L, head_dim] of all are added to `kept`, if it is given.
+        Args:
+            x: new tokens [B, L, dim].
+            cosine, sine: rotary tables of the new tokens, each [L, head_dim].
+            mask: boolean [L, past + L], True where a token may attend; None: everywhere.
+            past: keys and values of past tokens, with B or 1 rows.
+            present: list to which those of all tokens [B, heads, past + L, head_dim] are appended.
+
+        Returns:
+            Tokens [B, L, dim].
         """
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))
         query_key = rotate(qkv[:, :, :2], cosine[:, None, None], sine[:, None, None])
         value = qkv[:, :, 2].transpose(1, 2)
-        # The tables lift query and key to float32; the kernel wants one dtype, the value's.
+        # The tables make query and key float32; the kernel needs one dtype, the value's.
         query, key = query_key.to(value.dtype).permute(2, 0, 3, 1, 4)
         if past is not None:
             past_key, past_value = (part.expand(len(x), -1, -1, -1) for part in past)
             key, value = torch.cat([past_key, key], dim=2), torch.cat([past_value, value], dim=2)
-        if kept is not None:
-            # Copies: as views they would keep the queries alive as well.
-            kept.append((key.contiguous(), value.contiguous()))
+        if present is not None:
+            # Copies: views would keep the queries alive as well.
+            present.append((key.contiguous(), value.contiguous()))
         x = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return self.proj(x.transpose(1, 2).flatten(2))
 
 
 class MLP(nn.Module):
+    """Two linear layers with a GELU between them."""
+
     def __init__(self, dim: int, hidden: int):
         super().__init__()
         self.fc1 = nn.Linear(dim, hidden)
         self.fc2 = nn.Linear(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map tokens [..., dim] to [..., dim]."""
         return self.fc2(F.gelu(self.fc1(x)))
 
 
@@ -137,10 +189,10 @@ class Block(nn.Module):
         sine: Tensor,
         mask: Tensor | None = None,
         past: KeyValue | None = None,
-        kept: list[KeyValue] | None = None,
+        present: list[KeyValue] | None = None,
     ) -> Tensor:
-        """As `Attention`."""
-        x = x + self.attn(self.norm1(x), cosine, sine, mask, past, kept)
+        """Arguments and result as in `Attention.forward`."""
+        x = x + self.attn(self.norm1(x), cosine, sine, mask, past, present)
         return x + self.mlp(self.norm2(x))
 
 
@@ -150,15 +202,11 @@ class ActionConditionedPredictor(nn.Module):
     def __init__(self, config: PredictorConfig):
         super().__init__()
         dim = config.predictor_embed_dim
-        if dim % config.num_heads:
-            raise ValueError(
-                f"predictor width {dim} is not a multiple of its {config.num_heads} heads"
-            )
         self.config = config
         self.predictor_embed = nn.Linear(config.embed_dim, dim)
         self.action_encoder = nn.Linear(ACTION_DIM, dim)
         self.state_encoder = nn.Linear(ACTION_DIM, dim)
-        # Published weights always hold it, whether it is used or not.
+        # Published checkpoints always contain it, whether it is used or not.
         self.extrinsics_encoder = nn.Linear(EXTRINSICS_DIM, dim)
         self.predictor_blocks = nn.ModuleList(
             Block(dim, config.num_heads, config.mlp_ratio) for _ in range(config.depth)
@@ -168,7 +216,7 @@ class ActionConditionedPredictor(nn.Module):
         self._initialise()
 
     def _initialise(self) -> None:
-        """Truncated normal of 0.02, residual branches scaled down with depth, as the reference."""
+        """The reference's: truncated normal of 0.02, residual branches scaled down with depth."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
@@ -184,18 +232,25 @@ class ActionConditionedPredictor(nn.Module):
         actions: Tensor,
         states: Tensor,
         extrinsics: Tensor | None = None,
-        memory: Memory | None = None,
+        past: KVCache | None = None,
     ) -> Tensor:
-        """Raw prediction [B, T*N, D]: row t*N.. is the latent after action t, not layer-normed.
+        """Predict the latent that follows each frame.
 
-        latents: [B, T*N, D] float32, frame by frame, patches row by row; a batch
-            of 1 is shared by all B actions and embedded once.
-        actions: [B, T, 7] and states: [B, T, 7], see `poses`.
-        extrinsics: [B, T, 6] camera pose, only where the configuration uses it.
-        memory: of the frames before these, from `extend`.
-        Raises ValueError on shapes that do not fit the configuration.
+        Args:
+            latents: [B, T*N, D] float32, frame by frame, patches row by row; a batch of 1 is shared
+                by all B action sequences and embedded once.
+            actions: [B, T, 7], see `poses`.
+            states: [B, T, 7], see `poses`.
+            extrinsics: [B, T, 6] camera pose, only where the configuration uses it.
+            past: cache of the frames before these, from `extend`.
+
+        Returns:
+            Prediction [B, T*N, D], not layer-normed; rows t*N... are the latent after action t.
+
+        Raises:
+            ValueError: shapes do not fit the configuration.
         """
-        return self._run(latents, actions, states, extrinsics, memory, None)
+        return self._run(latents, actions, states, extrinsics, past, None)
 
     def extend(
         self,
@@ -203,16 +258,16 @@ class ActionConditionedPredictor(nn.Module):
         actions: Tensor,
         states: Tensor,
         extrinsics: Tensor | None = None,
-        memory: Memory | None = None,
-    ) -> tuple[Tensor, Memory]:
-        """As `forward`, with the memory of all frames so far for those that follow.
+        past: KVCache | None = None,
+    ) -> tuple[Tensor, KVCache]:
+        """As `forward`, and also return the cache extended by these frames.
 
-        Exact, since no frame sees a later one: what was computed for a frame stays.
+        The cache is exact, because no frame attends to a later one.
         """
         layers: list[KeyValue] = []
-        prediction = self._run(latents, actions, states, extrinsics, memory, layers)
-        past_frames = memory.frames if memory is not None else 0
-        return prediction, Memory(past_frames + actions.shape[1], layers)
+        prediction = self._run(latents, actions, states, extrinsics, past, layers)
+        past_frames = past.frames if past is not None else 0
+        return prediction, KVCache(past_frames + actions.shape[1], layers)
 
     def _run(
         self,
@@ -220,14 +275,14 @@ class ActionConditionedPredictor(nn.Module):
         actions: Tensor,
         states: Tensor,
         extrinsics: Tensor | None,
-        memory: Memory | None,
-        kept: list[KeyValue] | None,
+        past: KVCache | None,
+        present: list[KeyValue] | None,
     ) -> Tensor:
-        """The prediction; keys and values of each layer are added to `kept`, if it is given."""
+        """`forward`; keys and values of each layer are appended to `present`, if it is given."""
         config = self.config
         batch, frames = actions.shape[:2]
         patches = config.rows * config.columns
-        past_frames = memory.frames if memory is not None else 0
+        past_frames = past.frames if past is not None else 0
         self._check(latents, actions, states, extrinsics, patches, past_frames)
 
         x = self.predictor_embed(latents).unflatten(1, (frames, patches)).expand(batch, -1, -1, -1)
@@ -245,14 +300,14 @@ class ActionConditionedPredictor(nn.Module):
             x.device,
         )
         cosine, sine = cosine[-x.shape[1] :], sine[-x.shape[1] :]
-        # A single frame sees all there is, and needs no mask.
+        # A single frame attends to all tokens and needs no mask.
         mask = None
         if frames > 1:
             tokens = config.conditioning_tokens + patches
             mask = frame_causal_mask(past_frames + frames, tokens, x.device)[-x.shape[1] :]
         for number, block in enumerate(self.predictor_blocks):
-            past = memory.layers[number] if memory is not None else None
-            x = block(x, cosine, sine, mask, past, kept)
+            past_layer = past.layers[number] if past is not None else None
+            x = block(x, cosine, sine, mask, past_layer, present)
 
         x = x.unflatten(1, (frames, -1))[:, :, config.conditioning_tokens :].flatten(1, 2)
         return self.predictor_proj(self.predictor_norm(x))
@@ -285,7 +340,7 @@ class ActionConditionedPredictor(nn.Module):
             )
         if self.config.use_extrinsics != (extrinsics is not None):
             raise ValueError(
-                "this predictor wants extrinsics"
+                "this predictor requires extrinsics"
                 if self.config.use_extrinsics
                 else "this predictor takes no extrinsics"
             )
@@ -298,7 +353,7 @@ class ActionConditionedPredictor(nn.Module):
 
 @lru_cache(maxsize=32)
 def frame_causal_mask(frames: int, tokens_per_frame: int, device: torch.device) -> Tensor:
-    """Boolean [L, L], True where the row's token sees the column's: its own and earlier frames."""
+    """Boolean [L, L], True where the row's token may attend to the column's, by frame."""
     with torch.inference_mode(False):
         frame = torch.arange(frames, device=device).repeat_interleave(tokens_per_frame)
         return frame[:, None] >= frame[None, :]

@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The layout of the published `vjepa2-ac-vitg.pt`: names, extras, and geometry from shapes.
 
-The file is a torch.save of {"encoder": ..., "predictor": ..., and left-overs of
-training}.  Keys carry prefixes of the training wrappers, each attention has one
-fused qkv matrix, and position embeddings may be present that nothing uses.
+The file is a torch.save of {"encoder": ..., "predictor": ..., and leftovers of training}. Keys
+carry prefixes of the training wrappers, each attention has one fused qkv matrix, and there may be
+position embeddings that are not used.
 """
 
-import json
 import pickle
 import re
 from dataclasses import dataclass
@@ -18,10 +17,19 @@ from torch import Tensor
 
 from vjepa2_ros.world_model.predictor import PredictorConfig
 from vjepa2_ros.world_model.preprocessing import TRAINING_ASPECT
+from vjepa2_ros.world_model.validation import (
+    MAX_COUNT,
+    MAX_IMAGE_SIDE,
+    CheckpointError,
+    check_count,
+    check_positive,
+    first_line,
+    read_json_object,
+)
 
 _PREFIX = re.compile(r"^(module\.|backbone\.)+")
 _UNUSED = {"pos_embed", "predictor_pos_embed"}
-# Training logs a loss beside the weights, which may be a numpy scalar, pickled by numpy 1 or 2.
+# Training stores a loss beside the weights, which may be a numpy scalar, pickled by numpy 1 or 2.
 _NUMPY_SCALAR = np.float64(0.0).__reduce__()[0]
 _HARMLESS = [
     (_NUMPY_SCALAR, "numpy.core.multiarray.scalar"),
@@ -32,16 +40,21 @@ _HARMLESS = [
 ]
 
 
-class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message says what is wrong and what to do."""
-
-
 @dataclass(frozen=True)
 class PublishedGeometry:
-    """What shapes do not tell.  The defaults are the published model's.
+    """What the shapes of the weights do not tell; the defaults are the published model's.
 
-    A JSON object of the same fields beside the checkpoint (`model.pt`, `model.json`)
-    replaces them for a model of another size.
+    A JSON object of the same fields beside the checkpoint (`model.pt`, `model.json`) replaces them
+    for a model of another size.
+
+    Attributes:
+        image_size: side of the square input [px].
+        encoder_head_dim, predictor_head_dim: channels of an attention head.
+        num_frames: video frames that the predictor was built for.
+        crop_aspect: width / height of the central crop, see `preprocessing`.
+
+    Raises:
+        ValueError: a value is invalid.
     """
 
     image_size: int = 256
@@ -50,15 +63,27 @@ class PublishedGeometry:
     num_frames: int = 64
     crop_aspect: float = TRAINING_ASPECT
 
+    def __post_init__(self) -> None:
+        check_count("image_size", self.image_size, MAX_IMAGE_SIDE)
+        for name in ("encoder_head_dim", "predictor_head_dim", "num_frames"):
+            check_count(name, getattr(self, name))
+        check_positive("crop_aspect", self.crop_aspect)
+
     @classmethod
     def beside(cls, checkpoint: Path) -> "PublishedGeometry":
-        """The sidecar's geometry, or the published one where there is no sidecar."""
+        """The geometry in the JSON file beside a checkpoint, or the default without such a file.
+
+        Raises:
+            CheckpointError: the file cannot be used.
+        """
         path = checkpoint.with_suffix(".json")
         if not path.exists():
             return cls()
         try:
-            return cls(**json.loads(path.read_text()))
-        except (json.JSONDecodeError, TypeError) as error:
+            return cls(**read_json_object(path))
+        except CheckpointError:
+            raise
+        except (TypeError, ValueError) as error:
             fields = ", ".join(cls.__dataclass_fields__)
             raise CheckpointError(
                 f"{path} must be a JSON object with some of the fields {fields}: {error}"
@@ -66,22 +91,26 @@ class PublishedGeometry:
 
 
 def read_published(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Encoder and predictor weights under their reference names, without prefixes and left-overs.
+    """Read encoder and predictor weights; the tensors stay on disk until they are used.
 
-    The tensors stay on disk until they are read.  Raises CheckpointError.
+    Returns:
+        Weights of encoder and predictor under their reference names, without prefixes.
+
+    Raises:
+        CheckpointError: the file is not a checkpoint of that layout.
     """
     try:
         with torch.serialization.safe_globals(_HARMLESS):
             content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"{path} is not a file of weights alone ({_first_line(error)});"
+            f"{path} is not a file of weights alone ({first_line(error)});"
             " save its 'encoder' and 'predictor' with torch.save and load that"
         ) from error
-    except (RuntimeError, EOFError, OSError) as error:
+    except Exception as error:  # damaged pickles raise anything at all
         raise CheckpointError(
             f"{path} cannot be read as a PyTorch checkpoint: it is truncated or something else"
-            f" ({_first_line(error)}); fetch it again and compare its size"
+            f" ({first_line(error)}); fetch it again and compare its size"
         ) from error
     if not isinstance(content, dict):
         raise CheckpointError(
@@ -91,9 +120,9 @@ def read_published(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     if missing:
         raise CheckpointError(
             f"{path} lacks {' and '.join(missing)};"
-            f" it holds {', '.join(map(str, content)) or 'nothing'}"
+            f" it holds {', '.join(map(str, content))[:200] or 'nothing'}"
         )
-    encoder, predictor = _clean(content["encoder"]), _clean(content["predictor"])
+    encoder, predictor = (_clean(content[part], part, path) for part in ("encoder", "predictor"))
     if "action_encoder.weight" not in predictor:
         raise CheckpointError(
             f"{path} holds a predictor without action_encoder: a V-JEPA 2 pre-training checkpoint,"
@@ -102,17 +131,36 @@ def read_published(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     return encoder, predictor
 
 
-def _clean(state: dict) -> dict[str, Tensor]:
-    cleaned = {_PREFIX.sub("", name): value for name, value in state.items()}
-    return {name: value for name, value in cleaned.items() if name not in _UNUSED}
+def _clean(state: dict, part: str, path: Path) -> dict[str, Tensor]:
+    cleaned = {}
+    for name, value in state.items():
+        if not (isinstance(name, str) and _is_dense_tensor(value)):
+            raise CheckpointError(
+                f"{path}: the {part}'s entry {name!r:.99} holds a {type(value).__name__}, wanted"
+                " names of weights with dense tensors"
+            )
+        short = _PREFIX.sub("", name)
+        if short in cleaned:
+            raise CheckpointError(f"{path}: the {part} holds {short} twice")
+        if short not in _UNUSED:
+            cleaned[short] = value
+    return cleaned
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:200] or type(error).__name__
+def _is_dense_tensor(value: object) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided
 
 
 def infer_encoder_fields(state: dict[str, Tensor], geometry: PublishedGeometry) -> dict:
-    """Encoder configuration fields from its weights.  Raises CheckpointError on what they lack."""
+    """Encoder configuration fields from the shapes of its weights.
+
+    Args:
+        state: weights under their reference names.
+        geometry: what the shapes do not tell.
+
+    Raises:
+        CheckpointError: the weights are incomplete or contradict the geometry.
+    """
     width, _, tubelet, patch, _ = _shape(state, "encoder", "patch_embed.proj.weight", 5)
     return {
         "crop_size": geometry.image_size,
@@ -131,7 +179,17 @@ def infer_encoder_fields(state: dict[str, Tensor], geometry: PublishedGeometry) 
 def infer_predictor_config(
     state: dict[str, Tensor], encoder: dict, geometry: PublishedGeometry
 ) -> PredictorConfig:
-    """Predictor configuration from its weights and the encoder's.  Raises CheckpointError."""
+    """Predictor configuration from the shapes of its weights.
+
+    Args:
+        state: weights under their reference names.
+        encoder: fields of the encoder's configuration.
+        geometry: what the shapes do not tell.
+
+    Raises:
+        CheckpointError: the weights are incomplete or contradict the geometry.
+        ValueError: the shapes give no valid configuration.
+    """
     width, channels = _shape(state, "predictor", "predictor_embed.weight", 2)
     return PredictorConfig(
         image_size=(geometry.image_size, geometry.image_size),
@@ -153,20 +211,22 @@ def _shape(state: dict[str, Tensor], part: str, name: str, dimensions: int) -> t
         raise CheckpointError(
             f"the {part} lacks {name}: not a V-JEPA 2-AC checkpoint, or an incomplete one"
         )
-    if state[name].dim() != dimensions:
+    shape = state[name].shape
+    if len(shape) != dimensions or not all(0 < size <= MAX_COUNT for size in shape):
         raise CheckpointError(
-            f"the {part}'s {name} has shape {list(state[name].shape)},"
-            f" wanted {dimensions} dimensions"
+            f"the {part}'s {name} has shape {list(shape)}, wanted {dimensions} dimensions of 1 to"
+            f" {MAX_COUNT}"
         )
-    return state[name].shape
+    return shape
 
 
 def _depth(state: dict[str, Tensor], part: str, blocks: str) -> int:
-    numbers = {int(name.split(".")[1]) for name in state if name.startswith(f"{blocks}.")}
-    absent = set(range(max(numbers, default=-1) + 1)) - numbers
+    pattern = re.compile(rf"{blocks}\.([0-9]{{1,5}})\.")
+    numbers = {int(match[1]) for name in state if (match := pattern.match(name))}
+    absent = sorted(set(range(max(numbers, default=-1) + 1)) - numbers)
     if absent or not numbers:
         raise CheckpointError(
-            f"the {part} lacks {blocks} {sorted(absent) or ''}: an incomplete checkpoint"
+            f"the {part} lacks {blocks} {absent[:6] or ''}: an incomplete checkpoint"
         )
     return len(numbers)
 
@@ -181,13 +241,13 @@ def _heads(part: str, width: int, head_dim: int) -> int:
 
 
 def _mlp_ratio(width: int, hidden: int) -> float:
-    """A ratio for which int(width * ratio) is the hidden width again, in spite of rounding."""
+    """A ratio for which int(width * ratio) is the hidden width despite rounding."""
     ratio = hidden / width
     return ratio if int(width * ratio) == hidden else (hidden + 0.5) / width
 
 
 def transformers_names(name: str) -> list[str]:
-    """Names in `VJEPA2Model` of an encoder weight; three, in order, for a fused qkv."""
+    """Names in `VJEPA2Model` of an encoder weight: three, in this order, for a fused qkv."""
     name = re.sub(r"^patch_embed\.", "embeddings.patch_embeddings.", name)
     name = re.sub(r"^norm\.", "layernorm.", name)
     name = re.sub(r"^blocks\.(\d+)\.", r"layer.\1.", name).replace(".attn.", ".attention.")
@@ -196,9 +256,17 @@ def transformers_names(name: str) -> list[str]:
 
 
 def transformers_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Encoder weights under the names of `VJEPA2Model`; views of the given tensors, no copies."""
+    """Encoder weights under the names of `VJEPA2Model`, as views of the given tensors.
+
+    Raises:
+        CheckpointError: a fused qkv does not consist of three equal parts.
+    """
     renamed = {}
     for name, weight in state.items():
         names = transformers_names(name)
+        if len(names) == 3 and (weight.dim() == 0 or len(weight) % 3 or not len(weight)):
+            raise CheckpointError(
+                f"the encoder's {name} has shape {list(weight.shape)}, wanted three equal parts"
+            )
         renamed.update(zip(names, weight.chunk(len(names)), strict=True))
     return renamed

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The world model as planners use it: encode an image, imagine what actions lead to."""
+"""The world model as planners use it: encode an image, predict the latents that actions lead to."""
 
 import hashlib
 import json
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import cached_property
@@ -14,20 +15,30 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vjepa2_ros.world_model.encoder import Encoder, encoder_fields, normalise
 from vjepa2_ros.world_model.poses import compose
-from vjepa2_ros.world_model.predictor import ACTION_DIM, ActionConditionedPredictor, Memory
+from vjepa2_ros.world_model.predictor import ACTION_DIM, ActionConditionedPredictor, KVCache
 from vjepa2_ros.world_model.preprocessing import TRAINING_ASPECT, preprocess
+from vjepa2_ros.world_model.validation import check_positive
 
-# Fingerprints read at most this many evenly spread values of a tensor: 1.3 B would take long.
+# A fingerprint reads at most this many evenly spread values of a tensor, to be quick at 1.3 B.
 _FINGERPRINT_VALUES = 65536
 _CPU_BUDGET = 32 * 2**20
 
 
 class WorldModel:
-    """Encoder and predictor of one geometry, on one device.  Nothing here records gradients.
+    """Encoder and predictor of one geometry, on one device. Nothing here records gradients.
 
-    `compute_dtype` other than float32 runs both under autocast: the rotary embedding has to stay
-    in float32.
-    Raises ValueError where encoder and predictor do not fit each other.
+    Args:
+        encoder: images to latents.
+        predictor: latents, states and actions to predicted latents.
+        crop_aspect: width / height of the central crop of an image, see `preprocessing`.
+        name: for people.
+        compute_dtype: other than float32, both networks run under autocast: the rotary embedding
+            has to stay in float32.
+        parts: further modules that a checkpoint brought along, by name. They are no part of
+            `config` and `fingerprint`: latents are the same with and without them.
+
+    Raises:
+        ValueError: encoder and predictor do not fit each other, or `crop_aspect` is invalid.
     """
 
     def __init__(
@@ -37,6 +48,7 @@ class WorldModel:
         crop_aspect: float = TRAINING_ASPECT,
         name: str = "unnamed",
         compute_dtype: torch.dtype = torch.float32,
+        parts: Mapping[str, nn.Module] | None = None,
     ):
         wanted = (predictor.config.rows, predictor.config.columns, predictor.config.embed_dim)
         given = (encoder.rows, encoder.columns, encoder.channels)
@@ -45,17 +57,19 @@ class WorldModel:
                 f"the encoder makes latents of {given} (rows, columns, channels),"
                 f" the predictor takes {wanted}"
             )
+        check_positive("crop_aspect", crop_aspect)
         self.encoder = encoder
         self.predictor = predictor
         self.crop_aspect = crop_aspect
         self.name = name
         self.compute_dtype = compute_dtype
+        self.parts = dict(parts or {})
 
     def round_weights(self) -> None:
-        """Keep the weights of matrix products in `compute_dtype`, in half the memory.
+        """Store the weights of matrix products in `compute_dtype`, in half the memory.
 
-        Autocast would round them for each product: the results are the same to the last bit. The
-        fingerprint stays that of the weights as they were.
+        The results are bitwise the same, because autocast rounds these weights for each product.
+        The fingerprint remains that of the unrounded weights.
         """
         _ = self.fingerprint
         for part in (self.encoder, self.predictor):
@@ -65,6 +79,7 @@ class WorldModel:
 
     @property
     def device(self) -> torch.device:
+        """Where the weights are."""
         return self.predictor.predictor_proj.weight.device
 
     @property
@@ -74,7 +89,7 @@ class WorldModel:
 
     @property
     def config(self) -> dict:
-        """Everything but the weights that decides what the model computes; plain JSON values."""
+        """Everything but the weights that determines the latents, as plain JSON values."""
         return {
             "crop_aspect": self.crop_aspect,
             "encoder": encoder_fields(self.encoder.config),
@@ -84,10 +99,10 @@ class WorldModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits naming configuration and weights, the same on every device.
+        """16 hexadecimal digits that identify configuration and weights, the same on every device.
 
-        Latents of models with different fingerprints cannot be compared.
-        Computed at first use; weights changed later do not change it.
+        Latents of models with different fingerprints cannot be compared. Computed at first use;
+        weights changed later do not change it.
         """
         digest = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode())
         for part in (self.encoder, self.predictor):
@@ -99,20 +114,32 @@ class WorldModel:
 
     @torch.no_grad()
     def encode(self, image: np.ndarray) -> Tensor:
-        """Latent [N, D] float32 on `device` of an image, uint8 RGB [H, W, 3].
+        """Encode an image.
 
-        Raises ValueError on an image that `preprocess` refuses.
+        Args:
+            image: uint8 RGB [H, W, 3].
+
+        Returns:
+            Latent [N, D] float32 on `device`.
+
+        Raises:
+            ValueError: `preprocess` refuses the image.
         """
         frame = preprocess(image, self.encoder.size, self.crop_aspect)
         with self._computation():
             return self.encoder(frame.unsqueeze(0).to(self.device))[0]
 
     @torch.no_grad()
-    def remember(self, latents: Tensor, states: Tensor, actions: Tensor) -> Memory:
-        """What `rollout` needs of past frames: latents [T, N, D], states [T, 7], actions [T, 7].
+    def prefill(self, latents: Tensor, states: Tensor, actions: Tensor) -> KVCache:
+        """Compute the KV cache of past frames for `rollout`.
 
-        Each action led from its state to the next one; the last one to the present.
-        Raises ValueError on shapes that do not fit the model.
+        Args:
+            latents: [T, N, D].
+            states: [T, 7], see `poses`.
+            actions: [T, 7]; each led from its state to the next one, the last one to the present.
+
+        Raises:
+            ValueError: shapes do not fit the model.
         """
         latents, states, actions = (
             x.to(self.device, torch.float32).unsqueeze(0) for x in (latents, states, actions)
@@ -127,16 +154,25 @@ class WorldModel:
         state: Tensor,
         actions: Tensor,
         chunk: int | None = None,
-        past: Memory | None = None,
+        past: KVCache | None = None,
     ) -> Tensor:
-        """Latents [S, N, D] imagined after each of S action sequences, layer-normed, on `device`.
+        """Predict the latent after each of S action sequences.
 
-        latent [N, D] and state [7] (see `poses`) are the present; actions [S, H, 7].
-        past: frames before the present, from `remember`.
-        Each step sees the whole imagined history; later states follow from the
-        actions.  At most `chunk` sequences are imagined at once (None: all).
-        Each frame goes through the predictor once: what later ones need of it is kept.
-        Raises ValueError on shapes that do not fit the model.
+        Each step attends to all predicted frames before it, whose keys and values are cached, and
+        states follow from the actions.
+
+        Args:
+            latent: present latent [N, D].
+            state: present state [7], see `poses`.
+            actions: [S, H, 7].
+            chunk: most sequences that are computed at once; None: all.
+            past: cache of the frames before the present one, from `prefill`.
+
+        Returns:
+            Latents [S, N, D] after the last action, layer-normed, on `device`.
+
+        Raises:
+            ValueError: shapes do not fit the model.
         """
         if latent.shape != self.latent_shape:
             raise ValueError(
@@ -151,60 +187,62 @@ class WorldModel:
             x.to(self.device, torch.float32) for x in (latent, state, actions)
         )
         with self._computation():
-            imagined = [
-                self._imagine(latent, state, part, past)
+            predicted = [
+                self._predict(latent, state, part, past)
                 for part in actions.split(chunk or len(actions))
             ]
-        return imagined[0] if len(imagined) == 1 else torch.cat(imagined)
+        return predicted[0] if len(predicted) == 1 else torch.cat(predicted)
 
-    def _imagine(
-        self, latent: Tensor, state: Tensor, actions: Tensor, memory: Memory | None
+    def _predict(
+        self, latent: Tensor, state: Tensor, actions: Tensor, cache: KVCache | None
     ) -> Tensor:
         samples, horizon = actions.shape[:2]
-        imagined = latent.unsqueeze(0)  # of batch 1 while it is shared: it is embedded once
+        predicted = latent.unsqueeze(0)  # batch 1 while it is shared: it is embedded once
         states = state.expand(samples, 1, -1)
         for step in range(horizon):
             if step > 0:
                 states = compose(states, actions[:, step - 1 : step])
             action = actions[:, step : step + 1]
             if step < horizon - 1:
-                raw, memory = self.predictor.extend(imagined, action, states, memory=memory)
-            else:  # nothing follows, and nothing is kept
-                raw = self.predictor(imagined, action, states, memory=memory)
-            imagined = normalise(raw.float())
-        return imagined
+                raw, cache = self.predictor.extend(predicted, action, states, past=cache)
+            else:  # no later step needs the cache
+                raw = self.predictor(predicted, action, states, past=cache)
+            predicted = normalise(raw.float())
+        return predicted
 
     def sequences_within(self, budget: int | None, horizon: int, context: int = 1) -> int:
-        """How many sequences of `horizon` actions may be imagined at once, at least 1.
+        """Number of action sequences that `rollout` may compute at once, at least 1.
 
-        budget: bytes that this may take beside the weights. None: what stays in a CPU's caches,
-            which is faster than more, or half of what is free on a GPU.
-        context: frames that are seen, the present one among them.
+        Args:
+            budget: memory beside the weights [bytes]; None: what stays in a CPU's caches, which is
+                faster than more, or half of what is free on a GPU.
+            horizon: actions per sequence.
+            context: frames that the model attends to, including the present one.
         """
         if budget is None:
             budget = _CPU_BUDGET if self.device.type == "cpu" else _free_memory(self.device) // 2
         return max(1, budget // self._bytes_per_sequence(horizon, context))
 
     def _bytes_per_sequence(self, horizon: int, context: int) -> int:
-        """Most memory that is alive at once for one sequence: in a block's attention or MLP."""
+        """Peak memory of one sequence [bytes], which a block's attention or MLP reaches."""
         config, size = self.predictor.config, self.compute_dtype.itemsize
         tokens = config.rows * config.columns + config.conditioning_tokens
         frames = context + horizon - 1
         # Per token and channel; residual, LayerNorm and rotation are float32.
         attention = 6 * 4 + 5 * size + (2 * frames * size if frames > 1 else 0)
         mlp = 3 * 4 + 2 * config.mlp_ratio * size
-        # Keys and values of the frames before the last step, and of those before while they grow.
-        remembered = 0 if horizon == 1 else frames - 1 + (frames - 2 if horizon > 2 else 0)
-        kept = config.depth * 2 * size * remembered
+        # The cache before the last step, and the shorter one that it is made from.
+        cached = 0 if horizon == 1 else frames - 1 + (frames - 2 if horizon > 2 else 0)
+        cache = config.depth * 2 * size * cached
         latent = 4 * config.rows * config.columns * config.embed_dim
         channels = tokens * config.predictor_embed_dim
         scores = 0
         if self.encoder.config._attn_implementation == "eager":
             scores = 2 * 4 * config.num_heads * frames * tokens**2
-        return int(1.1 * (channels * (max(attention, mlp) + kept) + latent + scores))
+        return int(1.1 * (channels * (max(attention, mlp) + cache) + latent + scores))
 
     def _computation(self) -> ExitStack:
-        """Context for running the networks: precision and, where asked for, unfused attention."""
+        """Context for running the networks: autocast and, if configured, unfused attention."""
         context = ExitStack()
         if self.compute_dtype != torch.float32:
             context.enter_context(torch.autocast(self.device.type, self.compute_dtype))
@@ -214,6 +252,6 @@ class WorldModel:
 
 
 def _free_memory(device: torch.device) -> int:
-    """Bytes free on a GPU, those that PyTorch keeps for its next tensors among them."""
+    """Bytes free on a GPU, including those that PyTorch has reserved and does not use."""
     free, _ = torch.cuda.mem_get_info(device)
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
