@@ -108,10 +108,12 @@ def run(args: argparse.Namespace) -> int:
 def _setting(args: argparse.Namespace, model: WorldModel) -> Setting:
     """What the arguments of `bench planning` ask for; ValueError where it makes no sense."""
     from vjepa2_ros.benchmark.planning import Setting
-    from vjepa2_ros.settings.planning import COSTS
+    from vjepa2_ros.settings.planning import COSTS, SEARCHED
 
     if args.cost not in COSTS:
         raise ValueError(f"unknown cost {args.cost!r}: use {' or '.join(COSTS)}")
+    if args.gripper not in SEARCHED:
+        raise ValueError(f"unknown gripper {args.gripper!r}: use {' or '.join(SEARCHED)}")
     if args.context > 2:
         raise ValueError(f"context must be 1 or 2, got {args.context}")
     if args.warm_start and args.horizon == 1:

@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     from vjepa2_ros.evaluation import report
     from vjepa2_ros.planning.planners import make_planner
     from vjepa2_ros.planning.receding_horizon import make_loop
-    from vjepa2_ros.ros.model import load_model
+    from vjepa2_ros.world_model.checkpoint import open_world_model
 
     console = Console()
     try:
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         task = TASKS[arguments.task].load()
         seeds = task.scene_seeds(arguments.seed, arguments.episodes)
         planner = make_planner(settings.planner.search)
-        model = load_model(settings.planner.model)
+        model = open_world_model(settings.planner.model)
     except (OSError, ValueError) as error:
         console.print(f"[bold red]cannot evaluate:[/] {escape(str(error))}", soft_wrap=True)
         return 2

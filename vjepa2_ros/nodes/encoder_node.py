@@ -17,11 +17,11 @@ from vjepa2_ros.ros.conversions import MessageError, decode_image, image_array
 from vjepa2_ros.ros.latents import latent_message
 from vjepa2_ros.ros.mailbox import LatestWorker
 from vjepa2_ros.ros.managed_node import ManagedNode, Refused
-from vjepa2_ros.ros.model import load_model
 from vjepa2_ros.ros.qos import LATEST
 from vjepa2_ros.ros.runner import run
 from vjepa2_ros.settings.encoder import EncoderNodeSettings
 from vjepa2_ros.srv import EncodeImages
+from vjepa2_ros.world_model.checkpoint import open_world_model
 
 
 class EncoderNode(ManagedNode):
@@ -31,7 +31,7 @@ class EncoderNode(ManagedNode):
     SETTINGS = EncoderNodeSettings
 
     def configure(self) -> None:
-        self._model = load_model(self.settings.model)
+        self._model = open_world_model(self.settings.model)
         encoder = self._model.encoder
         self._grid = encoder.rows, encoder.columns
         # The first run is slower than the rest, and would be taken for an old observation.

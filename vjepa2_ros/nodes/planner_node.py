@@ -38,11 +38,11 @@ from vjepa2_ros.ros.goal_messages import (
 from vjepa2_ros.ros.latents import latent_tensor
 from vjepa2_ros.ros.mailbox import LatestWorker
 from vjepa2_ros.ros.managed_node import ManagedNode, Refused
-from vjepa2_ros.ros.model import load_model
 from vjepa2_ros.ros.qos import COMMAND, LATCHED, LATEST, STREAM
 from vjepa2_ros.ros.runner import run
 from vjepa2_ros.settings.planning import PlannerNodeSettings
 from vjepa2_ros.srv import EncodeImages, SetGoal
+from vjepa2_ros.world_model.checkpoint import open_world_model
 from vjepa2_ros.world_model.world_model import WorldModel
 
 HALT_TIMEOUT = 2.0
@@ -67,7 +67,7 @@ class PlannerNode(ManagedNode):
     def configure(self) -> None:
         settings = self.settings
         self._planner = make_planner(settings.search)
-        self._model = load_model(settings.model)
+        self._model = open_world_model(settings.model)
         self.health.set("model", f"{self._model.name} {self._model.fingerprint}")
         self._worker = LatestWorker(self._plan, self._plan_done, self.post_error, "planner")
         self._execution = GoalExecution(

@@ -4,8 +4,8 @@
 As there, elites are kept from iteration to iteration, the mean is one of the candidates, and the
 best candidate is the plan instead of the mean. The objective has no noise, so all energies compete
 for the elites. Draws are of low discrepancy (scrambled Sobol) instead of coloured noise, which
-helps long horizons only; elites are weighted by rank, as in CMA-ES. pytorch-icem is not used: it takes
-dynamics and cost step by step, and this objective rates whole sequences.
+helps long horizons only; elites are weighted by rank, as in CMA-ES. pytorch-icem is not used: it
+takes dynamics and cost step by step, and this objective rates whole sequences.
 """
 
 import numpy as np

@@ -17,7 +17,9 @@ from vjepa2_ros.settings.declaration import Settings, group, inline, setting
 from vjepa2_ros.settings.model import ModelSettings
 
 TRANSLATION_AXES = ("x", "y", "z")
-GRIPPER_MODES = ("sampled", "enumerated", "hold", "open", "close")
+SEARCHED = ("sampled", "enumerated")
+"""Modes of the gripper in which the search chooses what it does."""
+GRIPPER_MODES = (*SEARCHED, "hold", "open", "close")
 COSTS = ("l1", "l2")
 PLANNED = "planned"
 """What a goal says of the gripper where the policy decides."""
@@ -205,7 +207,7 @@ class GripperPolicy(Settings):
     @property
     def is_searched(self) -> bool:
         """Whether the search chooses what the gripper does."""
-        return self.mode in ("sampled", "enumerated")
+        return self.mode in SEARCHED
 
 
 @dataclass(frozen=True)
