@@ -2,8 +2,10 @@
 """Settings as dataclasses whose fields say all there is to know of each: one line declares,
 documents and checks it.
 
-A class of settings is a frozen dataclass that derives from `Settings`. Its fields are made by `setting`, or hold another class
-of settings: `group` puts the name of the field in front (`icem.evaluations`), `inline` does not.
+A class of settings is a frozen dataclass that derives from `Settings`. Its fields are made by
+`setting`, or hold another class of settings: `group` puts the name of the field in front
+(`icem.evaluations`), `inline` does not.
+
 Rules between settings stand in `__post_init__`, which raises ValueError. Nodes derive their ROS
 parameters from the class, the core takes its instances, and the reference lists its fields.
 """
