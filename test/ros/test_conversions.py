@@ -24,7 +24,7 @@ from vjepa2_ros.ros.conversions import (
     stamp,
 )
 from vjepa2_ros.ros.latents import latent_message, latent_tensor
-from vjepa2_ros.robot.interface import RobotState
+from vjepa2_ros.robot.driver import RobotState
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
 

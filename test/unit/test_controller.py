@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What starts, ends and forbids a motion, with a robot that only obeys arithmetic."""
+"""What starts, ends and forbids a motion, with a point robot instead of a real one."""
 
 from dataclasses import replace
 
@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 
 from vjepa2_ros.robot.controller import MotionController
-from vjepa2_ros.robot.interface import RobotError, RobotState
-from vjepa2_ros.robot.safety import MotionCommand, MotionLimits, Reason
+from vjepa2_ros.robot.driver import RobotError, RobotState
+from vjepa2_ros.robot.reason import Reason
+from vjepa2_ros.robot.safety import MotionCommand
+from vjepa2_ros.settings.cell import MotionCell, Workspace
+from vjepa2_ros.settings.controller import MotionLimits
 
 DOWN = np.array([1.0, 0.0, 0.0, 0.0])
 TICK = 0.02
@@ -27,7 +30,7 @@ class Cell:
         self.frozen = False
         self.broken = ""
         self.stamp = self.time
-        self.controller = MotionController(self, MotionLimits(), "base", planner_timeout=1.0)
+        self.controller = MotionController(self, MotionLimits(), planner_timeout=1.0)
 
     # the robot
     def read_state(self):
@@ -42,6 +45,11 @@ class Cell:
             raise RobotError("reflex")
         self.calls.append("move")
         self.target = position
+
+    def recover(self):
+        if self.broken == "recover":
+            raise RobotError("user stop is pressed")
+        self.calls.append("recover")
 
     def stop(self):
         if self.broken == "stop":
@@ -79,7 +87,8 @@ def cell():
 
 def test_nothing_moves_before_the_first_state():
     cell = Cell()
-    assert cell.command().reason is Reason.STATE_STALE
+    assert cell.controller.reason is Reason.NO_ROBOT_STATE
+    assert cell.command().reason is Reason.NO_ROBOT_STATE
     assert cell.calls == []
 
 
@@ -125,7 +134,8 @@ def test_a_command_that_outlives_its_lifetime_is_halted_and_the_next_one_goes(ce
     assert cell.command(lifetime=0.5).accepted
     cell.run(0.6)
     assert cell.calls == ["move", "stop"] and not cell.controller.moving
-    assert "outlived its lifetime" in cell.controller.message and not cell.controller.fault
+    assert cell.controller.reason is Reason.LIFETIME_EXPIRED and not cell.controller.fault
+    assert cell.controller.last_halt == 0.0, "the goal goes on"
     assert cell.command(sequence=2).accepted
 
 
@@ -134,7 +144,8 @@ def test_a_planner_that_falls_silent_in_mid_motion_halts_the_robot(cell):
     assert cell.command().accepted
     cell.run(1.2, planner_alive=False)
     assert cell.calls == ["move", "stop"]
-    assert "planner has been silent" in cell.controller.message
+    assert cell.controller.reason is Reason.PLANNER_SILENT
+    assert cell.time - 0.3 < cell.controller.last_halt < cell.time
     assert cell.command(sequence=2).reason is Reason.FOREIGN_GOAL
     assert cell.command(goal="next").accepted
 
@@ -142,22 +153,30 @@ def test_a_planner_that_falls_silent_in_mid_motion_halts_the_robot(cell):
 def test_a_halt_is_the_last_thing_sent_and_ends_the_goal(cell):
     assert cell.command().accepted
     cell.run(0.1)
-    assert cell.controller.halt("operator", cell.time)
+    assert cell.controller.halt(Reason.HALT_REQUESTED, "operator", cell.time)
     assert not cell.command(sequence=2).accepted
     cell.run(1.0)
     assert cell.calls == ["move", "stop"]
+    assert cell.controller.refused_reason is Reason.FOREIGN_GOAL
     assert cell.command(goal="next").accepted, "a halt is not a fault"
 
 
-@pytest.mark.parametrize("offset", [(np.nan, 0, 0), (0.2, 0, 0)])
-def test_a_violation_halts_and_latches_until_it_is_reset(cell, offset):
+@pytest.mark.parametrize(
+    "offset, reason",
+    [((np.nan, 0, 0), Reason.NOT_FINITE), ((0.2, 0, 0), Reason.STEP_TOO_LARGE)],
+)
+def test_a_violation_halts_and_latches_until_it_is_reset(cell, offset, reason):
     assert cell.command().accepted
     cell.run(0.1)
     assert cell.command(sequence=2, offset=offset).violation
-    assert cell.calls[-1] == "stop" and cell.controller.fault and not cell.controller.moving
+    assert cell.calls[-1] == "stop" and not cell.controller.moving
+    assert cell.controller.fault_reason is cell.controller.refused_reason is reason
     for goal in ("goal", "next"):
         assert cell.command(sequence=3, goal=goal).reason is Reason.FAULT_LATCHED
-    cell.controller.reset_fault(cell.time)
+    assert cell.controller.fault_reason is reason, "the first fault is the cause"
+    assert cell.controller.reset_fault(cell.time)
+    assert cell.controller.reason is Reason.FAULT_RESET and not cell.controller.fault
+    assert cell.controller.fault_reason is Reason.NONE
     cell.run(0.2)
     assert cell.command(sequence=4).reason is Reason.FOREIGN_GOAL
     assert cell.command(goal="another").accepted
@@ -174,38 +193,88 @@ def test_a_robot_that_falls_silent_latches_a_fault(cell):
     assert cell.command().accepted
     cell.frozen = True
     cell.run(0.7)
-    assert cell.calls[-1] == "stop" and "fallen silent" in cell.controller.fault
+    assert cell.calls[-1] == "stop" and cell.controller.fault_reason is Reason.STATE_STALE
 
 
 def test_a_state_that_is_not_finite_latches_a_fault(cell):
     cell.position[0] = np.nan
     cell.run(0.1)
-    assert cell.calls == ["stop"] and "not finite" in cell.controller.fault
+    assert cell.calls == ["stop"] and cell.controller.fault_reason is Reason.STATE_INVALID
 
 
 @pytest.mark.parametrize("quaternion", [np.zeros(4), 2 * DOWN])
 def test_a_state_with_an_impossible_orientation_latches_a_fault(cell, quaternion):
     cell.quaternion = quaternion
     cell.run(0.1)
-    assert cell.calls == ["stop"] and "quaternion" in cell.controller.fault
+    assert cell.calls == ["stop"] and cell.controller.fault_reason is Reason.STATE_INVALID
 
 
 def test_states_from_the_future_latch_a_fault(cell):
     cell.stamp, cell.frozen = cell.time + 10.0, True
     cell.run(0.1)
-    assert cell.calls == ["stop"] and "ahead of this clock" in cell.controller.fault
+    assert cell.calls == ["stop"]
+    assert cell.controller.fault_reason is Reason.STATE_FROM_THE_FUTURE
 
 
 def test_a_halt_of_a_robot_that_does_not_stop_says_so_and_is_tried_again(cell):
     assert cell.command().accepted
     cell.broken = "stop"
-    assert not cell.controller.halt("operator", cell.time)
-    assert "brakes stuck" in cell.controller.fault
+    assert not cell.controller.halt(Reason.HALT_REQUESTED, "operator", cell.time)
+    assert cell.controller.reason is cell.controller.fault_reason is Reason.ROBOT_NOT_STOPPED
+    assert "brakes stuck" in cell.controller.fault and "own stop" in cell.controller.fault
     cell.run(0.1)
-    assert cell.calls == ["move"]
+    assert cell.calls == ["move"] and cell.controller.reason is Reason.ROBOT_NOT_STOPPED
     cell.broken = ""
     cell.run(0.1)
     assert cell.calls == ["move", "stop"]
+    assert cell.controller.reason is Reason.HALT_REQUESTED
+    assert cell.controller.fault_reason is Reason.ROBOT_NOT_STOPPED, "until it is reset"
+
+
+def test_a_reset_stops_the_robot_first_if_that_is_still_to_be_done(cell):
+    assert cell.command().accepted
+    cell.broken = "stop"
+    cell.controller.halt(Reason.HALT_REQUESTED, "operator", cell.time)
+    assert not cell.controller.reset_fault(cell.time)
+    assert cell.controller.fault_reason is Reason.ROBOT_NOT_STOPPED and cell.calls == ["move"]
+    cell.broken = ""
+    assert cell.controller.reset_fault(cell.time)
+    assert cell.calls == ["move", "stop", "recover"] and not cell.controller.fault
+    assert cell.command(goal="next", observation_stamp=cell.time + 0.01).accepted
+    cell.run(0.1)
+    assert cell.calls[-1] == "move", "no stop is left over to halt the new motion"
+
+
+def test_a_reset_clears_the_robots_own_errors_and_only_after_a_fault(cell):
+    assert cell.controller.reset_fault(cell.time) and cell.calls == []
+    cell.command(offset=(np.nan, 0, 0))
+    assert cell.controller.reset_fault(cell.time)
+    assert cell.calls == ["stop", "recover"]
+
+
+def test_the_fault_stays_while_the_robot_cannot_be_recovered(cell):
+    cell.command(offset=(np.nan, 0, 0))
+    cell.broken = "recover"
+    assert not cell.controller.reset_fault(cell.time)
+    assert cell.controller.fault_reason is cell.controller.reason is Reason.RECOVERY_FAILED
+    assert "user stop is pressed" in cell.controller.message
+    assert cell.command(goal="next").reason is Reason.FAULT_LATCHED
+    cell.broken = ""
+    assert cell.controller.reset_fault(cell.time)
+    cell.run(0.2)
+    assert cell.command(goal="another").accepted
+
+
+def test_narrower_limits_apply_while_the_robot_moves(cell):
+    assert cell.command().accepted
+    cell.controller.limits = MotionLimits(
+        cell=MotionCell(workspace=Workspace(upper=(0.52, 0.25, 0.36)))
+    )
+    assert cell.controller.moving, "the motion under way goes on"
+    verdict = cell.command(sequence=2, offset=(0.05, 0.0, 0.0))
+    assert verdict.reason is Reason.CLAMPED and cell.target[0] == 0.52
+    cell.controller.limits = MotionLimits(max_step=0.03)
+    assert cell.command(sequence=3).reason is Reason.STEP_TOO_LARGE
 
 
 def test_the_last_state_is_still_told_when_the_robot_cannot_be_read(cell):
@@ -214,26 +283,38 @@ def test_the_last_state_is_still_told_when_the_robot_cannot_be_read(cell):
     assert state is cell.controller.state and cell.controller.fault
 
 
-def test_halts_and_faults_are_counted(cell):
+def test_halts_and_faults_are_counted_and_dated(cell):
     controller = cell.controller
     assert controller.halts == 0
-    controller.halt("operator", cell.time)
-    assert controller.halts == 1
+    controller.halt(Reason.HALT_REQUESTED, "operator", cell.time)
+    assert (controller.halts, controller.last_halt) == (1, cell.time)
+    cell.run(0.1)
     cell.command(offset=(np.nan, 0, 0))
-    assert controller.halts == 2
+    assert (controller.halts, controller.last_halt) == (2, cell.time)
 
 
 @pytest.mark.parametrize(
-    "broken, text",
-    [("read", "cable pulled"), ("move", "reflex"), ("driver", "a mistake in the driver")],
+    "broken, reason, text",
+    [
+        ("read", Reason.ROBOT_UNREADABLE, "cable pulled"),
+        ("move", Reason.ROBOT_REFUSED, "reflex"),
+        ("driver", Reason.ROBOT_UNREADABLE, "a mistake in the driver"),
+    ],
 )
-def test_a_robot_that_fails_latches_a_fault_with_its_words(cell, broken, text):
+def test_a_robot_that_fails_latches_a_fault_with_its_words(cell, broken, reason, text):
     cell.broken = broken
     cell.command()
     cell.run(0.1)
-    assert text in cell.controller.fault and cell.calls[-1] == "stop"
+    assert cell.controller.fault_reason is reason and text in cell.controller.fault
+    assert cell.calls[-1] == "stop"
     cell.broken = ""
     assert cell.command(goal="next").reason is Reason.FAULT_LATCHED
+
+
+def test_a_command_that_the_robot_does_not_carry_out_counts_as_refused(cell):
+    cell.broken = "move"
+    assert cell.command().reason is Reason.ROBOT_REFUSED
+    assert cell.controller.refused == ("goal", 1) and cell.controller.accepted == ("", 0)
 
 
 def test_after_a_reset_the_motion_starts_from_where_the_robot_was_put(cell):

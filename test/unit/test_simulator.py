@@ -1,11 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The simulated cell: repeatable, bounded, and looking like a camera and an arm."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from vjepa2_ros.simulation.simulator import DOWN, Simulator
+from vjepa2_ros.settings.cell import Workspace
+from vjepa2_ros.simulation.simulator import DOWN, Simulator, SimulatorConfig
 
 
 @pytest.fixture(scope="module")
@@ -13,7 +18,7 @@ def simulator():
     return Simulator()
 
 
-def test_the_same_seed_gives_the_same_scene_and_picture(simulator):
+def test_the_same_seed_gives_the_same_scene_and_image(simulator):
     simulator.reset(5)
     state, objects, image = simulator.state(), simulator.object_positions(), simulator.render()
     simulator.reset(6)
@@ -28,8 +33,8 @@ def test_start_poses_and_objects_lie_in_their_boxes_and_apart(simulator):
     for seed in range(20):
         simulator.reset(seed)
         position = simulator.pose()[0]
-        assert (position >= np.array(config.workspace_lower) - 2e-3).all()
-        assert (position <= np.array(config.workspace_upper) + 2e-3).all()
+        assert (position >= np.array(config.workspace.lower) - 2e-3).all()
+        assert (position <= np.array(config.workspace.upper) + 2e-3).all()
         cup, box = simulator.object_positions()
         assert np.linalg.norm((cup - box)[:2]) > config.object_spacing
 
@@ -120,7 +125,7 @@ def test_a_closing_gripper_holds_the_box_and_lifts_it(simulator):
     assert 0.2 < simulator.pose()[2] < 0.6
 
 
-def test_the_picture_shows_what_the_intrinsics_say(simulator):
+def test_the_image_shows_what_the_intrinsics_say(simulator):
     """A cup laid at a known place appears where the pinhole matrix projects it."""
     simulator.reset(0)
     simulator.place(np.array([0.4, -0.2, 0.35]), DOWN, 0.0)
@@ -136,3 +141,41 @@ def test_the_picture_shows_what_the_intrinsics_say(simulator):
     blue = image[..., 2] - image[..., 0] > 40
     rows, columns = np.nonzero(blue)
     assert np.hypot(columns.mean() - seen[0] / seen[2], rows.mean() - seen[1] / seen[2]) < 5
+
+
+@pytest.mark.parametrize("command", ["evaluate", "train", "bench planning"])
+def test_a_command_ends_with_one_line_where_nothing_can_be_rendered(command, tmp_path):
+    ended = subprocess.run(
+        [sys.executable, "-m", "vjepa2_ros.cli.main", *command.split()],
+        env={**os.environ, "MUJOCO_GL": "nonsense"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 2
+    assert len(ended.stderr.splitlines()) == 1 and "MUJOCO_GL=nonsense" in ended.stderr
+
+
+def test_a_renderer_that_cannot_be_created_says_what_to_install():
+    script = (
+        "from vjepa2_ros.simulation import SimulatorError\n"
+        "from vjepa2_ros.simulation.simulator import Simulator\n"
+        "try:\n    Simulator().render()\n"
+        "except SimulatorError as error:\n    print(error)\n"
+    )
+    environment = {**os.environ, "MUJOCO_GL": "off"}
+    ended = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert "libegl1" in ended.stdout and "MUJOCO_GL=off" in ended.stdout
+
+
+def test_start_poses_lie_in_the_workspace_of_the_cell():
+    box = Workspace(lower=(0.45, -0.05, 0.25), upper=(0.55, 0.05, 0.35))
+    simulator = Simulator(SimulatorConfig(workspace=box))
+    for seed in range(5):
+        simulator.reset(seed)
+        position = simulator.pose()[0]
+        assert (position > np.array(box.lower) - 2e-3).all()
+        assert (position < np.array(box.upper) + 2e-3).all()

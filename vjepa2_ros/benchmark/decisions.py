@@ -78,7 +78,7 @@ def _make_decision(simulator: Simulator, model: WorldModel, scene: int, number: 
     bound = ActionSpace().max_translation
     before = start - (place - start).clip(-bound, bound)
     config = simulator.config
-    before = before.clip(config.workspace_lower, config.workspace_upper)
+    before = before.clip(config.workspace.lower, config.workspace.upper)
     simulator.place(before, DOWN, closedness)
     earlier = _seen(simulator, model)
     simulator.place(start, DOWN, closedness)
@@ -99,6 +99,6 @@ def _goal_place(simulator: Simulator, start: np.ndarray, random: np.random.Gener
         for _ in range(20):
             direction = random.normal(size=3)
             place = start + distance * direction / np.linalg.norm(direction)
-            if np.all((place >= config.workspace_lower) & (place <= config.workspace_upper)):
+            if np.all((place >= config.workspace.lower) & (place <= config.workspace.upper)):
                 return place
         distance = max(NEAREST, 0.9 * distance)

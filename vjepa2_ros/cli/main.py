@@ -5,6 +5,8 @@ import argparse
 import importlib
 import sys
 
+from vjepa2_ros.simulation import SimulatorError
+
 COMMANDS = {
     "demo": "start all nodes on the simulated robot, show it a goal picture and record the run",
     "up": "start the nodes as processes and bring them up, without `ros2 launch`",
@@ -32,7 +34,11 @@ def main() -> int:
             module = importlib.import_module(f"vjepa2_ros.cli.{name}")
             module.add_arguments(command)
     arguments = parser.parse_args()
-    return module.run(arguments)
+    try:
+        return module.run(arguments)
+    except SimulatorError as error:
+        print(error, file=sys.stderr)
+        return 2
 
 
 if __name__ == "__main__":

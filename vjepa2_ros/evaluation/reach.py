@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vjepa2_ros.planning.receding_horizon import RecedingHorizon
-from vjepa2_ros.robot.interface import RobotState
+from vjepa2_ros.robot.driver import RobotState
 from vjepa2_ros.robot.safety import CommandGate, MotionCommand, MotionLimits, Reason
 from vjepa2_ros.simulation.simulator import DOWN, TRAINING_SCENES, Simulator
 from vjepa2_ros.world_model.poses import pose_from_state
@@ -58,7 +58,7 @@ class ReachEpisode:
         objects = simulator.object_positions()[:, :2]
         random = np.random.default_rng([seed, 1])
         while True:
-            goal = random.uniform(config.workspace_lower, config.workspace_upper)
+            goal = random.uniform(config.workspace.lower, config.workspace.upper)
             clear = goal[2] > 0.2 or np.linalg.norm(objects - goal[:2], axis=1).min() > CLEARANCE
             if clear and NEAREST <= np.linalg.norm(goal - start[:3]) <= FARTHEST:
                 break
@@ -198,8 +198,8 @@ def true_descent(
         here = simulator.pose()[0]
         places = np.clip(
             here + random.uniform(-bound, bound, (candidates, 3)),
-            config.workspace_lower,
-            config.workspace_upper,
+            config.workspace.lower,
+            config.workspace.upper,
         )
         places = np.concatenate([here[None], places])
         energies = []

@@ -1,38 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands in, a moving robot and its measured state out.
+"""Commands in; a moving robot and its measured state out.
 
-Everything that decides about motion is in robot/controller.py and robot/safety.py; this node owns
-the topics, the rate and the choice of the robot.
+All decisions about motion are in robot/controller.py and robot/safety.py; this node owns the
+topics, the rate and the choice of the robot.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 
 from std_srvs.srv import Trigger
 
 from vjepa2_ros.msg import Command, PlanningStatus, RobotState
 from vjepa2_ros.robot.controller import MotionController
-from vjepa2_ros.ros.conversions import motion_command, robot_state_message
+from vjepa2_ros.robot.driver import Robot, RobotError
+from vjepa2_ros.robot.reason import Reason
+from vjepa2_ros.ros.conversions import controller_state_message, motion_command
+from vjepa2_ros.ros.drivers import DriverContext, create_robot
 from vjepa2_ros.ros.managed_node import ManagedNode
 from vjepa2_ros.ros.qos import COMMAND, LATCHED, STREAM
 from vjepa2_ros.ros.runner import run
-from vjepa2_ros.ros.simulated_robot import SimulatedRobot
 from vjepa2_ros.settings.controller import ControllerNodeSettings
-
-BACKENDS = {"simulator": SimulatedRobot}
 
 
 class ControllerNode(ManagedNode):
-    """Drives one robot through the gate, and halts it whenever something falls silent."""
+    """Drives one robot through the gate, and halts it when the planner or the robot is silent."""
 
     NAME = "controller_node"
     SETTINGS = ControllerNodeSettings
 
+    _robot: Robot | None = None
+    _controller: MotionController | None = None
+
     def configure(self) -> None:
         settings = self.settings
         self._frame = settings.limits.cell.frame.base_frame
-        self._robot = BACKENDS[settings.robot](self, self._frame)
+        self._reported_fault = ""
+        options = json.loads(settings.robot_options)
+        context = DriverContext(self.now, self._frame, self, options)
+        self._robot = create_robot(settings.robot, context)
         self._states = self.advertise(RobotState, "robot_state", STREAM)
         self.subscribe(Command, "command", self._on_command, COMMAND)
         self.subscribe(PlanningStatus, "status", self._on_status, LATCHED)
@@ -41,74 +48,70 @@ class ControllerNode(ManagedNode):
         self.every(1.0 / settings.state_rate, self._on_tick)
 
     def activate(self) -> None:
-        # A fault does not outlive a deactivation: bringing the node up again is a reset.
+        # A fault ends with a deactivation: an activation is a reset.
         self._controller = MotionController(
             self._robot, self.settings.limits, self.settings.planner_timeout
         )
 
+    def settings_changed(self) -> None:
+        if self._controller is not None:
+            self._controller.limits = self.settings.limits
+            self._controller.planner_timeout = self.settings.planner_timeout
+
     def deactivate(self) -> None:
-        if hasattr(self, "_controller"):
-            self._controller.halt("the controller was deactivated", self.now())
+        controller = self._controller
+        # Before the first state every command is refused: then nothing was sent to the robot.
+        if controller is None or controller.state is None:
+            return
+        if not controller.halt(Reason.DEACTIVATED, "the controller was deactivated", self.now()):
+            raise RobotError(controller.message)
 
     def cleanup(self) -> None:
-        if hasattr(self, "_robot"):
-            self._robot.close()
-            del self._robot
+        robot, self._robot, self._controller = self._robot, None, None
+        if robot is not None:
+            robot.close()
 
     def _on_command(self, message: Command) -> None:
         verdict = self._controller.command(motion_command(message), self.now(), self.steady_now())
-        if not verdict.accepted:
+        # By its reason: a text with numbers would be news with every command.
+        if not verdict.accepted and self.health.is_news(f"refused: {verdict.reason.name}"):
             self.get_logger().warning(self._controller.message)
 
     def _on_status(self, message: PlanningStatus) -> None:
         self._controller.planner_heard(self.steady_now())
 
     def _on_halt(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        controller = self._controller
-        response.success = controller.halt("the `halt` service was called", self.now())
-        response.message = controller.message
-        if not response.success:
-            response.message = f"{controller.fault}; use the robot's own stop"
+        response.success = self._controller.halt(
+            Reason.HALT_REQUESTED, "the `halt` service was called", self.now()
+        )
+        response.message = self._controller.message
         return response
 
     def _on_reset_fault(
         self, request: Trigger.Request, response: Trigger.Response
     ) -> Trigger.Response:
         fault = self._controller.fault
-        self._controller.reset_fault(self.now())
-        response.success, response.message = True, f"was: {fault}" if fault else "no fault"
+        response.success = self._controller.reset_fault(self.now())
+        if response.success:
+            response.message = f"was: {fault}" if fault else "no fault"
+        else:
+            response.message = self._controller.message
         return response
 
     def _on_tick(self) -> None:
         controller = self._controller
-        before = controller.fault
         state = controller.tick(self.now(), self.steady_now())
-        if controller.fault and not before:
+        if controller.fault and controller.fault != self._reported_fault:
             self.get_logger().error(f"fault: {controller.fault}")
+        self._reported_fault = controller.fault
         self._report_health(controller, state is not None)
-        if state is None:
-            return
-        self._states.publish(
-            robot_state_message(
-                state,
-                self._frame,
-                moving=controller.moving,
-                goal_id=controller.accepted[0],
-                sequence=controller.accepted[1],
-                refused_goal_id=controller.refused[0],
-                refused_sequence=controller.refused[1],
-                halts=controller.halts,
-                message=controller.message,
-                fault=controller.fault,
-            )
-        )
+        if state is not None:
+            self._states.publish(controller_state_message(controller, state, self._frame))
 
     def _report_health(self, controller: MotionController, has_state: bool) -> None:
         self.health.set("message", controller.message)
         if controller.fault:
-            self.health.error(
-                f"fault: {controller.fault}; look after the robot, then call reset_fault"
-            )
+            self.health.error(f"fault: {controller.fault}; check the robot, then call reset_fault")
         elif has_state:
             self.health.beat()
         else:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The simulated robot cell as a node: an arm's driver and a camera, in real time.
+"""The simulated robot cell as a node: an arm and a camera, in real time.
 
-To the other nodes it is what the hardware would be: states and targets of an arm on
-`simulator/state` and `simulator/target`, and the images of a camera.
+It stands in for the hardware: states and targets of an arm on `simulator/state` and
+`simulator/target`, and the images of a camera.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import math
 import sys
 import threading
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 from sensor_msgs.msg import CameraInfo, Image
 
 from vjepa2_ros.msg import RobotState, SimulatorTarget
-from vjepa2_ros.robot import interface
+from vjepa2_ros.robot import driver
 from vjepa2_ros.ros.conversions import (
     camera_info,
     image_message,
@@ -27,14 +28,18 @@ from vjepa2_ros.ros.managed_node import ManagedNode
 from vjepa2_ros.ros.qos import COMMAND, LATEST, STREAM
 from vjepa2_ros.ros.runner import run
 from vjepa2_ros.settings.simulator import SimulatorNodeSettings
-from vjepa2_ros.simulation.simulator import Simulator
+
+if TYPE_CHECKING:
+    from vjepa2_ros.simulation.simulator import Simulator
 
 
 class SimulatorNode(ManagedNode):
-    """Steps and renders in a thread of its own; the executor only takes targets."""
+    """Steps and renders in its own thread; the executor only takes targets."""
 
     NAME = "simulator_node"
     SETTINGS = SimulatorNodeSettings
+
+    _thread: threading.Thread | None = None
 
     def configure(self) -> None:
         self._target: SimulatorTarget | None = None
@@ -51,10 +56,7 @@ class SimulatorNode(ManagedNode):
         if not self._started.wait(60.0):
             raise RuntimeError("the simulation did not start within 60 s")
         if self._problem is not None:
-            raise RuntimeError(
-                f"the simulation cannot render: {self._problem}; install libegl1 and "
-                "libgl1-mesa-dri, or set MUJOCO_GL=osmesa and install libosmesa6"
-            ) from self._problem
+            raise self._problem
 
     def activate(self) -> None:
         self._running.set()
@@ -63,21 +65,25 @@ class SimulatorNode(ManagedNode):
         self._running.clear()
 
     def cleanup(self) -> None:
-        if hasattr(self, "_thread"):
+        if self._thread is not None:
             self._closed.set()
             self._running.set()
             self._thread.join(10.0)
+            self._thread = None
 
     def _on_target(self, message: SimulatorTarget) -> None:
         self._target = message
 
     def _run(self) -> None:
-        # All of MuJoCo lives in this thread, since a rendering context belongs to one.
+        # All of MuJoCo is used in this thread, since a rendering context belongs to one. The import
+        # fails where there is no OpenGL.
         try:
-            simulator = Simulator()
+            from vjepa2_ros.simulation.simulator import Simulator, SimulatorConfig
+
+            simulator = Simulator(SimulatorConfig(workspace=self.settings.workspace))
             simulator.reset(self.settings.seed)
             simulator.render(self.settings.image_size)
-        except Exception as problem:  # noqa: BLE001 - handed over to `configure`
+        except Exception as problem:  # noqa: BLE001 - raised by `configure`
             self._problem = problem
             return
         finally:
@@ -88,11 +94,11 @@ class SimulatorNode(ManagedNode):
                 self._run_in_real_time(simulator)
             except Exception as error:  # noqa: BLE001 - a thread's exception is lost otherwise
                 self.post_error(error)
-                self.post(self.fail, "the simulation broke off")
+                self.post(self.fail, "the simulation failed")
                 self._running.clear()
 
     def _run_in_real_time(self, simulator: Simulator) -> None:
-        # Its own period, or the world would run faster or slower than the clock.
+        # With the simulator's control period the world runs as fast as the clock.
         period = simulator.config.control_period
         info = camera_info(
             simulator.camera_matrix(self.settings.image_size),
@@ -109,7 +115,7 @@ class SimulatorNode(ManagedNode):
                 self._publish_image(simulator, info, now)
             step += 1
             due += period
-            # A machine that cannot keep up slows the simulated world down instead of jumping.
+            # On a machine that cannot keep up, the simulated world runs slower instead of jumping.
             due = max(due, time.monotonic() - period)
             self._closed.wait(max(0.0, due - time.monotonic()))
 
@@ -123,9 +129,11 @@ class SimulatorNode(ManagedNode):
             simulator.halt()
 
     def _publish_state(self, simulator: Simulator, now: float) -> None:
-        state = interface.RobotState(*simulator.pose(), now)
+        state = driver.RobotState(*simulator.pose(), now)
         moving = not simulator.settled()
-        self._states.publish(robot_state_message(state, self.settings.base.base_frame, moving=moving))
+        self._states.publish(
+            robot_state_message(state, self.settings.base.base_frame, moving=moving)
+        )
 
     def _publish_image(self, simulator: Simulator, info: CameraInfo, now: float) -> None:
         started = time.perf_counter()
@@ -143,11 +151,15 @@ class SimulatorNode(ManagedNode):
 
 
 def falls_on(step: int, share: float) -> bool:
-    """Whether something that happens on a share of all steps (0 to 1) happens on this one, from 0.
+    """Whether something that happens on a share of all steps happens on this one.
 
-    Evenly spread, and without drift where the share is no whole fraction.
+    It is spread evenly, and does not drift where the share is no whole fraction.
+
+    Args:
+        step: number of the step, from 0.
+        share: of the steps on which it happens, 0 to 1.
     """
-    # A rounding error must not move it by a step.
+    # The small number keeps a rounding error from moving it by a step.
     return math.ceil((step + 1) * share - 1e-9) > math.ceil(step * share - 1e-9)
 
 

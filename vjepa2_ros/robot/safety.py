@@ -3,9 +3,9 @@
 
 These are software limits against a planner's mistakes, not a certified safety function.
 
-A refusal is either a plain one (the command is dropped and the robot finishes what it does, as
-for a command that came late) or a violation, which no sound planner sends (a target that is not
-finite, a step beyond the limit): then the controller halts the robot and latches the fault.
+A refused command is dropped and the motion under way goes on. A violation, such as a target that is
+not finite or a step beyond the limit, indicates a broken planner: the controller then halts the
+robot and latches a fault.
 """
 
 from __future__ import annotations
@@ -17,23 +17,35 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from vjepa2_ros.robot.interface import QUATERNION_TOLERANCE, RobotState
+from vjepa2_ros.robot.driver import QUATERNION_TOLERANCE, RobotState
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.settings.controller import MotionLimits
 
 VIOLATIONS = frozenset(
-    {Reason.NOT_FINITE, Reason.INVALID, Reason.STEP_TOO_LARGE, Reason.ROTATION_TOO_LARGE}
+    {
+        Reason.NOT_FINITE,
+        Reason.INVALID,
+        Reason.STEP_TOO_LARGE,
+        Reason.ROTATION_TOO_LARGE,
+        Reason.ROBOT_REFUSED,
+    }
 )
-"""Refusals after which nothing from this source may be trusted until somebody has looked."""
+"""Refusals that indicate a broken planner or robot: they latch a fault."""
 
 
 @dataclass(frozen=True)
 class MotionCommand:
-    """One step of a plan: an absolute target in the base frame.
+    """One step of a plan: an absolute target of the tool centre point.
 
-    position: float64 [3], metres. quaternion_xyzw: float64 [4]. gripper_closedness: 0 to 1.
-    observation_stamp: when the image that it was planned from was captured [s].
-    lifetime: how long it may keep the robot moving [s]; 0 takes the limits' default.
+    Attributes:
+        goal_id: goal that the step serves.
+        sequence: number of the step, from 1, rising within a goal.
+        observation_stamp: when the image that it was planned from was captured [s].
+        position: float64 [3] in metres, in `frame`.
+        quaternion_xyzw: float64 [4], in `frame`.
+        gripper_closedness: 0 (fully open) to 1 (fully closed).
+        lifetime: how long it may keep the robot moving [s]; 0 takes the limits' default.
+        frame: of the pose; must be the robot's base frame.
     """
 
     goal_id: str
@@ -48,11 +60,14 @@ class MotionCommand:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the gate says to a command.
+    """Decision on a command.
 
-    accepted: whether the robot may be sent there. reason: which rule decided. text: the same for
-    a person, with the numbers. position: where to [3] in metres, inside the workspace; None when
-    refused. lifetime: how long the command may keep the robot moving [s].
+    Attributes:
+        accepted: whether the robot may be sent there.
+        reason: the rule that decided.
+        text: the same in a sentence, with the numbers.
+        position: target [3] in metres, inside the workspace; None when refused.
+        lifetime: how long the command may keep the robot moving [s].
     """
 
     accepted: bool
@@ -67,11 +82,50 @@ class Verdict:
         return self.reason in VIOLATIONS
 
 
-class CommandGate:
-    """Checks every command against the measured state, and remembers goals and sequence numbers.
+def refuse(reason: Reason, text: str) -> Verdict:
+    """Return the verdict that refuses a command."""
+    return Verdict(False, reason, f"{reason.text}: {text}")
 
-    One goal is served at a time. A command of a goal not seen before opens it and closes the one
-    before for good; within a goal sequence numbers must rise.
+
+def check_state(state: RobotState, now: float, max_age: float) -> Verdict | None:
+    """Return a refusal if a measured state is invalid, too old or from the future, else None.
+
+    Args:
+        state: as measured.
+        now: present time on the clock of the stamps [s].
+        max_age: oldest state allowed; as far may it lie in the future, since the clocks of two
+            machines never agree exactly [s].
+    """
+    if problem := state.problem():
+        return refuse(Reason.STATE_INVALID, problem)
+    age = now - state.stamp
+    if age > max_age:
+        return refuse(
+            Reason.STATE_STALE,
+            f"the last state of the robot is {age:.2f} s old; allowed are {max_age:.2f} s",
+        )
+    if age < -max_age:
+        return refuse(
+            Reason.STATE_FROM_THE_FUTURE,
+            f"the robot's state is stamped {-age:.2f} s ahead of this clock; synchronise the "
+            "clocks of the machines",
+        )
+    return None
+
+
+class CommandGate:
+    """Checks every command against the measured state, and keeps track of goals.
+
+    One goal is served at a time. A command of a new goal closes the goal before for good; within a
+    goal sequence numbers must rise.
+
+    Args:
+        limits: limits of each command.
+
+    Attributes:
+        limits: as above; may be changed at any time.
+        goal_id: goal being served; empty for none.
+        sequence: number of its last accepted command.
     """
 
     def __init__(self, limits: MotionLimits) -> None:
@@ -82,16 +136,16 @@ class CommandGate:
         self._halted = -math.inf
 
     def halt(self, now: float) -> None:
-        """End the goal being served, and one whose first command is still being planned.
+        """End the goal being served, and any goal whose first command is still being planned.
 
-        What still arrives of it is refused, and so is whatever comes from an image captured
-        before `now` [s].
+        Commands of a closed goal are refused from now on, and so are those planned from an image
+        that was captured before `now` [s].
         """
         self._close_goal()
         self._halted = now
 
     def check(self, command: MotionCommand, state: RobotState, now: float) -> Verdict:
-        """Judge a command against the measured state at the time `now` [s]; never raises."""
+        """Decide on a command at the time `now` [s]; a refusal changes nothing."""
         refusal = (
             self._check_values(command)
             or self._check_order(command)
@@ -107,7 +161,7 @@ class CommandGate:
         lifetime = command.lifetime or self.limits.lifetime
         wanted = np.asarray(command.position, dtype=np.float64)
         position = self._clamp(wanted)
-        # What only rounding puts outside needs no mention.
+        # A target that only rounding puts outside is not reported as clamped.
         if np.allclose(position, wanted, rtol=0.0, atol=1e-6):
             return Verdict(True, Reason.ACCEPTED, "accepted", position, lifetime)
         text = f"target {_metres(wanted)} lies outside the workspace; going to {_metres(position)}"
@@ -130,34 +184,34 @@ class CommandGate:
             command.lifetime,
         )
         if not np.isfinite(numbers).all():
-            return _refuse(Reason.NOT_FINITE, "the target holds a number that is not finite")
+            return refuse(Reason.NOT_FINITE, "the target holds a number that is not finite")
         base_frame = self.limits.cell.frame.base_frame
         if command.frame != base_frame:
-            return _refuse(
+            return refuse(
                 Reason.WRONG_FRAME,
                 f"the command is in frame {command.frame!r}, the robot's base is {base_frame!r}",
             )
         norm = float(np.linalg.norm(command.quaternion_xyzw))
         if abs(norm - 1.0) > QUATERNION_TOLERANCE:
-            return _refuse(Reason.INVALID, f"the quaternion has length {norm:.4f} instead of 1")
+            return refuse(Reason.INVALID, f"the quaternion has length {norm:.4f} instead of 1")
         if not 0.0 <= command.gripper_closedness <= 1.0:
-            return _refuse(
+            return refuse(
                 Reason.INVALID,
                 f"gripper closedness {command.gripper_closedness:.3f} is outside 0 to 1",
             )
         if command.lifetime < 0.0:
-            return _refuse(Reason.INVALID, f"lifetime {command.lifetime:.3f} s is negative")
+            return refuse(Reason.INVALID, f"lifetime {command.lifetime:.3f} s is negative")
         if not command.goal_id or command.sequence < 1:
-            return _refuse(
+            return refuse(
                 Reason.INVALID, "a command needs a goal id and a sequence number from 1 upwards"
             )
         return None
 
     def _check_order(self, command: MotionCommand) -> Verdict | None:
         if command.goal_id in self._closed_goals:
-            return _refuse(Reason.FOREIGN_GOAL, f"goal {command.goal_id} is over")
+            return refuse(Reason.FOREIGN_GOAL, f"goal {command.goal_id} is over")
         if command.goal_id == self.goal_id and command.sequence <= self.sequence:
-            return _refuse(
+            return refuse(
                 Reason.OUT_OF_SEQUENCE,
                 f"sequence number {command.sequence} does not follow {self.sequence}",
             )
@@ -165,38 +219,24 @@ class CommandGate:
 
     def _check_ages(self, command: MotionCommand, state: RobotState, now: float) -> Verdict | None:
         limits = self.limits
-        if problem := state.problem():
-            return _refuse(Reason.STATE_INVALID, problem)
-        state_age = now - state.stamp
-        if state_age > limits.max_state_age:
-            return _refuse(
-                Reason.STATE_STALE,
-                f"the measured state is {state_age:.2f} s old; allowed are "
-                f"{limits.max_state_age:.2f} s",
-            )
-        if state_age < -limits.max_state_age:
-            return _refuse(
-                Reason.STATE_FROM_THE_FUTURE,
-                f"the measured state is stamped {-state_age:.2f} s ahead of this clock; "
-                "synchronise the clocks of the machines",
-            )
+        if refusal := check_state(state, now, limits.max_state_age):
+            return refusal
         age = now - command.observation_stamp
         allowed = limits.cell.age.max_observation_age
         if age > allowed:
-            return _refuse(
+            return refuse(
                 Reason.STALE,
-                f"the observation is {age:.2f} s old; allowed are "
-                f"{allowed:.2f} s",
+                f"the observation is {age:.2f} s old; allowed are {allowed:.2f} s",
             )
-        # Two machines' clocks never agree to the last millisecond: allow what a state may lag.
+        # As for a state: the clocks of two machines never agree exactly.
         if age < -limits.max_state_age:
-            return _refuse(
+            return refuse(
                 Reason.FROM_THE_FUTURE,
                 f"the observation is stamped {-age:.2f} s ahead of this clock; synchronise the "
                 "clocks of the machines",
             )
         if command.observation_stamp <= self._halted:
-            return _refuse(
+            return refuse(
                 Reason.BEFORE_HALT,
                 "its image was taken before the robot was halted; set a new goal",
             )
@@ -208,7 +248,7 @@ class CommandGate:
         for name, position in (("target", command.position), ("clamped target", target)):
             step = float(np.abs(np.asarray(position) - state.position).max())
             if step > limits.max_step:
-                return _refuse(
+                return refuse(
                     Reason.STEP_TOO_LARGE,
                     f"the {name} {_metres(position)} lies {step * 100:.1f} cm on one axis from "
                     f"the robot at {_metres(state.position)}; allowed are "
@@ -219,16 +259,12 @@ class CommandGate:
             * Rotation.from_quat(state.quaternion_xyzw).inv()
         )
         if turn.magnitude() > limits.max_rotation:
-            return _refuse(
+            return refuse(
                 Reason.ROTATION_TOO_LARGE,
                 f"the target is turned by {turn.magnitude():.2f} rad from the robot; allowed are "
                 f"{limits.max_rotation:.2f} rad",
             )
         return None
-
-
-def _refuse(reason: Reason, text: str) -> Verdict:
-    return Verdict(False, reason, f"{reason.text}: {text}")
 
 
 def _metres(position: np.ndarray) -> str:

@@ -15,7 +15,8 @@ from std_msgs.msg import Header
 
 from vjepa2_ros.msg import Command
 from vjepa2_ros.msg import RobotState as RobotStateMessage
-from vjepa2_ros.robot.interface import RobotState
+from vjepa2_ros.robot.controller import MotionController
+from vjepa2_ros.robot.driver import RobotState
 from vjepa2_ros.robot.safety import MotionCommand
 
 _CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
@@ -145,6 +146,28 @@ def robot_state_message(state: RobotState, frame_id: str, **fields: Any) -> Robo
         pose=pose_message(state.position, state.quaternion_xyzw),
         gripper_closedness=float(state.gripper_closedness),
         **fields,
+    )
+
+
+def controller_state_message(
+    controller: MotionController, state: RobotState, frame_id: str
+) -> RobotStateMessage:
+    """Message of a measured state and of what the controller did last."""
+    return robot_state_message(
+        state,
+        frame_id,
+        moving=controller.moving,
+        goal_id=controller.accepted[0],
+        sequence=controller.accepted[1],
+        refused_goal_id=controller.refused[0],
+        refused_sequence=controller.refused[1],
+        refused_reason=int(controller.refused_reason),
+        halts=controller.halts,
+        last_halt=stamp(controller.last_halt),
+        reason=int(controller.reason),
+        message=controller.message,
+        fault_reason=int(controller.fault_reason),
+        fault=controller.fault,
     )
 
 

@@ -8,14 +8,19 @@ from std_msgs.msg import Header
 
 from vjepa2_ros.msg import RobotState as RobotStateMessage
 from vjepa2_ros.msg import SimulatorTarget
-from vjepa2_ros.robot.interface import RobotError, RobotState
+from vjepa2_ros.robot.driver import RobotError, RobotState
 from vjepa2_ros.ros.conversions import pose_message, robot_state, stamp
 from vjepa2_ros.ros.managed_node import ManagedNode
 from vjepa2_ros.ros.qos import COMMAND, STREAM
 
 
 class SimulatedRobot:
-    """A `Robot` on the far side of the topics `simulator/target` and `simulator/state`."""
+    """A `Robot` behind the topics `simulator/target` and `simulator/state`.
+
+    Args:
+        node: publishes and subscribes for it.
+        base_frame: frame of the targets.
+    """
 
     def __init__(self, node: ManagedNode, base_frame: str) -> None:
         self._node = node
@@ -25,6 +30,7 @@ class SimulatedRobot:
         node.subscribe(RobotStateMessage, "simulator/state", self._on_state, STREAM)
 
     def read_state(self) -> RobotState:
+        """Return the newest state; RobotError before the first."""
         if self._state is None:
             raise RobotError("no state on simulator/state yet; is simulator_node active?")
         return self._state
@@ -32,6 +38,7 @@ class SimulatedRobot:
     def move_to(
         self, position: np.ndarray, quaternion_xyzw: np.ndarray, gripper_closedness: float
     ) -> None:
+        """Publish a target; RobotError if nobody receives it."""
         self._publish(
             SimulatorTarget(
                 mode=SimulatorTarget.MOVE,
@@ -41,16 +48,25 @@ class SimulatedRobot:
         )
 
     def stop(self) -> None:
+        """Publish the request to hold; RobotError if nobody receives it."""
         self._publish(SimulatorTarget(mode=SimulatorTarget.HOLD))
 
+    def recover(self) -> None:
+        """Check that the simulator is there; it has no errors of its own to clear."""
+        self._require_simulator()
+
     def close(self) -> None:
+        """Forget the last state."""
         self._state = None
 
     def _publish(self, target: SimulatorTarget) -> None:
-        if self._targets.get_subscription_count() == 0:
-            raise RobotError("nobody listens on simulator/target; start simulator_node")
+        self._require_simulator()
         target.header = Header(stamp=stamp(self._node.now()), frame_id=self._base_frame)
         self._targets.publish(target)
+
+    def _require_simulator(self) -> None:
+        if self._targets.get_subscription_count() == 0:
+            raise RobotError("simulator/target has no subscriber; start simulator_node")
 
     def _on_state(self, message: RobotStateMessage) -> None:
         self._state = robot_state(message)

@@ -6,6 +6,7 @@ These are software limits against a planner's mistakes, not a certified safety f
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 
 from vjepa2_ros.settings.cell import MotionCell
@@ -48,12 +49,21 @@ class MotionLimits:
 
 @dataclass(frozen=True)
 class ControllerNodeSettings:
-    """Commands to robot motion."""
+    """Commands to robot motion.
+
+    Raises:
+        ValueError: `robot_options` is not a JSON object.
+    """
 
     robot: str = setting(
         "simulator",
         "robot to drive: simulator, or module:Class of a driver (see vjepa2_ros/robot/driver.py)",
         shared="same",
+    )
+    robot_options: str = setting(
+        "{}",
+        "parameters of a driver given as module:Class, a JSON object of the keyword arguments of "
+        'its class, such as {"host": "172.16.0.2"}',
     )
     limits: MotionLimits = inline(MotionLimits)
     state_rate: float = setting(
@@ -65,3 +75,12 @@ class ControllerNodeSettings:
         "ended",
         "s", 0.1, 60.0, live="lower",
     )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        try:
+            options = json.loads(self.robot_options)
+        except json.JSONDecodeError as error:
+            text = f"robot_options {self.robot_options!r} is not JSON: {error}"
+            raise ValueError(text) from error
+        if not isinstance(options, dict):
+            raise ValueError(f"robot_options {self.robot_options!r} must be a JSON object")

@@ -1,9 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cartesian tracking for the simulated arm: a speed-limited reference and damped least squares."""
+"""Cartesian tracking for the simulated arm: a speed-limited reference and damped least squares.
 
-import mujoco
+The reference is not made with `ruckig`, whose limits are per axis: with a bound on the norm of the
+speed a preempted motion would be slower or would need a frame of its own (0.05 ms a period here).
+"""
+
 import numpy as np
 from scipy.spatial.transform import Rotation
+
+from vjepa2_ros.simulation.rendering import mujoco
 
 HOME = np.array([0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785])
 """Joint angles [rad] of the posture that the null space pulls towards."""
@@ -12,9 +17,11 @@ HOME = np.array([0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785])
 class PoseReference:
     """A pose that moves to its target on a straight line with bounded speed and acceleration.
 
+    The last control periods before a target may exceed `max_acceleration`, to end exactly on it.
+
     Args:
-        max_speed: translation [m/s].
-        max_acceleration: translation [m/s²], used for starting and for braking.
+        max_speed: translation [m/s], norm.
+        max_acceleration: translation [m/s²], norm, for starting and for braking.
         max_turn_rate: rotation [rad/s].
     """
 
@@ -28,7 +35,7 @@ class PoseReference:
         self.set(np.zeros(3), Rotation.identity())
 
     def set(self, position: np.ndarray, rotation: Rotation) -> None:
-        """Jump to `position` [3] m and `rotation`, at rest (after a reset)."""
+        """Jump to `position` [3] in metres and `rotation`, at rest."""
         self.position, self.rotation = np.array(position, float), rotation
         self.velocity = np.zeros(3)
         self.target_position, self.target_rotation = self.position.copy(), rotation
@@ -40,7 +47,7 @@ class PoseReference:
         self.target_rotation = self.rotation
 
     def settled(self) -> bool:
-        """True when the reference stands on its target."""
+        """True when the reference is at rest at its target."""
         turn = (self.target_rotation * self.rotation.inv()).magnitude()
         return bool(
             np.linalg.norm(self.target_position - self.position) < 1e-4
@@ -52,7 +59,7 @@ class PoseReference:
         """Move by one control period of `seconds`."""
         offset = self.target_position - self.position
         distance = np.linalg.norm(offset)
-        # the speed from which it can still brake in the distance left
+        # The speed from which it can still brake in the distance left.
         speed = min(
             self.max_speed, np.sqrt(2 * self.max_acceleration * distance), distance / seconds
         )
@@ -73,7 +80,11 @@ class PoseReference:
 class InverseKinematics:
     """Damped least squares on the tool site, with a null-space pull towards `HOME`.
 
-    It works on a scratch `MjData` of its own, so that a solution never disturbs the physics.
+    It works on its own `MjData`, so that a solution does not change the simulated world.
+
+    Args:
+        model: of the cell, with the site "tool".
+        damping: of the least squares, dimensionless.
     """
 
     def __init__(self, model: mujoco.MjModel, damping: float = 0.03) -> None:
@@ -84,7 +95,7 @@ class InverseKinematics:
         self.lower, self.upper = model.jnt_range[:7].T
 
     def step(self, joints: np.ndarray, position: np.ndarray, rotation: Rotation) -> np.ndarray:
-        """Joint angles [7] rad one Newton step nearer to the pose, kept within the joint limits."""
+        """Joint angles [7] rad one Newton step closer to the pose, within the joint limits."""
         self.data.qpos[:7] = joints
         mujoco.mj_kinematics(self.model, self.data)
         mujoco.mj_comPos(self.model, self.data)
@@ -107,7 +118,14 @@ class InverseKinematics:
         start: np.ndarray = HOME,
         iterations: int = 100,
     ) -> np.ndarray:
-        """Joint angles [7] rad of the pose, from `start`; near the limits only the nearest pose."""
+        """Joint angles [7] rad of the pose; beyond the joint limits, of the nearest pose found.
+
+        Args:
+            position: of the tool [3] in metres.
+            rotation: of the tool.
+            start: joint angles [7] rad to start from.
+            iterations: number of Newton steps.
+        """
         joints = np.array(start, float)
         for _ in range(iterations):
             joints = self.step(joints, position, rotation)

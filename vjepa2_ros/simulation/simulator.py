@@ -1,21 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """The simulated robot cell: physics, Cartesian tracking and one exterior camera.
 
-Without ROS and without a clock of its own: `advance` moves the world by the seconds it is told,
-so training and evaluation run as fast as they can and a node runs it in real time.
+It has no clock of its own: `advance` moves the world by the seconds it is given, so that training
+and evaluation run as fast as they can and a node runs it in real time.
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
-os.environ.setdefault("MUJOCO_GL", "egl")
+import numpy as np
+from scipy.spatial.transform import Rotation
 
-import mujoco  # noqa: E402  (the rendering back end is chosen on import)
-import numpy as np  # noqa: E402
-from scipy.spatial.transform import Rotation  # noqa: E402
-
-from vjepa2_ros.simulation.kinematics import HOME, InverseKinematics, PoseReference  # noqa: E402
+from vjepa2_ros.settings.cell import Workspace
+from vjepa2_ros.simulation.kinematics import HOME, InverseKinematics, PoseReference
+from vjepa2_ros.simulation.rendering import create_renderer, mujoco
 
 SCENE = Path(__file__).parent / "assets" / "scene.xml"
 MAX_WIDTH = 0.08
@@ -23,25 +21,24 @@ MAX_WIDTH = 0.08
 DOWN = Rotation.from_euler("xyz", [np.pi, 0.0, 0.0])
 """Orientation of the hand with its fingers pointing at the table."""
 TRAINING_SCENES = range(1_000_000, 2_000_000)
-"""Seeds of scenes that belong to training, whatever its own seed; no evaluation plays them."""
+"""Seeds of the scenes of training, whatever its own seed; no evaluation uses them."""
 
 
 @dataclass(frozen=True)
 class SimulatorConfig:
-    """Workspace and motion of the simulated arm; the defaults are those of every task here.
+    """Workspace and motion of the simulated arm; every task uses the defaults.
 
     Attributes:
-        workspace_lower, workspace_upper: box of the tool centre point [m], base frame.
-        object_lower, object_upper: rectangle (x, y) [m] in which cup and box are laid.
-        object_spacing: least distance [m] between cup, box and the start pose, seen from above.
+        workspace: box in which start poses and goals lie, base frame.
+        object_lower, object_upper: rectangle (x, y) [m] in which cup and box are placed.
+        object_spacing: smallest horizontal distance [m] between cup, box and the start pose.
         max_speed: translation [m/s].
         max_acceleration: translation [m/s²].
         max_turn_rate: rotation [rad/s].
         control_period: [s] between two updates of the joint targets.
     """
 
-    workspace_lower: tuple[float, float, float] = (0.33, -0.25, 0.04)
-    workspace_upper: tuple[float, float, float] = (0.66, 0.25, 0.36)
+    workspace: Workspace = Workspace()
     object_lower: tuple[float, float] = (0.38, -0.22)
     object_upper: tuple[float, float] = (0.62, 0.22)
     object_spacing: float = 0.12
@@ -54,8 +51,16 @@ class SimulatorConfig:
 class Simulator:
     """A Panda with its hand, a cup and a box on a table, and the exterior camera.
 
-    Poses are of the tool centre point in the base frame; states are 7-D: x y z [m], extrinsic
-    Euler xyz [rad], gripper closedness 0 (open) … 1 (closed).
+    Poses are those of the tool centre point in the base frame. States are 7-D: x y z [m], extrinsic
+    Euler xyz [rad], gripper closedness 0 (open) to 1 (closed).
+
+    Args:
+        config: workspace and motion.
+
+    Attributes:
+        config: as above.
+        model: MuJoCo's model of the cell.
+        data: MuJoCo's state of the cell.
     """
 
     def __init__(self, config: SimulatorConfig = SimulatorConfig()) -> None:
@@ -73,10 +78,10 @@ class Simulator:
         self.reset(0)
 
     def reset(self, seed: int) -> None:
-        """Lay cup and box and put the hand at a random pose; the same for the same seed."""
+        """Place cup, box and hand at random, the same for the same seed; `time` is 0 again."""
         random = np.random.default_rng(seed)
         config = self.config
-        start = random.uniform(config.workspace_lower, config.workspace_upper)
+        start = random.uniform(config.workspace.lower, config.workspace.upper)
         places = [start[:2]] if start[2] < 0.2 else []
         while len(places) < (3 if start[2] < 0.2 else 2):
             place = random.uniform(config.object_lower, config.object_upper)
@@ -87,12 +92,18 @@ class Simulator:
         for name, place, turn in zip(("cup", "box"), places[-2:], turns, strict=True):
             joint = self.data.joint(name)
             joint.qpos[:2] = place
-            # MuJoCo has w first; scipy can give it so only from 1.14 on.
+            # MuJoCo puts w first; scipy has an option for that only from 1.14 on.
             joint.qpos[3:] = Rotation.from_euler("z", turn).as_quat()[[3, 0, 1, 2]]
         self.place(start, DOWN, 0.0)
 
     def place(self, position: np.ndarray, rotation: Rotation, closedness: float) -> None:
-        """Put the hand at a pose at once, at rest; no motion is simulated, no object touched."""
+        """Put the hand at a pose at once, at rest; no motion is simulated, and no object moves.
+
+        Args:
+            position: [3] in metres.
+            rotation: of the hand.
+            closedness: of the gripper, 0 (open) to 1 (closed).
+        """
         self._joints = self._kinematics.solve(np.asarray(position, float), rotation)
         width = (1.0 - closedness) * MAX_WIDTH / 2
         self.data.qpos[:7] = self._joints
@@ -110,9 +121,9 @@ class Simulator:
         """Move towards an absolute pose from now on, superseding the last target.
 
         Args:
-            position: [3] m, base frame.
-            quaternion_xyzw: [4] unit quaternion of the hand in the base frame.
-            closedness: 0 (open) … 1 (closed).
+            position: [3] in metres, base frame.
+            quaternion_xyzw: [4], unit length, of the hand in the base frame.
+            closedness: 0 (open) to 1 (closed).
 
         Raises:
             ValueError: a value is not finite, or the quaternion has no length.
@@ -129,7 +140,7 @@ class Simulator:
         self._reference.halt()
 
     def settled(self) -> bool:
-        """True when the arm's reference stands on its target."""
+        """True when the reference of the arm is at rest at its target."""
         return self._reference.settled()
 
     def advance(self, seconds: float) -> None:
@@ -146,7 +157,7 @@ class Simulator:
             mujoco.mj_step(self.model, self.data, nstep=substeps)
 
     def pose(self) -> tuple[np.ndarray, np.ndarray, float]:
-        """Measured position [3] m, quaternion xyzw [4] and gripper closedness 0…1."""
+        """Measured position [3] in metres, quaternion xyzw [4] and gripper closedness."""
         position, rotation = self._tool()
         closedness = 1.0 - float(self.data.qpos[7:9].sum()) / MAX_WIDTH
         return position, rotation.as_quat(), min(max(closedness, 0.0), 1.0)
@@ -156,23 +167,29 @@ class Simulator:
         position, rotation = self._tool()
         return np.concatenate([position, rotation.as_euler("xyz"), [self.pose()[2]]])
 
+    @property
+    def time(self) -> float:
+        """Simulated time since the last `reset` [s]."""
+        return float(self.data.time)
+
     def object_positions(self) -> np.ndarray:
-        """True centres of cup and box [2, 3] m: for read-outs and scoring, never for training."""
+        """True centres of cup and box [2, 3] in metres: for scores, never for training."""
         return np.stack([self.data.body(name).xpos.copy() for name in ("cup", "box")])
 
     def render(self, size: int = 256) -> np.ndarray:
-        """The exterior camera's picture, uint8 RGB [size, size, 3]."""
+        """Image of the exterior camera, uint8 RGB [size, size, 3].
+
+        Raises:
+            SimulatorError: there is no OpenGL context to render with.
+        """
         if size not in self._renderers:
-            renderer = mujoco.Renderer(self.model, size, size)
-            # shadows double the cost of a software-rendered frame
-            renderer.scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = False
-            self._renderers[size] = renderer
+            self._renderers[size] = create_renderer(self.model, size)
         renderer = self._renderers[size]
         renderer.update_scene(self.data, camera="exterior")
         return renderer.render()
 
     def camera_matrix(self, size: int = 256) -> np.ndarray:
-        """Pinhole matrix K [3, 3] in pixels of a picture of `size` × `size`."""
+        """Pinhole matrix K [3, 3] in pixels, for an image of `size` × `size`."""
         focal = (
             size / 2 / np.tan(self.model.cam_fovy[self.model.camera("exterior").id] * np.pi / 360)
         )

@@ -72,7 +72,7 @@ def random_episode(simulator: Simulator, seed: int, length: int, size: int):
             if random.uniform() < 0.5:
                 closedness = random.choice([0.0, 1.0, random.uniform()])
             simulator.set_target(
-                np.clip(target, config.workspace_lower, config.workspace_upper),
+                np.clip(target, config.workspace.lower, config.workspace.upper),
                 DOWN.as_quat(),
                 closedness,
             )
