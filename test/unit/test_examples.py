@@ -68,9 +68,9 @@ def test_the_robot_driver_brings_the_motion_controller_to_its_target():
     controller = MotionController(arm, MotionLimits(), planner_timeout=10.0)
     start = controller.tick(now, now).position
     target = start + [0.05, 0.0, -0.05]
-    verdict = controller.command(
-        MotionCommand("goal", 1, now, target, np.array([1.0, 0.0, 0.0, 0.0]), 0.5), now, now
-    )
+    down = np.array([1.0, 0.0, 0.0, 0.0])
+    command = MotionCommand("goal", 1, now, target, down, 0.5, frame="base")
+    verdict = controller.command(command, now, now)
     assert verdict.accepted, verdict.text
     while controller.moving:
         now += 0.02
@@ -94,3 +94,20 @@ def test_the_robot_driver_holds_where_it_is_stopped_and_refuses_a_bad_option():
     np.testing.assert_allclose(arm.read_state().position, start.position + [0.05, 0.0, 0.0])
     with pytest.raises(RobotError, match="robot_options"):
         StraightLineArm(lambda: now, speed=-1.0)
+
+
+def test_the_task_is_evaluated_in_closed_loop(tmp_path, capsys):
+    import home_task
+    from small_model import small_world_model
+
+    from vjepa2_ros.world_model.checkpoint import save_world_model
+
+    save_world_model(small_world_model(), tmp_path / "model", card={})
+    output = tmp_path / "home"
+    arguments = ["--episodes", "2", "--steps", "2", "--checkpoint", str(tmp_path / "model")]
+    assert home_task.main([*arguments, "--output", str(output)]) == 0
+    (report,) = output.glob("*.json")
+    figures = json.loads(report.read_text())
+    assert figures["episodes"] == 2
+    assert all(0.0 < distance < 1.0 for distance in figures["start_distance_m"])
+    assert all(1 <= steps <= 2 for steps in figures["steps"])
