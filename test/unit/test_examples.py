@@ -96,12 +96,14 @@ def test_the_robot_driver_holds_where_it_is_stopped_and_refuses_a_bad_option():
         StraightLineArm(lambda: now, speed=-1.0)
 
 
-def test_the_task_is_evaluated_in_closed_loop(tmp_path, capsys):
+def test_the_task_is_evaluated_in_closed_loop(tmp_path, monkeypatch):
     import home_task
     from small_model import small_world_model
 
+    from vjepa2_ros.evaluation.tasks import TASKS
     from vjepa2_ros.world_model.checkpoint import save_world_model
 
+    monkeypatch.setitem(TASKS, "home", None)  # registered by main; gone after the test
     save_world_model(small_world_model(), tmp_path / "model", card={})
     output = tmp_path / "home"
     arguments = ["--episodes", "2", "--steps", "2", "--checkpoint", str(tmp_path / "model")]
