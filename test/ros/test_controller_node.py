@@ -1,28 +1,32 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The controller node alone: the probe is its planner, and the simulated robot on its wire."""
+"""The controller node alone: the probe stands in for the planner and the simulated robot."""
 
 import numpy as np
 import pytest
 from geometry_msgs.msg import Point, Pose, Quaternion
+from probe import Probe
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from vjepa2_ros.msg import Command, PlanningStatus, RobotState, SimulatorTarget
+from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.ros.conversions import duration, seconds, stamp
-from vjepa2_ros.stack.process_group import ProcessGroup
 from vjepa2_ros.ros.qos import COMMAND, LATCHED, STREAM
+from vjepa2_ros.stack.process_group import ProcessGroup
 
 START = (0.5, 0.0, 0.2)
 
 
 class Cell:
-    """Sends commands, and answers the controller's targets as an arm that is there at once."""
+    """Sends commands, and answers the controller's targets as an arm that arrives at once."""
 
     def __init__(self, probe):
         self.probe = probe
         self.position = np.array(START)
         self.talking = self.answering = self.following = True
-        # Swings for ever, so that it never comes to rest.
+        # Oscillates, so that it never comes to rest.
         self.swinging, self._side = False, 0.01
         self.goals = 0
         self.targets = probe.mark("simulator/target")
@@ -86,6 +90,12 @@ def pose(position):
     return Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(x=1.0, y=0.0, z=0.0, w=0.0))
 
 
+def set_parameter(probe, name, value):
+    request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+    answer = probe.call(SetParameters, "controller_node/set_parameters", request)
+    assert answer.results[0].successful, answer.results[0].reason
+
+
 @pytest.fixture(scope="module")
 def controller(bench):
     with ProcessGroup() as group:
@@ -118,16 +128,19 @@ def test_a_command_moves_the_robot_and_the_state_reports_its_end(cell):
 def test_a_target_that_is_not_finite_is_never_sent_and_latches_a_fault(cell):
     cell.command(cell.new_goal(), offset=(float("nan"), 0.0, 0.0))
     state = cell.wait_state(lambda s: s.fault)
-    assert "not finite" in state.fault and SimulatorTarget.MOVE not in cell.modes()
+    assert state.fault_reason == state.refused_reason == Reason.NOT_FINITE
+    assert SimulatorTarget.MOVE not in cell.modes()
     goal = cell.new_goal()
     cell.command(goal)
     refused = cell.wait_state(lambda s: s.refused_goal_id == goal)
+    assert refused.reason == refused.refused_reason == Reason.FAULT_LATCHED
     assert "reset_fault" in refused.message and SimulatorTarget.MOVE not in cell.modes()
     answer = cell.probe.call(Trigger, "reset_fault", Trigger.Request())
     assert answer.success and "not finite" in answer.message
     goal = cell.new_goal()
     cell.command(goal)
-    cell.wait_state(lambda s: s.goal_id == goal and not s.fault)
+    state = cell.wait_state(lambda s: s.goal_id == goal and not s.fault)
+    assert state.fault_reason == Reason.NONE and state.reason == Reason.ACCEPTED
     assert cell.modes()[-1] == SimulatorTarget.MOVE
 
 
@@ -135,7 +148,7 @@ def test_a_stale_command_is_refused_without_a_fault(cell):
     goal = cell.new_goal()
     cell.command(goal, age=60.0)
     state = cell.wait_state(lambda s: s.refused_goal_id == goal)
-    assert "stale" in state.message and "60." in state.message
+    assert state.reason == Reason.STALE and "60." in state.message
     assert not state.fault and cell.modes() == []
     cell.command(goal)
     cell.wait_state(lambda s: s.goal_id == goal)
@@ -147,14 +160,15 @@ def test_a_command_out_of_sequence_is_refused(cell):
     cell.wait_state(lambda s: s.goal_id == goal and not s.moving)
     cell.command(goal, sequence=7)
     state = cell.wait_state(lambda s: s.refused_goal_id == goal)
-    assert "out of sequence" in state.message and not state.fault
+    assert state.refused_reason == Reason.OUT_OF_SEQUENCE and not state.fault
     assert cell.modes() == [SimulatorTarget.MOVE]
 
 
 def test_a_step_beyond_the_limit_latches_a_fault(cell):
     cell.command(cell.new_goal(), offset=(0.0, 0.2, 0.0))
     state = cell.wait_state(lambda s: s.fault)
-    assert "step too large" in state.fault and SimulatorTarget.MOVE not in cell.modes()
+    assert state.fault_reason == Reason.STEP_TOO_LARGE
+    assert SimulatorTarget.MOVE not in cell.modes()
 
 
 def test_a_target_outside_the_workspace_is_clamped_and_reported(cell):
@@ -163,7 +177,7 @@ def test_a_target_outside_the_workspace_is_clamped_and_reported(cell):
     goal = cell.new_goal()
     cell.command(goal, offset=(0.0, 0.0, -0.05))
     state = cell.wait_state(lambda s: s.goal_id == goal)
-    assert "outside the workspace" in state.message
+    assert state.reason == Reason.CLAMPED
     target = cell.probe.messages("simulator/target", cell.targets)[-1]
     assert target.pose.position.z == pytest.approx(0.04)
 
@@ -174,7 +188,7 @@ def test_a_planner_that_falls_silent_halts_a_moving_robot(cell):
     cell.talking = False
     cell.command(goal, lifetime=duration(30.0))
     cell.swinging = True
-    state = cell.wait_state(lambda s: "planner has been silent" in s.message)
+    state = cell.wait_state(lambda s: s.reason == Reason.PLANNER_SILENT)
     assert not state.moving and cell.modes() == [SimulatorTarget.MOVE, SimulatorTarget.HOLD]
 
 
@@ -182,7 +196,7 @@ def test_a_command_that_outlives_its_lifetime_is_halted(cell):
     cell.following = False
     cell.command(cell.new_goal(), lifetime=duration(0.5))
     cell.swinging = True
-    state = cell.wait_state(lambda s: "outlived its lifetime" in s.message)
+    state = cell.wait_state(lambda s: s.reason == Reason.LIFETIME_EXPIRED)
     assert not state.moving and cell.modes() == [SimulatorTarget.MOVE, SimulatorTarget.HOLD]
 
 
@@ -190,9 +204,9 @@ def test_a_robot_that_falls_silent_latches_a_fault(cell):
     cell.answering = False
     diagnosis = cell.probe.wait(
         "/diagnostics",
-        lambda m: m.status[0].name == "/bench/controller_node" and "silent" in m.status[0].message,
+        lambda m: m.status[0].name == "/bench/controller_node" and "fault" in m.status[0].message,
     )
-    assert "fault" in diagnosis.status[0].message
+    assert Reason.STATE_STALE.text in diagnosis.status[0].message
     assert cell.modes() == [SimulatorTarget.HOLD]
 
 
@@ -202,10 +216,13 @@ def test_halt_is_the_last_thing_on_the_wire(cell):
     cell.command(goal)
     cell.swinging = True
     cell.wait_state(lambda s: s.goal_id == goal and s.moving)
+    called = cell.probe.now()
     assert cell.probe.call(Trigger, "halt", Trigger.Request()).success
+    halted = cell.wait_state(lambda s: s.reason == Reason.HALT_REQUESTED)
+    assert called < seconds(halted.last_halt) < cell.probe.now()
     cell.command(goal, sequence=2)
     state = cell.wait_state(lambda s: s.refused_sequence == 2 and s.refused_goal_id == goal)
-    assert "goal is over" in state.message
+    assert state.refused_reason == Reason.FOREIGN_GOAL
     assert cell.modes() == [SimulatorTarget.MOVE, SimulatorTarget.HOLD]
 
 
@@ -217,7 +234,29 @@ def test_a_halt_before_the_first_command_of_a_goal_stops_that_goal_too(cell):
     goal = cell.new_goal()
     cell.command(goal, header=header)
     state = cell.wait_state(lambda s: s.refused_goal_id == goal)
-    assert "before the halt" in state.message and SimulatorTarget.MOVE not in cell.modes()
+    assert state.refused_reason == Reason.BEFORE_HALT
+    assert SimulatorTarget.MOVE not in cell.modes()
+
+
+def test_refused_commands_at_a_high_rate_do_not_fill_the_log(cell, controller):
+    goal = cell.new_goal()
+    lines = controller.processes["controller_node"].lines
+    before = len(lines)
+    for sequence in range(1, 101):
+        cell.command(goal, sequence=sequence, age=60.0 + sequence)
+    cell.wait_state(lambda s: s.refused_goal_id == goal and s.refused_sequence == 100)
+    assert len([line for line in list(lines)[before:] if "refused" in line]) <= 1
+
+
+def test_a_bound_that_narrows_while_active_applies_to_the_next_command(cell):
+    set_parameter(cell.probe, "workspace.upper", [0.52, 0.25, 0.36])
+    goal = cell.new_goal()
+    cell.command(goal)
+    state = cell.wait_state(lambda s: s.goal_id == goal)
+    set_parameter(cell.probe, "workspace.upper", [0.66, 0.25, 0.36])
+    assert state.reason == Reason.CLAMPED
+    target = cell.probe.messages("simulator/target", cell.targets)[-1]
+    assert target.pose.position.x == pytest.approx(0.52)
 
 
 def test_deactivation_halts_the_robot_and_an_inactive_node_does_not_move_it(bench, controller):
@@ -230,3 +269,54 @@ def test_deactivation_halts_the_robot_and_an_inactive_node_does_not_move_it(benc
         assert SimulatorTarget.MOVE not in cell.modes()
     finally:
         cell.close()
+
+
+@pytest.fixture
+def deaf_cell():
+    """A robot that publishes its state and does not listen."""
+    probe = Probe("/deaf")
+    probe.listen(RobotState, "robot_state", STREAM)
+    cell = Cell(probe)
+    with ProcessGroup() as group:
+        group.start_node("controller_node", namespace="/deaf")
+        assert probe.change("controller_node", "configure")
+        assert probe.change("controller_node", "activate")
+        cell.wait_state(lambda state: True)
+        yield cell
+    cell.close()
+    probe.close()
+
+
+def test_deactivation_fails_while_the_robot_cannot_be_halted_and_halts_are_tried_again(deaf_cell):
+    probe = deaf_cell.probe
+    assert not probe.change("controller_node", "deactivate")
+    assert probe.state("controller_node") == "active"
+    state = deaf_cell.wait_state(lambda s: s.fault_reason == Reason.ROBOT_NOT_STOPPED)
+    assert state.reason == Reason.ROBOT_NOT_STOPPED and "own stop" in state.message
+    answer = probe.call(Trigger, "reset_fault", Trigger.Request())
+    assert not answer.success and "own stop" in answer.message
+    probe.listen(SimulatorTarget, "simulator/target", COMMAND)
+    assert probe.wait("simulator/target", after=0).mode == SimulatorTarget.HOLD
+    assert probe.change("controller_node", "deactivate")
+
+
+def test_before_the_robots_first_state_there_is_nothing_to_halt(bench):
+    with ProcessGroup() as group:
+        group.start_node("controller_node", namespace="/silent")
+        probe = Probe("/silent")
+        try:
+            for transition in ("configure", "activate", "deactivate"):
+                assert probe.change("controller_node", transition)
+        finally:
+            probe.close()
+
+
+def test_an_unknown_robot_is_refused_at_configure_with_the_known_ones(bench):
+    with ProcessGroup() as group:
+        group.start_node("controller_node", {"robot": "simulater"}, namespace="/unknown")
+        probe = Probe("/unknown")
+        try:
+            assert not probe.change("controller_node", "configure")
+            group.wait_for_line("controller_node", "known: simulator", 10.0)
+        finally:
+            probe.close()

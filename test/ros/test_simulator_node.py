@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When the simulator publishes an image; how it moves is tested without ROS."""
+"""When the simulator publishes an image, and what it says where it cannot render."""
 
 import pytest
+from probe import Probe
 
 from vjepa2_ros.nodes.simulator_node import SimulatorNode, falls_on
+from vjepa2_ros.settings.declaration import parameters_of
 from vjepa2_ros.simulation.simulator import SimulatorConfig
+from vjepa2_ros.stack.process_group import ProcessGroup
 
 PERIOD = SimulatorConfig().control_period
 
@@ -26,5 +29,17 @@ def test_a_rate_that_divides_the_steps_takes_every_so_many_of_them():
 
 
 def test_the_rate_of_states_is_the_simulations_own_and_no_parameter():
-    names = {parameter.name for parameter in SimulatorNode.PARAMETERS}
+    names = parameters_of(SimulatorNode.SETTINGS)
     assert "state_rate" not in names and "image_rate" in names
+
+
+def test_a_wrong_renderer_is_refused_at_configure_with_one_line():
+    probe = Probe("/blind")
+    try:
+        with ProcessGroup(environment={"MUJOCO_GL": "nonsense"}) as group:
+            node = group.start_node("simulator_node", namespace="/blind")
+            assert not probe.change("simulator_node", "configure")
+            group.wait_for_line("simulator_node", "MUJOCO_GL=nonsense", 10.0)
+            assert not any("Traceback" in line for line in node.lines)
+    finally:
+        probe.close()

@@ -48,6 +48,7 @@ class ControllerNode(ManagedNode):
         self.every(1.0 / settings.state_rate, self._on_tick)
 
     def activate(self) -> None:
+        assert self._robot is not None
         # A fault ends with a deactivation: an activation is a reset.
         self._controller = MotionController(
             self._robot, self.settings.limits, self.settings.planner_timeout
@@ -100,6 +101,7 @@ class ControllerNode(ManagedNode):
 
     def _on_tick(self) -> None:
         controller = self._controller
+        assert controller is not None
         state = controller.tick(self.now(), self.steady_now())
         if controller.fault and controller.fault != self._reported_fault:
             self.get_logger().error(f"fault: {controller.fault}")

@@ -76,10 +76,8 @@ class ArrivalDetector:
     def _at_target(self) -> bool:
         newest = self._recent[-1]
         turn = self._rotation * Rotation.from_quat(newest.quaternion_xyzw).inv()
-        return (
-            np.linalg.norm(newest.position - self._position) < POSITION_TOLERANCE
-            and turn.magnitude() < ROTATION_TOLERANCE
-        )
+        offset = float(np.linalg.norm(newest.position - self._position))
+        return offset < POSITION_TOLERANCE and float(turn.magnitude()) < ROTATION_TOLERANCE
 
 
 def _way(first: RobotState, second: RobotState) -> float:

@@ -118,7 +118,7 @@ class MotionController:
             self.reason, self.message = Reason.READY, "ready"
         self.state = state
         self._arrival.add(state)
-        self._watch_state(now)
+        self._watch_state(state, now)
         if self._moving:
             self._watch_motion(now, steady)
         return state
@@ -175,7 +175,7 @@ class MotionController:
     def _start(
         self, command: MotionCommand, verdict: Verdict, now: float, steady: float
     ) -> Verdict:
-        if not verdict.accepted:
+        if verdict.position is None:
             return verdict
         try:
             self._robot.move_to(
@@ -219,10 +219,10 @@ class MotionController:
         if not self.fault:
             self.fault_reason, self.fault = reason, text
 
-    def _watch_state(self, now: float) -> None:
+    def _watch_state(self, state: RobotState, now: float) -> None:
         if self.fault:
             return
-        if problem := check_state(self.state, now, self.limits.max_state_age):
+        if problem := check_state(state, now, self.limits.max_state_age):
             self._latch(problem.reason, problem.text, now)
 
     def _watch_motion(self, now: float, steady: float) -> None:
