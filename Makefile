@@ -13,7 +13,7 @@ PROGRAM := .venv/bin/vjepa2-ros
 EPISODES ?= 50
 SEED ?= 1
 REPORT ?= runs/evaluate/reach.json
-GOLDEN ?= ../shared/reference/golden
+GOLDEN ?= test/golden
 
 .PHONY: help setup demo check test lint train evaluate verify clean
 
@@ -43,7 +43,7 @@ evaluate: setup ## reach EPISODES goals from SEED and write REPORT
 	@mkdir -p $(dir $(REPORT))
 	$(PROGRAM) evaluate --task reach --episodes $(EPISODES) --seed $(SEED) --json $(REPORT) $(ARGS)
 
-verify: setup ## compare the world model with the reference tensors in the folder GOLDEN
+verify: setup ## compare with tensors of the reference implementation, in the folder GOLDEN
 	$(PROGRAM) verify $(GOLDEN) $(ARGS)
 
 clean: ## remove what set-up and builds made; runs/ stays

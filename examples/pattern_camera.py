@@ -4,8 +4,8 @@
 It replaces `camera_node`. Start it and the encoder, for instance, each in a terminal of its own:
 
     .venv/bin/python examples/pattern_camera.py --ros-args -r __ns:=/vjepa2
-    .venv/bin/python -m vjepa2_ros.nodes.encoder_node --ros-args -r __ns:=/vjepa2
-    .venv/bin/python -m vjepa2_ros.nodes.lifecycle_manager --ros-args -r __ns:=/vjepa2 \
+    .venv/bin/python -m vjepa2_ros.nodes encoder_node --ros-args -r __ns:=/vjepa2
+    .venv/bin/python -m vjepa2_ros.nodes lifecycle_manager --ros-args -r __ns:=/vjepa2 \
         -p "nodes:=[encoder_node]"
 
 With controller_node and planner_node beside them, and in `nodes`, the stack is complete.

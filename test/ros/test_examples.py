@@ -36,11 +36,10 @@ def test_the_example_camera_publishes_images_stamped_at_capture(bench):
 def test_the_example_driver_is_created_by_its_name(monkeypatch):
     """`robot_driver.py`, as the controller creates it."""
     monkeypatch.syspath_prepend(str(EXAMPLES))
+    name = "robot_driver:StraightLineArm"
     options = {"speed": 0.2}
-    arm = create_robot(
-        "robot_driver:StraightLineArm", DriverContext(lambda: 7.0, "base", None, options)
-    )
-    assert arm.read_state().stamp == 7.0
+    context = DriverContext(lambda: 7.0, "base", node=None, options=options)
+    assert create_robot(name, context).read_state().stamp == 7.0
     options["speed"] = 0.0
     with pytest.raises(RobotError, match="above 0"):
-        create_robot("robot_driver:StraightLineArm", DriverContext(lambda: 7.0, "base", None, options))
+        create_robot(name, context)

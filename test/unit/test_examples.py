@@ -63,8 +63,8 @@ def test_the_robot_driver_brings_the_motion_controller_to_its_target():
     from robot_driver import StraightLineArm
 
     now = 100.0
-    options = json.loads(resolve([EXAMPLES / "robot_driver.yaml"]).settings.controller.robot_options)
-    arm = StraightLineArm(lambda: now, **options)
+    settings = resolve([EXAMPLES / "robot_driver.yaml"]).settings.controller
+    arm = StraightLineArm(lambda: now, **json.loads(settings.robot_options))
     controller = MotionController(arm, MotionLimits(), planner_timeout=10.0)
     start = controller.tick(now, now).position
     target = start + [0.05, 0.0, -0.05]

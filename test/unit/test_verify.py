@@ -4,18 +4,34 @@
 import argparse
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
-from small_model import GOLDEN, needs_golden
 
 from vjepa2_ros.cli import verify as command
-from vjepa2_ros.verification import models
-from vjepa2_ros.verification.golden import GoldenError, compare
+from vjepa2_ros.verification import golden as golden_set
+from vjepa2_ros.verification import models, verify
+from vjepa2_ros.verification.golden import Case, GoldenError, compare
+from vjepa2_ros.verification.planning import planning_model
 from vjepa2_ros.verification.verify import run
 
-pytestmark = needs_golden
+ROOT = Path(__file__).resolve().parents[2]
+GOLDEN = ROOT / "test" / "golden"
+MAKE_SUBSET = ROOT / "scripts" / "make-golden-subset"
+KINDS = {
+    *(f"ac_tiny/T{frames}" for frames in (1, 2, 3, 8)),
+    *("ac_rem/T1", "ac_lowvar/T2", "ac_extr/T3", "ac_nonsq/T2"),
+    *("enc_tiny/v2", "enc_tiny/v4", "enc_tiny/nonsq", "enc_lowvar/v2"),
+    *("hf", "real_model/encoder", "real_model/ac_predictor"),
+    *("preproc/franka_256", "preproc/480x640", "preproc/180x320", "preproc/200x150"),
+    *("crop/480x640", "crop/720x1280", "pose", "plan", "plan/table"),
+    *(f"plan/cem_{name} seed" for name in ("r1", "r2", "r2_close", "r2_axis", "r1_reach")),
+}
+"""A case of every kind that the comparison knows."""
 
 
 class Set:
@@ -61,16 +77,80 @@ def failures(folder):
     return [case for case in run(folder) if not case.passed]
 
 
-def run_command(folder):
+def run_command(*words):
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
-    return command.run(parser.parse_args([str(folder)]))
+    return command.run(parser.parse_args([str(word) for word in words]))
 
 
 def test_every_case_of_the_reference_is_met():
     cases = run(GOLDEN)
     assert [case for case in cases if not case.passed] == []
-    assert len(cases) > 100
+    assert len(cases) > 160
+
+
+def test_the_projects_own_set_has_every_kind_of_case_and_is_small():
+    assert KINDS - {case.case for case in run(GOLDEN)} == set()
+    compared = {case.what for case in run(GOLDEN)}
+    assert {"landscape_energy", "z_goal_reach", "gimbal_new_pose (matrices)"} <= compared
+    assert sum(path.stat().st_size for path in GOLDEN.iterdir()) <= 6_000_000
+
+
+def test_without_a_folder_the_projects_own_set_is_compared(capsys):
+    assert run_command() == 0
+    printed = capsys.readouterr().out
+    assert "0 failed" in printed and "plan/cem_r1" in printed
+
+
+def test_without_a_folder_and_a_source_tree_the_command_says_what_to_give(
+    monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setattr(verify, "share_directory", lambda: tmp_path)
+    assert run_command() == 2
+    assert "give a folder of golden sets" in capsys.readouterr().out
+
+
+def test_a_device_that_is_not_there_is_refused(capsys):
+    assert run_command("--device", "cuda:99") == 2
+    assert "'cuda:99' is not there" in capsys.readouterr().out
+
+
+def test_the_networks_and_their_inputs_are_on_the_device_that_was_asked_for(monkeypatch):
+    devices = set()
+
+    def compare_shapes(case, what, actual, expected, tolerance):
+        devices.add(actual.device.type)
+        return Case(case, what, actual.shape == expected.shape)
+
+    monkeypatch.setattr(models, "compare", compare_shapes)
+    # Any operation between a tensor of this device and one of the CPU is an error.
+    golden = golden_set.GoldenSet(GOLDEN / "meta_A.json", "meta")
+    cases = models.model_cases(golden)
+    assert len(cases) > 40 and [case for case in cases if not case.passed] == []
+    assert devices == {"meta"}
+    assert planning_model(golden).device.type == "meta"
+
+
+def test_a_subset_keeps_first_rows_bit_for_bit_and_describes_what_it_holds(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    full = Set(source, "A")
+    for key in ("ac_tiny/T1/z", "plan/table/rep_step2"):
+        full.arrays[key] = np.concatenate([full.arrays[key], full.arrays[key]])
+        full.meta["arrays"][key]["shape"] = list(full.arrays[key].shape)
+    full.arrays["enc_real/franka/out"] = np.zeros(3, np.float32)
+    full.meta["models"]["enc_real"] = full.meta["models"]["enc_tiny"]
+    full.write()
+    words = [sys.executable, MAKE_SUBSET, source, target]
+    made = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False)
+    assert made.returncode == 0, made.stderr
+    project, subset = (dict(np.load(folder / "arrays_A.npz")) for folder in (GOLDEN, target))
+    described = json.loads((target / "meta_A.json").read_text())
+    assert subset.keys() == project.keys() and "enc_real" not in described["models"]
+    for key, array in subset.items():
+        assert array.dtype == project[key].dtype and array.shape == project[key].shape
+        assert array.tobytes() == project[key].tobytes(), key
+        assert described["arrays"][key]["shape"] == list(array.shape)
 
 
 def test_the_command_prints_the_table_and_succeeds(golden, capsys):

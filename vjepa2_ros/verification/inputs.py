@@ -56,6 +56,7 @@ def _input_of(golden: GoldenSet, group: str) -> str:
 
 
 def _crop_cases(size: str, described: dict) -> list[Case]:
+    """Crops [i, j, height, width] of images of one size, such as "480x640"."""
     case = f"crop/{size}"
     dimensions = re.match(r"(\d+)x(\d+)", size)
     if not dimensions:
@@ -116,7 +117,7 @@ def pose_cases(golden: GoldenSet) -> list[Case]:
 
 
 def _wrapped_to(actual: Tensor, expected: Tensor) -> Tensor:
-    """`actual` with angles turned fully to be nearest `expected`: -pi and pi are the same."""
+    """`actual` with whole turns added to its angles, so that they are nearest to `expected`'s."""
     actual = actual.clone()
     turns = ((expected[..., 3:6] - actual[..., 3:6]) / (2 * np.pi)).round()
     actual[..., 3:6] += 2 * np.pi * turns
@@ -125,8 +126,10 @@ def _wrapped_to(actual: Tensor, expected: Tensor) -> Tensor:
 
 def _compare_matrices(name: str, actual: Tensor, expected: Tensor, tolerance: float) -> Case:
     """Poses with their angles as matrices: Euler angles are not unique at gimbal lock."""
-    values = []
-    for poses in (actual.double().numpy(), expected.double().numpy()):
+
+    def with_matrices(poses: np.ndarray) -> np.ndarray:
         matrices = Rotation.from_euler("xyz", poses[:, 3:6]).as_matrix().reshape(len(poses), 9)
-        values.append(np.concatenate([poses[:, :3], matrices, poses[:, 6:]], axis=1))
-    return compare("pose", f"{name} (matrices)", *values, tolerance)
+        return np.concatenate([poses[:, :3], matrices, poses[:, 6:]], axis=1)
+
+    ours, theirs = (with_matrices(poses.double().numpy()) for poses in (actual, expected))
+    return compare("pose", f"{name} (matrices)", ours, theirs, tolerance)

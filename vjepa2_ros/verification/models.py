@@ -21,7 +21,6 @@ from vjepa2_ros.world_model.predictor import ActionConditionedPredictor, Predict
 from vjepa2_ros.world_model.published import transformers_names, transformers_state
 
 _INTERMEDIATE = re.compile(r"block(\d+)_(in|out|attn_out)")
-_PREDICTOR_INPUTS = {"z", "actions", "states", "extrinsics"}
 _PREDICTOR_OPTIONS = {
     "img_size",
     "patch_size",
@@ -52,25 +51,44 @@ _ENCODER_OPTIONS = {
 
 
 def is_predictor(model: dict) -> bool:
+    """Whether a described model is an action-conditioned predictor."""
     return "action_encoder.weight" in model["keys"]
 
 
 def is_encoder(model: dict) -> bool:
+    """Whether a described model is an encoder."""
     return "patch_embed.proj.weight" in model["keys"]
 
 
 def build_predictor(golden: GoldenSet, name: str) -> ActionConditionedPredictor:
-    """Predictor of a set, with its weights.  Raises GoldenError on options that we don't have."""
+    """Predictor of a set, with its weights, on the set's device, in evaluation mode.
+
+    Args:
+        golden: the set.
+        name: of the model in the set.
+
+    Raises:
+        GoldenError: the model has options that this package does not have.
+    """
     options = dict(golden.meta["models"][name]["kwargs"])
     _refuse_unknown(options, _PREDICTOR_OPTIONS)
     options["image_size"] = tuple(options.pop("img_size"))
     predictor = ActionConditionedPredictor(PredictorConfig(**options))
     predictor.load_state_dict(golden.weights(name))
-    return predictor.eval()
+    return predictor.to(golden.device).eval()
 
 
 def build_encoder(golden: GoldenSet, name: str, size: int | None = None) -> Encoder:
-    """Encoder of a set, with its weights, for inputs of at most `size` px (None: the set's)."""
+    """Encoder of a set, with its weights, on the set's device, in evaluation mode.
+
+    Args:
+        golden: the set.
+        name: of the model in the set.
+        size: largest side of the inputs [px]; None for the one that the set gives.
+
+    Raises:
+        GoldenError: the model has options that this package does not have.
+    """
     options = golden.meta["models"][name]["kwargs"]
     _refuse_unknown(options, _ENCODER_OPTIONS)
     if not options.get("use_rope", False):
@@ -89,10 +107,11 @@ def build_encoder(golden: GoldenSet, name: str, size: int | None = None) -> Enco
     }
     encoder = Encoder(encoder_config(fields))
     encoder.model.load_state_dict(transformers_state(golden.weights(name)))
-    return encoder.eval()
+    return encoder.to(golden.device).eval()
 
 
 def _refuse_unknown(options: dict, known: set[str]) -> None:
+    """Raise GoldenError where an option is not known."""
     unknown = sorted(set(options) - known)
     if unknown:
         raise GoldenError(f"not covered: options {', '.join(unknown)}")
@@ -121,14 +140,15 @@ def model_cases(golden: GoldenSet) -> list[Case]:
 
 
 def _predictor_case(golden: GoldenSet, model: str, group: str, names: list[str]) -> list[Case]:
+    """Predictions of given latents [B, T*N, D], actions [B, T, 7] and states [B, T, 7]."""
     case = f"{model}/{group}"
     predictor = build_predictor(golden, model)
     expected = {
         name for name in names if name in ("out", "out_ln") or _INTERMEDIATE.fullmatch(name)
     }
-    inputs = [golden.tensor(f"{case}/{name}") for name in ("z", "actions", "states")]
+    inputs = [golden.model_input(f"{case}/{name}") for name in ("z", "actions", "states")]
     if f"{case}/extrinsics" in golden:
-        inputs.append(golden.tensor(f"{case}/extrinsics"))
+        inputs.append(golden.model_input(f"{case}/extrinsics"))
     found = _run(
         predictor, predictor.predictor_blocks, "attn", lambda: predictor(*inputs), expected
     )
@@ -137,12 +157,13 @@ def _predictor_case(golden: GoldenSet, model: str, group: str, names: list[str])
 
 
 def _encoder_case(golden: GoldenSet, model: str, group: str, names: list[str]) -> list[Case]:
+    """Features of given pixels [B, 3, T, H, W], or of the transformed clip of the same name."""
     case = f"{model}/{group}"
     if "x" in names:
-        video = golden.tensor(f"{case}/x").transpose(1, 2)
+        video = golden.model_input(f"{case}/x").transpose(1, 2)
     else:
         size = golden.meta["models"][model]["kwargs"]["img_size"][0]
-        frames = golden.tensor(f"preproc/{group}_{size}/out").transpose(0, 1)
+        frames = golden.model_input(f"preproc/{group}_{size}/out").transpose(0, 1)
         video = frames.unsqueeze(1).repeat(1, 2, 1, 1, 1)
     encoder = build_encoder(golden, model, size=max(video.shape[-2:]))
     expected = {name for name in names if name == "out" or _INTERMEDIATE.fullmatch(name)}
@@ -159,7 +180,18 @@ def _run(
     call: Callable[[], Tensor],
     expected: set[str],
 ) -> dict[str, Tensor]:
-    """Output of the call as "out", and what hooks see of the blocks that `expected` names."""
+    """Run a model and record what goes through its blocks.
+
+    Args:
+        model: that `call` runs.
+        blocks: of the model, in order.
+        attention: name of the attention module in a block.
+        call: the forward pass.
+        expected: names such as "block0_in", "block0_out", "block0_attn_out".
+
+    Returns:
+        The call's result as "out", and the named inputs and outputs.
+    """
     found: dict[str, Tensor] = {}
 
     def keep(name: str, module: nn.Module, inputs: tuple, output: Tensor | tuple) -> None:
@@ -185,6 +217,7 @@ def _run(
 def _compare_all(
     golden: GoldenSet, case: str, found: dict[str, Tensor], expected: set[str]
 ) -> list[Case]:
+    """Compare every expected array of a case."""
     cases = []
     for name in sorted(expected):
         if name not in found:
@@ -212,6 +245,7 @@ def published_cases(golden: GoldenSet) -> list[Case]:
 
 
 def _published_size(part: str, described: dict) -> list[Case]:
+    """Names, shapes and number of the weights of one network of the published model."""
     case = f"real_model/{part}"
     shapes = described["keys_block0_and_outer"]
     with torch.device("meta"):
@@ -222,9 +256,9 @@ def _published_size(part: str, described: dict) -> list[Case]:
                 depth=described["depth"],
                 num_heads=described["num_heads"],
             )
-            model = ActionConditionedPredictor(config)
-            state = {name: list(value.shape) for name, value in model.state_dict().items()}
-            wrong = [name for name, shape in shapes.items() if state.get(name) != shape]
+            model: nn.Module = ActionConditionedPredictor(config)
+            sizes = {name: list(value.shape) for name, value in model.state_dict().items()}
+            wrong = [name for name, shape in shapes.items() if sizes.get(name) != shape]
         else:
             _, _, tubelet, patch, _ = shapes["patch_embed.proj.weight"]
             fields = {
@@ -243,8 +277,10 @@ def _published_size(part: str, described: dict) -> list[Case]:
             renamed = transformers_state(
                 {name: torch.empty(shape) for name, shape in shapes.items()}
             )
-            state = {name: value.shape for name, value in model.state_dict().items()}
-            wrong = [name for name, value in renamed.items() if state.get(name) != value.shape]
+            sizes = {name: list(value.shape) for name, value in model.state_dict().items()}
+            wrong = [
+                name for name, value in renamed.items() if sizes.get(name) != list(value.shape)
+            ]
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return [
         exactly(case, "names and shapes", wrong),

@@ -2,6 +2,9 @@
 """Golden cases of planning: latents of real frames, energies of given actions, search traces."""
 
 import re
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -15,6 +18,8 @@ from vjepa2_ros.verification.models import build_encoder, build_predictor, is_en
 from vjepa2_ros.world_model.poses import compose
 from vjepa2_ros.world_model.preprocessing import NOTEBOOK_ASPECT
 from vjepa2_ros.world_model.world_model import WorldModel
+
+Check: TypeAlias = Callable[[GoldenSet, WorldModel], list[Case]]
 
 # The reference's argument names; "verbose" changes nothing, "axis" is translated below.
 _SPACE_ARGUMENTS = {"rollout": "horizon", "maxnorm": "max_translation"}
@@ -38,10 +43,8 @@ def planning_cases(golden: GoldenSet) -> list[Case]:
     except (GoldenError, KeyError, ValueError, RuntimeError) as error:
         return [Case("plan", "models", False, message=str(error))]
     cases = []
-    checks = [_latents, _landscape, _tables]
-    checks += [
-        lambda g, m, name=name: _cem_cases(g, m, name) for name in golden.meta.get("cem", {})
-    ]
+    checks: list[Check] = [_latents, _landscape, _tables]
+    checks += [partial(_cem_cases, name=name) for name in golden.meta.get("cem", {})]
     for check in checks:
         try:
             cases += check(golden, model)
@@ -51,7 +54,14 @@ def planning_cases(golden: GoldenSet) -> list[Case]:
 
 
 def planning_model(golden: GoldenSet) -> WorldModel:
-    """Encoder and predictor that fit the plan/ latents; of several, those noted for planning."""
+    """The world model that the plan/ arrays were made with.
+
+    Returns:
+        Encoder and predictor that fit the plan/ latents; of several, those noted for planning.
+
+    Raises:
+        GoldenError: none fits, or several do.
+    """
     patches, channels = golden.tensor("plan/z_context").shape[-2:]
 
     def choose(kind) -> str:
@@ -88,7 +98,7 @@ def _latents(golden: GoldenSet, model: WorldModel) -> list[Case]:
     """Representations of the recorded frames, from their pixels."""
     tolerance = golden.tolerance("feature")
     clip = _recorded_clip(golden, model.encoder.size)
-    frames = golden.tensor(f"{clip}/out").transpose(0, 1)
+    frames = golden.model_input(f"{clip}/out").transpose(0, 1)
     images = golden.array(f"{clip}/in" if f"{clip}/in" in golden else _shared_images(golden, clip))
     with torch.no_grad():
         raw = model.encoder.features(
@@ -132,6 +142,7 @@ def _recorded_clip(golden: GoldenSet, size: int) -> str:
 
 
 def _shared_images(golden: GoldenSet, clip: str) -> str:
+    """Key of the images of a clip that is stored in several sizes."""
     name = clip.rpartition("_")[0]
     found = [key for key in golden.keys(f"{name}_") if key.endswith("/in")]
     if len(found) != 1:
@@ -145,6 +156,7 @@ def _start(golden: GoldenSet) -> tuple[Tensor, Tensor]:
 
 
 def _landscape(golden: GoldenSet, model: WorldModel) -> list[Case]:
+    """Energies of a grid of single actions."""
     if "plan/landscape_energy" not in golden:
         return []
     objective = LatentDistance(model, *_start(golden), golden.tensor("plan/z_goal")[0])
@@ -163,7 +175,7 @@ def _tables(golden: GoldenSet, model: WorldModel) -> list[Case]:
         return []
     case = "plan/table"
     latent, state = _start(golden)
-    goal = golden.tensor("plan/z_goal")[0]
+    goal = golden.model_input("plan/z_goal")[0]
     actions = golden.tensor(f"{case}/actions")
     states = [state.expand(len(actions), -1)]
     for step in range(actions.shape[1]):
@@ -175,16 +187,16 @@ def _tables(golden: GoldenSet, model: WorldModel) -> list[Case]:
             compare(case, "poses", torch.stack(states, dim=1), expected, golden.tolerance("pose"))
         )
     for step in range(1, actions.shape[1] + 1):
-        imagined = model.rollout(latent, state, actions[:, :step], chunk=64)
+        predicted = model.rollout(latent, state, actions[:, :step], chunk=64)
         if f"{case}/rep_step{step}" in golden:
             expected = golden.tensor(f"{case}/rep_step{step}")
-            part = imagined[: len(expected)]
+            part = predicted[: len(expected)]
             cases.append(
                 compare(case, f"rep_step{step}", part, expected, golden.tolerance("feature"))
             )
         if f"{case}/energy_step{step}" in golden:
             expected = golden.tensor(f"{case}/energy_step{step}")
-            energies = distance(imagined, goal)
+            energies = distance(predicted, goal)
             cases.append(
                 compare(case, f"energy_step{step}", energies, expected, golden.tolerance("energy"))
             )
@@ -192,7 +204,11 @@ def _tables(golden: GoldenSet, model: WorldModel) -> list[Case]:
 
 
 def described_search(described: dict) -> tuple[CEMConfig, ActionSpace]:
-    """Our settings for a described case.  Raises GoldenError on arguments that we don't have."""
+    """Settings of this package for a described search.
+
+    Raises:
+        GoldenError: the search has arguments that this package does not have.
+    """
     arguments = dict(described["mpc_args"])
     arguments.pop("verbose", None)
     fixed = {AXES[int(axis)]: value for axis, value in arguments.pop("axis", {}).items()}
@@ -237,6 +253,7 @@ def _cem_cases(golden: GoldenSet, model: WorldModel, name: str) -> list[Case]:
 
 
 def _compare_plan(golden: GoldenSet, case: str, arrays: str, plan: Plan) -> list[Case]:
+    """Compare everything that happened in a search with the arrays below `arrays`."""
     trace = plan.trace
     wanted_elites = golden.tensor(f"{arrays}/elite_idx").long()
     # The order inside the elites may flip by rounding: compare them as sets.

@@ -1,21 +1,50 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run every case of a folder of golden sets."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import torch
 from rich.markup import escape
 from rich.table import Table
 
+from vjepa2_ros.share import share_directory
 from vjepa2_ros.verification.golden import Case, GoldenError, GoldenSet, not_covered
 from vjepa2_ros.verification.inputs import pose_cases, preprocessing_cases
 from vjepa2_ros.verification.models import model_cases, published_cases
 from vjepa2_ros.verification.planning import planning_cases
+from vjepa2_ros.world_model.checkpoint import choose_computation
 
 
-def run(folder: str | Path) -> list[Case]:
-    """All comparisons of all sets in a folder; what the sets hold and nothing compares fails.
+def project_folder() -> Path:
+    """The golden set that comes with the source tree.
 
-    Raises GoldenError where the folder holds no set, or a file of one is missing or unreadable.
+    Raises:
+        GoldenError: the package does not run from a source tree.
+    """
+    folder = share_directory() / "test" / "golden"
+    if not folder.is_dir():
+        raise GoldenError(
+            f"{folder} does not exist: the project's own golden set comes with its source tree "
+            "only, so give a folder of golden sets"
+        )
+    return folder
+
+
+def run(folder: str | Path, device: str = "cpu") -> list[Case]:
+    """All comparisons of all sets in a folder.
+
+    Args:
+        folder: of meta_X.json, arrays_X.npz and weights_X.safetensors.
+        device: where the networks run: "cpu", "cuda", "cuda:1", ...
+
+    Returns:
+        The results; what the sets hold and nothing compares is among them, as failed.
+
+    Raises:
+        GoldenError: the folder holds no set, a file of one is missing or cannot be read, or the
+            device is not available.
     """
     folder = Path(folder)
     sets = sorted(folder.glob("meta_*.json"))
@@ -24,11 +53,27 @@ def run(folder: str | Path) -> list[Case]:
             f"{folder.absolute()} holds no golden set:"
             " meta_X.json, arrays_X.npz and weights_X.safetensors"
         )
-    return [case for path in sets for case in run_set(GoldenSet(path))]
+    try:
+        chosen, _ = choose_computation(device, "float32", "sdpa")
+    except ValueError as error:
+        raise GoldenError(str(error)) from error
+    with _full_precision():
+        return [case for path in sets for case in run_set(GoldenSet(path, chosen))]
+
+
+@contextmanager
+def _full_precision() -> Iterator[None]:
+    """Convolutions in float32: PyTorch allows TF32 for them by default, with 1e-3 of error."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def run_set(golden: GoldenSet) -> list[Case]:
-    """All comparisons of one set."""
+    """All comparisons of one set, and a failure for each array that nothing compared."""
     cases = [
         *model_cases(golden),
         *published_cases(golden),
@@ -44,10 +89,10 @@ def run_set(golden: GoldenSet) -> list[Case]:
     left: dict[str, list[str]] = {}
     for key in golden.unread():
         group, _, name = key.rpartition("/")
-        if group not in broken:  # else its row says already why nothing was compared
+        if group not in broken:  # else a row says already why nothing was compared
             left.setdefault(group, []).append(name)
     cases += [
-        not_covered(group, ", ".join(names), "nothing here compares these")
+        not_covered(group, ", ".join(names), "no comparison reads these")
         for group, names in left.items()
     ]
     return cases
