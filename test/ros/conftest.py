@@ -14,20 +14,21 @@ import pytest  # noqa: E402
 pytest.importorskip("rclpy", reason="ROS 2 IS ABSENT: no node is tested")
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 from probe import Probe  # noqa: E402
-from sensor_msgs.msg import CameraInfo, Image  # noqa: E402
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
 from small_model import small_world_model  # noqa: E402
 
 from vjepa2_ros.msg import (  # noqa: E402
     Command,
+    Goal,
     Latent,
     PlanningStatus,
     RobotState,
     SimulatorTarget,
 )
-from vjepa2_ros.stack.process_group import ProcessGroup  # noqa: E402
 from vjepa2_ros.ros.qos import COMMAND, LATCHED, LATEST, STREAM  # noqa: E402
-from vjepa2_ros.stack.start import start_stack  # noqa: E402
 from vjepa2_ros.share import share_directory  # noqa: E402
+from vjepa2_ros.stack.process_group import ProcessGroup  # noqa: E402
+from vjepa2_ros.stack.start import start_stack  # noqa: E402
 from vjepa2_ros.world_model.checkpoint import save_world_model  # noqa: E402
 
 TOPICS = (
@@ -37,6 +38,8 @@ TOPICS = (
     (RobotState, "robot_state", STREAM),
     (Command, "command", COMMAND),
     (PlanningStatus, "status", LATCHED),
+    (Goal, "goal", LATCHED),
+    (CompressedImage, "goal_image/compressed", LATCHED),
     (SimulatorTarget, "simulator/target", COMMAND),
     (DiagnosticArray, "/diagnostics", 50),
 )
@@ -78,7 +81,7 @@ def stack(tiny_model):
     checkpoint = "reach" if shipped.is_file() else str(tiny_model)
     if checkpoint != "reach":
         warnings.warn("NO SHIPPED MODEL: the nodes are tested with random weights", stacklevel=1)
-    search = {"evaluations": 16, "patience": 0}
+    search = {"latent_quadratic.evaluations": 16, "patience": 0}
     # Scene 2 starts high above the table, where three steps in any direction meet nothing.
     changes = {"planner_node": search, "simulator_node": {"seed": 2}}
     probe = _probe("/vjepa2")

@@ -9,8 +9,8 @@ from rclpy.task import Future
 from std_srvs.srv import Trigger
 
 from vjepa2_ros.nodes import client
-from vjepa2_ros.stack.client import ClientError, StackClient
 from vjepa2_ros.nodes.planner_node import PlannerNode
+from vjepa2_ros.stack.client import ClientError, StackClient
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from vjepa2_ros.msg import Latent
+from vjepa2_ros.robot.driver import RobotState
 from vjepa2_ros.ros.conversions import (
     MessageError,
     decode_image,
@@ -24,7 +25,6 @@ from vjepa2_ros.ros.conversions import (
     stamp,
 )
 from vjepa2_ros.ros.latents import latent_message, latent_tensor
-from vjepa2_ros.robot.driver import RobotState
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
 

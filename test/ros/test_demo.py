@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 from rosbags.rosbag2 import Reader
 
+from vjepa2_ros.share import share_directory
 from vjepa2_ros.stack.process_group import ProcessGroup
 from vjepa2_ros.stack.recorder import typestore
-from vjepa2_ros.share import share_directory
 
 DEADLINE = 240.0
 SHIPPED = (share_directory() / "models" / "reach" / "config.json").is_file()

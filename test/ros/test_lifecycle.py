@@ -13,8 +13,8 @@ from rclpy.parameter import Parameter as RosParameter
 from std_msgs.msg import Empty
 from std_srvs.srv import Trigger
 
-from vjepa2_ros.ros.managed_node import ManagedNode, Refused
 from vjepa2_ros.ros.mailbox import LatestWorker
+from vjepa2_ros.ros.managed_node import ManagedNode, Refused
 from vjepa2_ros.ros.parameters import Parameter, ParameterError
 
 SUCCESS, FAILURE, ERROR = (

@@ -1,26 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The planner node alone: the probe is all that surrounds it, and gives it bad input."""
+"""The planner node alone, with the probe as everything that it talks to.
 
+What is decided about a goal is tested without ROS in test/unit/test_goal_execution.py; here is what
+the node adds: messages, services, the worker thread, parameters.
+"""
+
+import threading
+import time
 from array import array
 
 import numpy as np
 import pytest
 from geometry_msgs.msg import Quaternion
-from rcl_interfaces.srv import SetParameters
-from rclpy.parameter import Parameter
+from sensor_msgs.msg import CompressedImage
 from std_srvs.srv import Trigger
 from surroundings import Surroundings
 
-from vjepa2_ros.msg import PlanningStatus
+from vjepa2_ros.msg import Goal, PlanningStatus
+from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.ros.conversions import seconds
+from vjepa2_ros.ros.qos import LATCHED
 from vjepa2_ros.stack.process_group import ProcessGroup
 from vjepa2_ros.world_model.checkpoint import load_world_model
 
 PARAMETERS = {
     "planner": "cem",
-    "samples": 8,
-    "iterations": 1,
-    "top_k": 2,
+    "cem.samples": 8,
+    "cem.iterations": 1,
+    "cem.top_k": 2,
     "patience": 0,
     "steps_per_subgoal": 50,
     "step_duration": 0.5,
@@ -48,29 +55,53 @@ def around(bench, planner):
     around.close()
 
 
+def refused(around, reason, **request):
+    """Set a goal that is refused for that reason; returns the answer."""
+    answer = around.set_goal(**request)
+    assert not answer.accepted and answer.goal_id == "" and answer.reason == reason, answer
+    return answer
+
+
+def refused_soon(around, reason):
+    """The same, once the planner has noticed a change of its surroundings."""
+    deadline = time.monotonic() + 30.0
+    while (answer := around.set_goal()).reason != reason:
+        assert time.monotonic() < deadline, answer
+        if answer.accepted:
+            around.probe.call(Trigger, "cancel", Trigger.Request())
+    assert not answer.accepted
+    return answer
+
+
+# Goals that are refused ---------------------------------------------------------------------
+
+
 def test_a_goal_before_the_first_image_is_refused_with_what_to_look_at(around):
     around.seeing = False
     around.forget()
     commands = around.commands()
-    answer = around.set_goal()
-    assert not answer.accepted and "no image has arrived yet" in answer.message
+    answer = refused(around, Reason.NO_IMAGE)
     assert "camera/image_raw" in answer.message and around.commands() == commands
 
 
-def test_a_goal_before_the_first_robot_state_is_refused(around):
+def test_without_a_robot_state_the_robot_is_named_and_not_the_controller(around):
     around.feeling = False
     around.forget()
-    while "no image" in (answer := around.set_goal()).message:
-        around.probe.wait("/diagnostics")
-    assert not answer.accepted and "no robot_state has arrived" in answer.message
-    assert "controller_node" in answer.message
+    answer = refused_soon(around, Reason.NO_ROBOT_STATE)
+    assert "controller_node is up" in answer.message and "robot is on" in answer.message
+
+
+def test_without_a_controller_a_goal_is_refused_with_what_to_bring_up(around):
+    around.withdraw_controller()
+    around.forget()
+    answer = refused_soon(around, Reason.NODE_INACTIVE)
+    assert "bring controller_node up" in answer.message
 
 
 def test_a_goal_without_an_encoder_is_refused(around):
+    around.accepted_goal()
     around.withdraw_encoder()
-    while "not answer;" not in (answer := around.set_goal()).message:
-        assert not answer.accepted or around.probe.call(Trigger, "cancel", Trigger.Request())
-        around.probe.wait("/diagnostics")
+    answer = refused_soon(around, Reason.ENCODER_UNAVAILABLE)
     assert "encoder_node" in answer.message and "bring it up" in answer.message
     around.offer_encoder()
 
@@ -78,47 +109,109 @@ def test_a_goal_without_an_encoder_is_refused(around):
 def test_the_encoders_refusal_is_passed_on_in_its_own_words(around):
     around.accepted_goal()
     around.encoder_answers = False
-    answer = around.set_goal()
-    assert not answer.accepted and answer.message == "image 1 of 1: the probe does not like it"
+    answer = refused(around, Reason.IMAGE_INVALID)
+    assert answer.message == "image 1 of 1: the probe does not like it"
 
 
-def test_a_goal_is_pursued_step_by_step(around):
+def test_a_fault_of_the_controller_forbids_a_new_goal(around):
     goal = around.accepted_goal()
-    status = around.wait_status(goal, PlanningStatus.MOVING, "step 3")
-    assert status.step == 3 and status.subgoals == 1 and status.command_latency > 0
+
+    def faulty(message):
+        message.fault, message.fault_reason = "the probe fell over", int(Reason.STATE_STALE)
+        return message
+
+    around.change_state = faulty
+    around.wait_status(goal, PlanningStatus.FAILED, Reason.CONTROLLER_FAULT)
+    answer = refused(around, Reason.CONTROLLER_FAULT)
+    assert "the probe fell over" in answer.message and "reset_fault" in answer.message
+
+
+def test_a_request_of_too_many_subgoals_is_refused_before_anything_is_encoded(around):
+    goal = around.accepted_goal()
+    encoded = around.encoded
+    answer = refused(around, Reason.TOO_MANY_SUBGOALS, count=1000)
+    assert "64" in answer.message and around.encoded == encoded
+    around.probe.wait("status", lambda status: status.goal_id == goal)
+
+
+@pytest.mark.parametrize(
+    ("gripper", "steps", "reason"),
+    [
+        (["shut"], [], Reason.GRIPPER_MISMATCH),
+        (["open", "close"], [], Reason.GRIPPER_MISMATCH),
+        ([], [1, 2], Reason.STEPS_MISMATCH),
+    ],
+)
+def test_a_request_that_does_not_fit_leaves_the_goal_in_execution_alone(
+    around, gripper, steps, reason
+):
+    goal = around.accepted_goal()
+    encoded = around.encoded
+    refused(around, reason, gripper=gripper, steps=steps)
+    assert around.encoded == encoded
+    around.probe.wait("status", lambda status: status.goal_id == goal)
+
+
+def test_a_halt_while_the_goal_is_encoded_refuses_it(around):
+    around.accepted_goal()
+    encode = around.before_encoding
+
+    def halt_first():
+        around.halts, around.last_halt = around.halts + 1, around.probe.now()
+        around.publish_state()
+        threading.Event().wait(0.2)  # until the planner has got it
+
+    around.before_encoding = halt_first
+    refused(around, Reason.CONTROLLER_HALTED)
+    around.before_encoding = encode
+
+
+# Goals in execution -------------------------------------------------------------------------
+
+
+def test_a_goal_is_executed_step_by_step(around):
+    goal = around.accepted_goal()
+    status = around.wait_status(goal, PlanningStatus.MOVING, Reason.STEP_SENT, step=3)
+    assert status.subgoals == 1 and status.command_latency > 0
+    sent = [c for c in around.probe.messages("command") if c.goal_id == goal]
+    assert {command.reason for command in sent} == {Reason.PLANNED_AT_REST}
+
+
+def test_an_idle_planner_has_no_energies(around):
+    around.forget()
+    status = around.probe.wait("status", lambda s: s.state == PlanningStatus.IDLE)
+    assert status.reason == Reason.NO_GOAL and status.goal_id == ""
+    assert np.isnan([status.energy, status.predicted_energy]).all()
 
 
 LATENTS = {
-    "of another model": (lambda m: setattr(m, "model", "somebody else's"), "another model"),
-    "of another shape": (lambda m: setattr(m, "rows", 3), "another shape"),
-    "of unknown encoding": (lambda m: setattr(m, "encoding", 9), "unknown encoding"),
-    "of too few bytes": (lambda m: setattr(m, "data", m.data[:8]), "in 8 bytes"),
-    "that is not finite": (
-        lambda m: setattr(m, "data", array("B", np.full(16 * 48, np.nan, "<f4").tobytes())),
-        "not finite",
+    "of another model": lambda m: setattr(m, "model", "somebody else's"),
+    "of another shape": lambda m: setattr(m, "rows", 3),
+    "of unknown encoding": lambda m: setattr(m, "encoding", 9),
+    "of too few bytes": lambda m: setattr(m, "data", m.data[:8]),
+    "that is not finite": lambda m: setattr(
+        m, "data", array("B", np.full(16 * 48, np.nan, "<f4").tobytes())
     ),
 }
 
 
 @pytest.mark.parametrize("name", LATENTS)
 def test_no_command_follows_a_latent(name, around):
-    spoil, text = LATENTS[name]
     goal = around.accepted_goal()
     around.wait_status(goal, PlanningStatus.MOVING)
 
     def spoiled(message):
-        spoil(message)
+        LATENTS[name](message)
         return message
 
     around.change_latent = spoiled
-    around.wait_status(goal, PlanningStatus.WAITING, text)
+    status = around.wait_status(goal, PlanningStatus.WAITING, Reason.LATENT_INVALID)
     commands = around.commands()
-    refused = around.set_goal()
-    assert not refused.accepted and text in refused.message
+    assert refused(around, Reason.LATENT_INVALID).message == status.message
     diagnosis = around.probe.wait(
         "/diagnostics", lambda m: m.status[0].name == "/bench/planner_node" and m.status[0].message
     )
-    assert text in str(diagnosis.status[0].values) + diagnosis.status[0].message
+    assert status.message in str(diagnosis.status[0].values) + diagnosis.status[0].message
     assert around.commands() == commands
     around.change_latent = lambda message: message
     # The goal goes on where it was held up. The command and its status may come in either order.
@@ -126,53 +219,42 @@ def test_no_command_follows_a_latent(name, around):
     around.wait_status(goal, PlanningStatus.MOVING)
 
 
-FAULTS = {
+def nan_position(message):
+    message.pose.position.x = float("nan")
+    return message
+
+
+def no_orientation(message):
+    message.pose.orientation = Quaternion(x=0.0, y=0.0, z=0.0, w=0.0)
+    return message
+
+
+HINDRANCES = {
     "an image that is too old": (
-        lambda a: setattr(a, "latent_age", 5.0), PlanningStatus.WAITING, "too old"),
+        lambda a: setattr(a, "latent_age", 5.0), Reason.IMAGE_STALE),
     "no more images": (
-        lambda a: setattr(a, "seeing", False), PlanningStatus.WAITING, "no image for"),
+        lambda a: setattr(a, "seeing", False), Reason.NO_IMAGE),
     "a robot state that is too old": (
-        lambda a: setattr(a, "state_age", 5.0), PlanningStatus.WAITING, "no robot_state"),
+        lambda a: setattr(a, "state_age", 5.0), Reason.NO_MATCHING_STATE),
     "no more robot states": (
-        lambda a: setattr(a, "feeling", False), PlanningStatus.WAITING, "no robot_state"),
+        lambda a: setattr(a, "feeling", False), Reason.NO_MATCHING_STATE),
+    "a robot state that is not finite": (
+        lambda a: setattr(a, "change_state", nan_position), Reason.STATE_INVALID),
+    "an orientation that is none": (
+        lambda a: setattr(a, "change_state", no_orientation), Reason.STATE_INVALID),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("name", HINDRANCES)
 def test_the_robot_holds_and_the_status_names(name, around):
-    disturb, state, text = FAULTS[name]
+    disturb, reason = HINDRANCES[name]
     goal = around.accepted_goal()
     around.wait_status(goal, PlanningStatus.MOVING)
     disturb(around)
-    around.wait_status(goal, state, text)
+    around.wait_status(goal, PlanningStatus.WAITING, reason)
     commands = around.commands()
     around.probe.wait("status", lambda status: status.goal_id == goal)
     assert around.commands() == commands
-
-
-def test_a_robot_state_that_is_not_finite_leads_to_no_command(around):
-    goal = around.accepted_goal()
-    around.wait_status(goal, PlanningStatus.MOVING)
-
-    def spoiled(message):
-        message.pose.position.x = float("nan")
-        return message
-
-    around.change_state = spoiled
-    around.wait_status(goal, PlanningStatus.WAITING, "not finite")
-
-
-def test_a_fault_of_the_controller_ends_the_goal_and_forbids_a_new_one(around):
-    goal = around.accepted_goal()
-
-    def faulty(message):
-        message.fault = "the probe fell over"
-        return message
-
-    around.change_state = faulty
-    around.wait_status(goal, PlanningStatus.FAILED, "the probe fell over")
-    answer = around.set_goal()
-    assert not answer.accepted and "reset_fault" in answer.message
 
 
 def test_a_halt_at_the_controller_ends_the_goal_with_its_words(around):
@@ -180,53 +262,32 @@ def test_a_halt_at_the_controller_ends_the_goal_with_its_words(around):
     around.wait_status(goal, PlanningStatus.MOVING)
 
     def halted(message):
-        message.halts, message.message = 1, "halted by a hand on the button"
+        message.message = "halted by a hand on the button"
         return message
 
     around.change_state = halted
-    around.wait_status(goal, PlanningStatus.STOPPED, "hand on the button")
+    around.halts, around.last_halt = around.halts + 1, around.probe.now()
+    status = around.wait_status(goal, PlanningStatus.STOPPED, Reason.CONTROLLER_HALTED)
+    assert "hand on the button" in status.message
     commands = around.commands()
     around.probe.wait("status", lambda status: status.goal_id == goal)
     assert around.commands() == commands
 
 
-def test_a_measured_orientation_that_is_none_leads_to_no_command(around):
-    goal = around.accepted_goal()
-    around.wait_status(goal, PlanningStatus.MOVING)
-
-    def spoiled(message):
-        message.pose.orientation = Quaternion(x=0.0, y=0.0, z=0.0, w=0.0)
-        return message
-
-    around.change_state = spoiled
-    around.wait_status(goal, PlanningStatus.WAITING, "quaternion")
-    around.change_state = lambda message: message
-    around.wait_status(goal, PlanningStatus.MOVING)
-
-
-def test_a_last_step_that_is_refused_is_no_end_at_the_step_limit(around):
-    around.refuse_commands()
+def test_refused_commands_are_planned_again_and_then_given_up(around):
     around.accepted_goal()
-    answer = around.set_goal(steps=[1])
-    assert answer.accepted, answer.message
-    around.wait_status(answer.goal_id, PlanningStatus.FAILED, "the last step came to nothing")
-
-
-def test_a_controller_that_takes_no_command_ends_the_goal_after_some_tries(around):
-    around.obeying = False
-    goal = around.accepted_goal()
-    around.wait_status(goal, PlanningStatus.FAILED, "did not take command")
-
-
-def test_refused_commands_are_tried_again_from_a_new_image_and_then_given_up(around):
-    around.obeying = False
-    around.accepted = ("", 0)
-    goal = around.accepted_goal()
     mark = around.probe.mark("command")
     around.refuse_commands()
-    around.wait_status(goal, PlanningStatus.FAILED, "refused by the probe")
-    stamps = [seconds(c.header.stamp) for c in around.probe.messages("command", max(0, mark - 1))]
-    assert len(set(stamps)) == len(stamps)
+    goal = around.set_goal().goal_id
+    around.wait_status(goal, PlanningStatus.FAILED, Reason.OUT_OF_SEQUENCE)
+    sent = [c for c in around.probe.messages("command", mark) if c.goal_id == goal]
+    assert len({seconds(command.header.stamp) for command in sent}) == len(sent) == 3
+
+
+def test_a_controller_that_takes_no_command_ends_the_goal(around):
+    around.obeying = False
+    goal = around.accepted_goal()
+    around.wait_status(goal, PlanningStatus.FAILED, Reason.COMMAND_NOT_TAKEN)
 
 
 def test_without_overlap_nothing_is_planned_while_the_robot_moves(around):
@@ -241,11 +302,14 @@ def test_without_overlap_nothing_is_planned_while_the_robot_moves(around):
 
 
 def test_with_overlap_newer_commands_supersede_the_one_under_way(around):
-    around.set_overlap(True)
+    assert around.change_parameters(overlap=True).successful
     try:
         goal = around.accepted_goal()
         around.wait_status(goal, PlanningStatus.MOVING)
         around.moving = True
+        around.probe.wait(
+            "command", lambda c: c.goal_id == goal and c.reason == Reason.PLANNED_IN_MOTION
+        )
         mark = around.commands()
         around.probe.wait("command", after=mark + 3)
         sent = around.probe.messages("command", mark)
@@ -258,10 +322,10 @@ def test_with_overlap_newer_commands_supersede_the_one_under_way(around):
             offset = np.array([place.x, place.y, place.z]) - [0.5, 0.0, 0.2]
             assert np.abs(offset).max() <= 0.075 + 1e-6
         around.moving = False
-        around.wait_status(goal, PlanningStatus.MOVING, "step")
+        around.wait_status(goal, PlanningStatus.MOVING, Reason.STEP_SENT)
     finally:
         around.moving = False
-        around.set_overlap(False)
+        assert around.change_parameters(overlap=False).successful
 
 
 def test_a_goal_may_say_what_the_gripper_does(around):
@@ -275,35 +339,112 @@ def test_a_goal_may_say_what_the_gripper_does(around):
     assert command.gripper_closedness == 1.0
 
 
-@pytest.mark.parametrize(
-    ("gripper", "said"),
-    [(["shut"], "planned, open, hold, close, got shut"), (["open", "close"], "2 sub-goals of 1")],
-)
-def test_a_script_of_the_gripper_that_cannot_be_is_refused(around, gripper, said):
-    goal = around.accepted_goal()
-    answer = around.set_goal(gripper=gripper)
-    assert not answer.accepted and said in answer.message
-    around.probe.wait("status", lambda status: status.goal_id == goal)
+# Stop, halt, deactivation -------------------------------------------------------------------
 
 
 def test_stop_asks_the_controller_to_halt(around):
     goal = around.accepted_goal()
+    halts = around.halts
     answer = around.probe.call(Trigger, "stop", Trigger.Request())
-    assert answer.success and answer.message == "halted by the probe" and around.halts == 1
-    around.wait_status(goal, PlanningStatus.STOPPED)
+    assert answer.success and answer.message == "halted by the probe"
+    assert around.halts == halts + 1
+    around.wait_status(goal, PlanningStatus.STOPPED, Reason.STOP_REQUESTED)
+
+
+@pytest.mark.parametrize("service", ["stop", "halt"])
+def test_a_goal_set_right_after_an_acknowledged(service, around):
+    around.accepted_goal()
+    for _ in range(20):
+        mark = around.probe.mark("status")
+        assert around.probe.call(Trigger, service, Trigger.Request()).success
+        answer = around.set_goal()
+        assert answer.accepted, answer.message
+        # By then the planner has got the state with the halt, which is published after the goal.
+        around.probe.wait(
+            "status",
+            lambda s, g=answer.goal_id: s.goal_id == g and s.step >= 2,
+            after=mark,
+        )
+        of_goal = [s for s in around.probe.messages("status", mark) if s.goal_id == answer.goal_id]
+        assert PlanningStatus.STOPPED not in {status.state for status in of_goal}
 
 
 def test_deactivation_ends_the_goal(around):
     goal = around.accepted_goal()
     assert around.probe.change("planner_node", "deactivate")
-    around.wait_status(goal, PlanningStatus.CANCELLED, "deactivated")
-    answer = around.set_goal()
-    assert not answer.accepted and "not active" in answer.message
+    around.wait_status(goal, PlanningStatus.CANCELLED, Reason.PLANNER_DEACTIVATED)
+    refused(around, Reason.NODE_INACTIVE)
     assert around.probe.change("planner_node", "activate")
 
 
-def test_a_running_node_refuses_changes_of_its_parameters(around):
-    change = Parameter("samples", value=16).to_parameter_msg()
-    request = SetParameters.Request(parameters=[change])
-    result = around.probe.call(SetParameters, "planner_node/set_parameters", request).results[0]
+# What is published of a goal ----------------------------------------------------------------
+
+
+def test_an_accepted_goal_is_published_with_its_images_and_latents(around):
+    around.accepted_goal()
+    answer = around.set_goal(count=2, steps=[3, 4], gripper=["planned", "hold"])
+    goal = around.probe.wait("goal", lambda goal: goal.goal_id == answer.goal_id, after=0)
+    assert len(goal.images) == len(goal.latents) == 2
+    assert bytes(goal.images[0].data) == around.image_bytes(0)
+    assert goal.latents[0].model == around.model.fingerprint
+    assert list(goal.steps) == [3, 4] and list(goal.gripper) == ["planned", "hold"]
+    assert goal.header.frame_id == "camera" and seconds(goal.header.stamp) > 0
+
+
+def test_the_image_of_the_present_subgoal_is_published_when_it_becomes_the_present_one(around):
+    around.accepted_goal()
+    mark = around.probe.mark("goal_image/compressed")
+    answer = around.set_goal(count=3, steps=[1, 2, 50])
+    assert answer.accepted, answer.message
+    around.wait_status(answer.goal_id, PlanningStatus.MOVING, step=5)
+    shown = [bytes(image.data) for image in around.probe.messages("goal_image/compressed", mark)]
+    assert shown == [around.image_bytes(number) for number in range(3)]
+
+
+def test_a_late_listener_gets_the_goal_and_its_image(around):
+    goal = around.accepted_goal()
+    received = []
+    for message_type, topic in ((Goal, "goal"), (CompressedImage, "goal_image/compressed")):
+        around.probe.node.create_subscription(message_type, topic, received.append, LATCHED)
+    around.probe.wait_until(lambda: len(received) == 2)
+    assert goal in {getattr(message, "goal_id", None) for message in received}
+
+
+def test_an_activated_planner_says_that_there_is_no_goal(around):
+    around.accepted_goal()
+    mark = around.probe.mark("goal")
+    around.forget()
+    assert around.probe.wait("goal", after=mark).goal_id == ""
+
+
+# Parameters ---------------------------------------------------------------------------------
+
+
+def test_a_change_while_active_holds_for_the_next_goal(around):
+    goal = around.accepted_goal()
+    around.wait_status(goal, PlanningStatus.MOVING)
+    assert around.change_parameters(command_lifetime=1.5, **{"cem.samples": 16}).successful
+    try:
+        mark = around.commands()
+        around.probe.wait("command", after=mark + 1)
+        lifetimes = {seconds(c.lifetime) for c in around.probe.messages("command", mark)}
+        assert lifetimes == {0.0}
+        following = around.set_goal().goal_id
+        command = around.probe.wait("command", lambda command: command.goal_id == following)
+        assert seconds(command.lifetime) == 1.5
+    finally:
+        assert around.change_parameters(command_lifetime=0.0, **{"cem.samples": 8}).successful
+
+
+def test_a_change_that_cannot_be_is_refused_and_the_next_goal_is_planned_as_before(around):
+    result = around.change_parameters(planner="no.such.module:Planner")
+    assert not result.successful and "no.such.module" in result.reason
+    goal = around.accepted_goal()
+    around.wait_status(goal, PlanningStatus.MOVING)
+    assert around.change_parameters(min_improvement=0.1).successful
+    assert around.change_parameters(min_improvement=0.0).successful
+
+
+def test_a_parameter_that_needs_a_restart_is_refused_while_active(around):
+    result = around.change_parameters(device="cpu")
     assert not result.successful and "deactivate" in result.reason

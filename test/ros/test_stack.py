@@ -7,14 +7,14 @@ import pytest
 from sensor_msgs.msg import CompressedImage
 from std_srvs.srv import Trigger
 
+from vjepa2_ros.execution.goal_status import TERMINAL
 from vjepa2_ros.msg import Latent, PlanningStatus, SimulatorTarget
-from vjepa2_ros.stack.client import compressed_image
-from vjepa2_ros.ros.conversions import image_array, seconds
-from vjepa2_ros.nodes.pursuit import TERMINAL
-from vjepa2_ros.ros.qos import LATCHED
-from vjepa2_ros.stack.start import SIMULATION
 from vjepa2_ros.robot.safety import MotionLimits
+from vjepa2_ros.ros.conversions import image_array, seconds
+from vjepa2_ros.ros.qos import LATCHED
 from vjepa2_ros.srv import EncodeImages, SetGoal
+from vjepa2_ros.stack.client import compressed_image
+from vjepa2_ros.stack.start import SIMULATION
 
 
 def encoded(image, suffix=".png"):

@@ -9,6 +9,7 @@ import torch
 from small_model import small_world_model
 
 from vjepa2_ros.cli import evaluate
+from vjepa2_ros.evaluation.tasks import TASKS
 from vjepa2_ros.world_model.checkpoint import save_world_model
 
 
@@ -43,28 +44,26 @@ def planner_file(folder, **parameters):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("parameters", "said"),
     [
-        ("planner_node:\n  ros__parameters:\n    sampels: 3\n", "sampels"),
-        ("planner_node: [", "not a parameter file"),
-        (
-            "planner_node:\n  ros__parameters:\n    planner: cem\n    samples: many\n",
-            "cannot evaluate",
-        ),
-        ("planner_node:\n  ros__parameters:\n    planner: best\n", "unknown planner 'best'"),
-        ("planner_node:\n  ros__parameters:\n    evaluations: 2\n", "evaluations must be"),
-        ("planner_node:\n  ros__parameters:\n    cost: l3\n", "cost"),
-        ("planner_node:\n  ros__parameters:\n    threads: 0\n", "threads must be"),
-        ("planner_node:\n  ros__parameters:\n    dtype: float8\n", "unknown dtype 'float8'"),
-        ("planner_node:\n  ros__parameters:\n    attention: flashy\n", "unknown attention"),
-        ("planner_node:\n  ros__parameters:\n    device: abacus\n", "unknown device"),
+        ({"sampels": 3}, "sampels"),
+        ({"cem.samples": "many"}, "cem.samples"),
+        ({"planner": "best"}, "unknown planner 'best'"),
+        ({"latent_quadratic.evaluations": 2}, "latent_quadratic.evaluations"),
+        ({"cost": "l3"}, "cost"),
+        ({"threads": 0}, "threads"),
+        ({"dtype": "float8"}, "dtype"),
+        ({"attention": "flashy"}, "attention"),
+        ({"device": "abacus"}, "device"),
+        ({"max_translation": 0.2}, "max_step"),
     ],
 )
-def test_a_bad_planner_file_is_refused_with_the_reason(tmp_path, capsys, model, text, said):
-    (tmp_path / "planner.yaml").write_text(text)
+def test_a_bad_setting_is_refused_with_the_reason(tmp_path, capsys, model, parameters, said):
+    path = planner_file(tmp_path, **parameters)
     options = ("--episodes", 1, "--steps", 1, "--output", tmp_path / "out")
-    assert run("--checkpoint", model, "--planner", tmp_path / "planner.yaml", *options) == 2
-    assert said in capsys.readouterr().out
+    assert run("--checkpoint", model, "--config", path, *options) == 2
+    printed = capsys.readouterr().out
+    assert "cannot evaluate" in printed and said in printed
 
 
 def test_a_missing_checkpoint_is_refused_with_what_to_give(tmp_path, capsys):
@@ -77,31 +76,26 @@ def test_more_episodes_than_a_seed_has_scenes_are_refused(capsys):
     assert "10001 episodes" in capsys.readouterr().out
 
 
-def test_a_planner_file_changes_only_what_it_names_also_the_model(tmp_path, model):
-    given = {"evaluations": 16, "checkpoint": str(model)}
+def test_a_file_changes_only_what_it_names_for_all_nodes_alike(tmp_path, model):
+    path = tmp_path / "mine.yaml"
+    sections = {
+        "/**": {"checkpoint": str(model), "workspace.upper": [0.66, 0.25, 0.3]},
+        "planner_node": {"latent_quadratic.evaluations": 16, "threads": 2},
+    }
+    path.write_text(json.dumps({k: {"ros__parameters": v} for k, v in sections.items()}))
     report = tmp_path / "report.json"
     options = ("--episodes", 1, "--steps", 1, "--output", tmp_path / "out", "--json", report)
-    assert run("--planner", planner_file(tmp_path, **given, threads=2), *options) == 0
+    assert run("--config", path, *options) == 0
     figures = json.loads(report.read_text())
     assert figures["checkpoint"] == str(model) and figures["planner"]["evaluations"] == 16
     assert figures["planner"]["max_translation"] == 0.075
+    assert figures["planner"]["workspace.upper"] == [0.66, 0.25, 0.3]
+    assert figures["controller"]["workspace.upper"] == [0.66, 0.25, 0.3]
+    assert figures["planner"]["steps_per_subgoal"] == 1 and figures["steps"] == [1]
     assert torch.get_num_threads() == 2
 
 
-def test_model_and_threads_are_those_of_the_planner_file_unless_others_are_given(tmp_path):
-    def chosen(*words):
-        values = evaluate.planner_values(parse(*words))
-        return values["checkpoint"], values["threads"], values["attention"]
-
-    assert chosen() == ("reach", 1, "sdpa")
-    path = planner_file(tmp_path, checkpoint="mine", threads=3, attention="eager")
-    assert chosen("--planner", path) == ("mine", 3, "eager")
-    options = ("--checkpoint", "other", "--threads", 2)
-    assert chosen("--planner", path, *options) == ("other", 2, "eager")
-
-
-def test_the_model_is_loaded_with_the_settings_of_the_planner_file(model):
-    values = {"checkpoint": str(model), "device": "cpu", "threads": 1}
-    loaded = evaluate.load_model(values | {"dtype": "bfloat16", "attention": "eager"})
-    assert loaded.encoder.config._attn_implementation == "eager"
-    assert loaded.compute_dtype == torch.bfloat16
+def test_every_task_is_registered_with_the_module_that_plays_it():
+    for task in TASKS.values():
+        module = task.load()
+        assert callable(module.run_episodes) and callable(module.scene_seeds)

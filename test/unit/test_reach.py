@@ -2,6 +2,7 @@
 """The reach task itself, apart from how well a model does it."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,9 +16,22 @@ from vjepa2_ros.evaluation.reach import (
     run_episode,
     scene_seeds,
 )
-from vjepa2_ros.planning.cem import CEMConfig, CrossEntropyMethod
-from vjepa2_ros.planning.receding_horizon import RecedingHorizon, RecedingHorizonSettings
-from vjepa2_ros.robot.safety import MotionLimits
+from vjepa2_ros.evaluation.simulated_stack import SimulatedStack
+from vjepa2_ros.execution.goal_status import GoalState
+from vjepa2_ros.planning.planners import make_planner
+from vjepa2_ros.planning.receding_horizon import make_loop
+from vjepa2_ros.robot.reason import Reason
+from vjepa2_ros.settings.cell import MotionCell, Workspace
+from vjepa2_ros.settings.controller import ControllerNodeSettings, MotionLimits
+from vjepa2_ros.settings.planning import (
+    ActionSettings,
+    CEMSettings,
+    ExecutionSettings,
+    LoopSettings,
+    PlannerNodeSettings,
+    SearchSettings,
+)
+from vjepa2_ros.settings.stack import StackSettings
 from vjepa2_ros.simulation.simulator import TRAINING_SCENES, Simulator
 from vjepa2_ros.training.dataset import scene_seed
 
@@ -62,22 +76,44 @@ def test_a_negative_seed_and_more_episodes_than_scenes_are_refused(seed, episode
         scene_seeds(seed, episodes)
 
 
-def loop_for(model, image, steps):
-    settings = RecedingHorizonSettings([steps])
-    planner = CrossEntropyMethod(CEMConfig(samples=8, iterations=1, top_k=2))
-    return RecedingHorizon(planner, model, model.encode(image)[None], settings)
+def settings_for(steps, box=None, max_translation=0.075, **limits):
+    """Settings of a stack with a cheap search."""
+    cell = MotionCell(workspace=box or Workspace())
+    search = SearchSettings(planner="cem", cem=CEMSettings(samples=8, iterations=1, top_k=2))
+    planner = PlannerNodeSettings(
+        search=search,
+        action=ActionSettings(max_translation=max_translation),
+        loop=LoopSettings(steps_per_subgoal=steps, patience=0),
+        execution=ExecutionSettings(cell=cell),
+    )
+    controller = ControllerNodeSettings(limits=MotionLimits(cell=cell, **limits))
+    return StackSettings(planner=planner, controller=controller)
+
+
+def loop_for(model, image, settings):
+    planner = make_planner(settings.planner.search)
+    return make_loop(settings.planner, planner, model, model.encode(image)[None])
+
+
+def play(simulator, episode, settings, loop=None):
+    model = small_world_model()
+    loop = loop or loop_for(model, episode.goal_image, settings)
+    return run_episode(simulator, episode, loop, settings)
 
 
 def test_an_episode_records_every_step_and_obeys_the_limits(simulator, tmp_path):
-    model = small_world_model()
     episode = ReachEpisode.sample(0, simulator)
     start = episode.start_state[:3]
-    limits = MotionLimits(workspace_lower=tuple(start - 0.02), workspace_upper=tuple(start + 0.02))
-    result = run_episode(simulator, episode, loop_for(model, episode.goal_image, 3), limits)
+    box = Workspace(tuple(start - 0.02), tuple(start + 0.02))
+    settings = settings_for(3)
+    loop = loop_for(small_world_model(), episode.goal_image, settings)
+    limited = replace(settings, controller=settings_for(3, box).controller)
+    result = play(simulator, episode, limited, loop)
     assert result.steps == 3 and len(result.distances) == 4 and len(result.images) == 4
-    assert np.abs(simulator.pose()[0] - start).max() < 0.021
+    assert (result.end, result.reason) == (GoalState.STEP_LIMIT, Reason.ALL_STEPS_MADE)
+    assert np.abs(simulator.pose()[0] - start).max() < 0.025
     assert result.clamped and not result.refused
-    figures = report.summary([result], 7, "small", {"samples": 8})
+    figures = report.summary([result], 7, settings)
     assert {
         "task",
         "object",
@@ -103,13 +139,49 @@ def test_an_episode_records_every_step_and_obeys_the_limits(simulator, tmp_path)
     }
 
 
-def test_a_command_beyond_the_limits_leaves_the_arm_where_it_is(simulator):
-    model = small_world_model()
+def test_each_step_is_planned_from_where_the_one_before_has_ended(simulator):
+    episode = ReachEpisode.sample(2, simulator)
+    settings = settings_for(3)
+    loop = loop_for(small_world_model(), episode.goal_image, settings)
+    simulator.reset(episode.seed)
+    steps, status = SimulatedStack(simulator, settings).execute(loop)
+    assert status.state == GoalState.STEP_LIMIT
+    for before, after in zip(steps, steps[1:], strict=False):
+        target = before.verdict.position
+        assert np.linalg.norm(after.position - target) < 0.01
+
+
+def test_a_step_beyond_the_limit_latches_a_fault_and_ends_the_goal_as_in_the_nodes(simulator):
     episode = ReachEpisode.sample(1, simulator)
-    result = run_episode(
-        simulator, episode, loop_for(model, episode.goal_image, 2), MotionLimits(max_step=1e-6)
-    )
-    assert len(result.refused) == 2 and result.clamped == []
-    figures = report.summary([result], 7, "small", {})
-    assert (figures["refused"], figures["clamped"]) == (2, 0)
+    loop = loop_for(small_world_model(), episode.goal_image, settings_for(2))
+    limited = settings_for(2, max_translation=0.001, max_step=0.002)
+    result = play(simulator, episode, limited, loop)
+    assert (result.end, result.reason) == (GoalState.FAILED, Reason.CONTROLLER_FAULT)
+    assert len(result.refused) == 1 and result.clamped == []
+    figures = report.summary([result], 7, limited)
+    assert (figures["refused"], figures["clamped"], figures["end"]) == (1, 0, ["FAILED"])
     assert abs(result.distances[-1] - result.distances[0]) < 1e-3
+
+
+def test_an_error_of_the_planner_ends_the_episode_as_it_does_in_the_node(simulator):
+    episode = ReachEpisode.sample(1, simulator)
+    settings = settings_for(2)
+    loop = loop_for(small_world_model(), episode.goal_image, settings)
+    loop.goals = loop.goals * float("nan")
+    result = play(simulator, episode, settings, loop)
+    assert (result.end, result.reason) == (GoalState.FAILED, Reason.PLANNING_FAILED)
+    assert result.steps == 0 and len(result.distances) == 2
+
+
+def test_with_overlap_steps_follow_each_other_before_the_robot_stands(simulator):
+    episode = ReachEpisode.sample(2, simulator)
+
+    def seconds(overlap):
+        settings = settings_for(6)
+        execution = replace(settings.planner.execution, overlap=overlap)
+        settings = replace(settings, planner=replace(settings.planner, execution=execution))
+        result = play(simulator, episode, settings)
+        assert result.steps == 6 and result.end == GoalState.STEP_LIMIT
+        return simulator.time
+
+    assert seconds(True) < 0.7 * seconds(False)

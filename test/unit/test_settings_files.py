@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Parameter files of the stack: merged in order, and refused where they would silently do nothing."""
+"""Parameter files of the stack: merged in order, refused where they would do nothing."""
 
 import pytest
 import yaml
@@ -83,7 +83,7 @@ def test_a_node_may_be_named_in_every_way_that_ros_takes(tmp_path, section):
 
 def test_a_folder_may_hold_a_file_for_the_cell_and_for_each_node(tmp_path):
     parameter_file(tmp_path / "cell.yaml", all={"threads": 2})
-    for node, entry in NODES.items():
+    for node in NODES:
         parameter_file(tmp_path / f"{node}.yaml", **{node: {}})
     assert resolve([tmp_path]).settings.encoder.model.threads == 2
 

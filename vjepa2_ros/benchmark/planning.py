@@ -27,9 +27,10 @@ from vjepa2_ros.evaluation.reach import ReachEpisode, run_episode, scene_seeds
 from vjepa2_ros.planning.action_space import ActionSpace
 from vjepa2_ros.planning.objective import LatentDistance
 from vjepa2_ros.planning.planner import Plan, Planner
-from vjepa2_ros.planning.planners import make_planner
-from vjepa2_ros.planning.receding_horizon import RecedingHorizon, RecedingHorizonSettings
-from vjepa2_ros.robot.safety import MotionLimits
+from vjepa2_ros.planning.planners import make_planner_named
+from vjepa2_ros.planning.receding_horizon import RecedingHorizon
+from vjepa2_ros.settings.planning import ActionSettings, GripperPolicy, LoopSettings
+from vjepa2_ros.settings.stack import StackSettings
 from vjepa2_ros.simulation.simulator import Simulator
 from vjepa2_ros.world_model.poses import difference
 from vjepa2_ros.world_model.world_model import WorldModel
@@ -60,8 +61,14 @@ class Setting:
     warm: bool = False
 
     @property
+    def action(self) -> ActionSettings:
+        """What plans may consist of."""
+        return ActionSettings(horizon=self.horizon, gripper=GripperPolicy(mode=self.gripper))
+
+    @property
     def space(self) -> ActionSpace:
-        return ActionSpace(horizon=self.horizon, gripper=self.gripper)
+        """The same without a workspace, for single decisions."""
+        return ActionSpace(horizon=self.horizon, gripper=GripperPolicy(mode=self.gripper))
 
 
 @dataclass(frozen=True)
@@ -146,7 +153,8 @@ class Benchmark:
         """What `work` returns for each item, from the folder or measured and put there."""
         items = list(items)
         _, planner, evaluations = work.args
-        source = inspect.getsource(sys.modules[type(make_planner(planner, evaluations)).__module__])
+        module = type(make_planner_named(planner, evaluations)).__module__
+        source = inspect.getsource(sys.modules[module])
         described = {
             **asdict(setting),
             "planner": planner,
@@ -191,7 +199,7 @@ def _prepare(load: Callable[[], WorldModel], setting: Setting) -> None:
 
 def _plan(setting: Setting, planner: str, evaluations: int, number: int) -> tuple:
     """The fields of a `Planned`."""
-    decision, search = _context.decisions[number], make_planner(planner, evaluations)
+    decision, search = _context.decisions[number], make_planner_named(planner, evaluations)
     plan, seconds = plan_decision(_context.model, setting, search, decision, number)
     return (
         plan.energy,
@@ -234,17 +242,17 @@ def plan_decision(
 
 def _reach(setting: Setting, planner: str, evaluations: int, scene: int) -> tuple[float, bool]:
     """Final distance [m] of one episode, and whether it counts as reached."""
-    limits = MotionLimits()
+    settings = StackSettings()
     episode = ReachEpisode.sample(scene, _context.simulator)
-    settings = RecedingHorizonSettings(
-        [EPISODE_STEPS],
-        setting.space,
-        (limits.workspace_lower, limits.workspace_upper),
-        context=setting.context,
-        cost=setting.cost,
-        patience=2,
-    )
     goal = _context.model.encode(episode.goal_image)[None]
-    loop = RecedingHorizon(make_planner(planner, evaluations), _context.model, goal, settings)
-    result = run_episode(_context.simulator, episode, loop, limits)
+    loop = RecedingHorizon(
+        make_planner_named(planner, evaluations),
+        _context.model,
+        goal,
+        setting.action,
+        LoopSettings(context=setting.context, cost=setting.cost),
+        settings.planner.execution.cell.workspace,
+        [EPISODE_STEPS],
+    )
+    result = run_episode(_context.simulator, episode, loop, settings)
     return result.distances[-1], result.reached

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JSON that every reader takes: Python's own writes NaN and infinity, which are none."""
+"""JSON that every reader accepts: Python's own writes NaN and infinity, which are not valid."""
 
 import json
 import math

@@ -1,46 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The reach task: from a random pose to the pose that a goal picture shows.
+"""The reach task: from a random pose to the pose that a goal image shows."""
 
-The loop is the one of the nodes, with time made of simulated seconds: picture, latent, plan, gate,
-motion, next picture.
-"""
+from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from vjepa2_ros.evaluation.simulated_stack import SimulatedStack
+from vjepa2_ros.execution.goal_status import GoalState
 from vjepa2_ros.planning.receding_horizon import RecedingHorizon
-from vjepa2_ros.robot.driver import RobotState
-from vjepa2_ros.robot.safety import CommandGate, MotionCommand, MotionLimits, Reason
-from vjepa2_ros.simulation.simulator import DOWN, TRAINING_SCENES, Simulator
-from vjepa2_ros.world_model.poses import pose_from_state
+from vjepa2_ros.robot.reason import Reason
+from vjepa2_ros.settings.planning import ActionSettings
+from vjepa2_ros.settings.simulator import SimulatorNodeSettings
+from vjepa2_ros.settings.stack import StackSettings
+from vjepa2_ros.simulation.simulator import DOWN, TRAINING_SCENES, Simulator, SimulatorConfig
 
-IMAGE_SIZE = 256
-"""Side [px] of the pictures, as the camera of the simulated cell publishes them."""
-STEP_SECONDS = 1.0
-"""Simulated time of one step, the model's own (see the package's notes on the released data)."""
+IMAGE_SIZE = SimulatorNodeSettings().image_size
+"""Side of the images, unless the settings say otherwise [pixels]."""
 SUCCESS_DISTANCE = 0.04
-"""Distance [m] of the hand to the goal pose within which an episode counts as reached."""
+"""Distance of the hand to the goal pose within which an episode counts as reached [m]."""
 NEAREST, FARTHEST = 0.15, 0.40
-"""Distances [m] between start and goal."""
+"""Distances between start and goal [m]."""
 CLEARANCE = 0.10
-"""Least distance [m] of a low goal from cup and box, seen from above."""
+"""Least distance of a low goal from cup and box, seen from above [m]."""
 SCENES_PER_SEED = 10_000
 """Most episodes of one evaluation, so that the scenes of two seeds never meet."""
 
 
 @dataclass(frozen=True)
 class ReachEpisode:
-    """One trial: the scene of `seed`, a start, and a goal with its picture.
+    """One trial: the scene of `seed`, a start, and a goal with its image.
 
     Attributes:
-        seed: of the scene; `Simulator.reset(seed)` lays the objects and the hand at the start.
+        seed: of the scene; `Simulator.reset(seed)` places the objects, and the hand at the start.
         start_state, goal_state: 7-D states [7] float64.
-        goal_image: uint8 RGB [256, 256, 3], the hand at the goal in the same scene.
+        goal_image: uint8 RGB [size, size, 3], the hand at the goal in the same scene.
     """
 
     seed: int
@@ -49,8 +46,16 @@ class ReachEpisode:
     goal_image: np.ndarray
 
     @classmethod
-    def sample(cls, seed: int, simulator: Simulator | None = None) -> "ReachEpisode":
-        """The episode of a seed, the same each time; leaves `simulator` at its start."""
+    def sample(
+        cls, seed: int, simulator: Simulator | None = None, image_size: int = IMAGE_SIZE
+    ) -> ReachEpisode:
+        """The episode of a seed, the same each time; leaves `simulator` at its start.
+
+        Args:
+            seed: of the scene.
+            simulator: the cell, a new one if None.
+            image_size: side of the goal image [pixels].
+        """
         simulator = simulator or Simulator()
         config = simulator.config
         simulator.reset(seed)
@@ -63,13 +68,17 @@ class ReachEpisode:
             if clear and NEAREST <= np.linalg.norm(goal - start[:3]) <= FARTHEST:
                 break
         simulator.place(goal, DOWN, 0.0)
-        goal_state, image = simulator.state(), simulator.render(IMAGE_SIZE)
+        goal_state, image = simulator.state(), simulator.render(image_size)
         simulator.reset(seed)
         return cls(seed, start, goal_state, image)
 
+    def distance(self, position: np.ndarray) -> float:
+        """Distance of a position [3] of the hand to the goal [m]."""
+        return float(np.linalg.norm(position - self.goal_state[:3]))
+
 
 def scene_seeds(seed: int, episodes: int) -> list[int]:
-    """Scenes of the evaluation `seed`: other ones for each seed, and none that belongs to training.
+    """Scenes of the evaluation `seed`: different ones for each seed, and none used in training.
 
     Raises:
         ValueError: `seed` is negative, or `episodes` not within 1 … `SCENES_PER_SEED`.
@@ -89,15 +98,18 @@ class ReachResult:
     """What happened in one episode.
 
     Attributes:
-        distances: of the hand to the goal pose [m], at the start and after each step.
+        episode: the trial.
+        distances: of the hand to the goal pose [m], at the start and after each planned step.
         energies: latent distance to the goal before each step.
-        predicted_energies: the same after it, as the planner imagined.
+        predicted_energies: the same after it, as predicted.
         plan_seconds: time of each plan [s].
-        step_seconds: time of each step but for the simulated motion [s]: encoding, planning, gate.
-        images: what the camera saw before each step and at the end, uint8 RGB [256, 256, 3] each.
+        step_seconds: time of each step without the simulated motion [s]: encoding, planning, gate.
+        images: from which each step was planned, and at the end, uint8 RGB [size, size, 3].
         clamped: texts of the gate, where it moved a target into the workspace.
         refused: texts of the gate, where it refused a command.
-        finished: "reached" when the loop stopped itself, else "step_limit".
+        end: state in which the goal ended.
+        reason: why.
+        message: the same in a sentence.
     """
 
     episode: ReachEpisode
@@ -109,7 +121,9 @@ class ReachResult:
     images: list[np.ndarray] = field(default_factory=list)
     clamped: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
-    finished: str = "step_limit"
+    end: GoalState = GoalState.IDLE
+    reason: Reason = Reason.NONE
+    message: str = ""
 
     @property
     def steps(self) -> int:
@@ -118,82 +132,93 @@ class ReachResult:
 
     @property
     def reached(self) -> bool:
-        """True when the hand stands within `SUCCESS_DISTANCE` of the goal at the end."""
+        """True when the hand is within `SUCCESS_DISTANCE` of the goal at the end."""
         return self.distances[-1] <= SUCCESS_DISTANCE
 
 
 def run_episode(
-    simulator: Simulator, episode: ReachEpisode, loop: RecedingHorizon, limits: MotionLimits
+    simulator: Simulator,
+    episode: ReachEpisode,
+    loop: RecedingHorizon,
+    settings: StackSettings,
 ) -> ReachResult:
-    """Play one episode to its end.
+    """Play one episode to its end, through goal execution and motion controller.
 
     Args:
-        loop: made for the latent of the episode's goal picture.
-        limits: of the controller; a refused command leaves the arm where it is for that step.
+        simulator: is reset to the episode's scene.
+        episode: the trial.
+        loop: made for the latent of the episode's goal image.
+        settings: of the nodes.
     """
     simulator.reset(episode.seed)
-    result = ReachResult(episode, distances=[_distance(simulator, episode)])
-    gate = CommandGate(limits)
-    while loop.finished is None:
-        image = simulator.render(IMAGE_SIZE)
-        result.images.append(image)
-        started = time.perf_counter()
-        state = simulator.state()
-        step = loop.step(loop.world_model.encode(image), torch.from_numpy(state).float())
-        now = simulator.data.time
-        position, quaternion, closedness = pose_from_state(step.target_state.double().numpy())
-        verdict = gate.check(
-            MotionCommand(str(episode.seed), step.step, now, position, quaternion, closedness),
-            RobotState(*simulator.pose(), stamp=now),
-            now,
-        )
-        result.step_seconds.append(time.perf_counter() - started)
-        result.energies.append(step.energy)
-        result.predicted_energies.append(step.predicted_energy)
-        result.plan_seconds.append(step.plan_seconds)
-        if verdict.accepted:
-            simulator.set_target(verdict.position, quaternion, closedness)
-        else:
+    result = ReachResult(episode)
+    steps, status = SimulatedStack(simulator, settings).execute(loop)
+    for executed in steps:
+        result.images.append(executed.image)
+        result.distances.append(episode.distance(executed.position))
+        result.step_seconds.append(executed.seconds)
+        if executed.step is not None:
+            result.energies.append(executed.step.energy)
+            result.predicted_energies.append(executed.step.predicted_energy)
+            result.plan_seconds.append(executed.step.plan_seconds)
+        verdict = executed.verdict
+        if verdict is not None and not verdict.accepted:
             result.refused.append(verdict.text)
-        if verdict.reason is Reason.CLAMPED:
+        elif verdict is not None and verdict.reason is Reason.CLAMPED:
             result.clamped.append(verdict.text)
-        simulator.advance(STEP_SECONDS)
-        result.distances.append(_distance(simulator, episode))
-        result.finished = step.finished or result.finished
-    result.images.append(simulator.render(IMAGE_SIZE))
+    result.images.append(simulator.render(settings.simulator.image_size))
+    result.distances.append(episode.distance(simulator.pose()[0]))
+    result.end, result.reason, result.message = status.state, status.reason, status.message
     return result
 
 
-def run_episodes(seeds: list[int], make_loop, limits: MotionLimits) -> Iterator[ReachResult]:
-    """Play the episodes of `seeds` in order; `make_loop(goal_image)` returns a fresh loop."""
-    simulator = Simulator()
+def run_episodes(
+    seeds: Sequence[int],
+    make_loop: Callable[[np.ndarray], RecedingHorizon],
+    settings: StackSettings,
+) -> Iterator[ReachResult]:
+    """Play the episodes of `seeds` in order.
+
+    Args:
+        seeds: see `scene_seeds`.
+        make_loop: returns a new loop for a goal image uint8 RGB [size, size, 3].
+        settings: of the nodes.
+    """
+    simulator = Simulator(SimulatorConfig(workspace=settings.simulator.workspace))
     for seed in seeds:
-        episode = ReachEpisode.sample(seed, simulator)
-        yield run_episode(simulator, episode, make_loop(episode.goal_image), limits)
+        episode = ReachEpisode.sample(seed, simulator, settings.simulator.image_size)
+        yield run_episode(simulator, episode, make_loop(episode.goal_image), settings)
 
 
 def true_descent(
     simulator: Simulator,
     episode: ReachEpisode,
-    encode,
+    encode: Callable[[np.ndarray], Tensor],
     candidates: int = 40,
     steps: int = 8,
-    bound: float = 0.075,
+    bound: float = ActionSettings().max_translation,
 ) -> list[float]:
-    """Distances to the goal [m] of a greedy descent over true next pictures, with no predictor.
+    """A greedy descent over true next images, without a predictor.
 
-    At each step the hand is put at `candidates` random places within `bound` on each axis, and
-    stays at the one whose latent is nearest to the goal's. What this leaves is the fault of the
-    representation alone.
+    At each step the hand is placed at random positions, and stays at the one whose latent is
+    nearest to the goal's. The distance that remains is due to the representation alone.
 
     Args:
-        encode: image uint8 RGB -> latent [N, D].
+        simulator: is reset to the episode's scene.
+        episode: the trial.
+        encode: image uint8 RGB to latent [N, D].
+        candidates: positions tried in each step.
+        steps: number of steps.
+        bound: of a step on each axis [m].
+
+    Returns:
+        Distances to the goal [m], at the start and after each step.
     """
     random = np.random.default_rng([episode.seed, 2])
     simulator.reset(episode.seed)
     goal: Tensor = encode(episode.goal_image)
     config = simulator.config
-    distances = [_distance(simulator, episode)]
+    distances = [episode.distance(simulator.pose()[0])]
     for _ in range(steps):
         here = simulator.pose()[0]
         places = np.clip(
@@ -207,9 +232,5 @@ def true_descent(
             simulator.place(place, DOWN, 0.0)
             energies.append(float((encode(simulator.render(IMAGE_SIZE)) - goal).abs().mean()))
         simulator.place(places[int(np.argmin(energies))], DOWN, 0.0)
-        distances.append(_distance(simulator, episode))
+        distances.append(episode.distance(simulator.pose()[0]))
     return distances
-
-
-def _distance(simulator: Simulator, episode: ReachEpisode) -> float:
-    return float(np.linalg.norm(simulator.pose()[0] - episode.goal_state[:3]))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was seen of one run of the stack, in plain numbers."""
+"""A record of one run of the stack, in plain numbers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,13 @@ import numpy as np
 class Progress:
     """One status of the planner; times in seconds, energies without unit.
 
-    time: when it was received. state: name of the state. step: number of the step, from 1 (0
-    before the first). The other fields are those of the PlanningStatus message.
+    Attributes:
+        time: when it was received.
+        state: name of the state.
+        over: whether the goal is over.
+        step: number of the step, from 1 (0 before the first).
+
+    The other attributes are those of the PlanningStatus message.
     """
 
     time: float
@@ -34,10 +39,14 @@ class Progress:
 class Record:
     """Everything in the order of arrival, with times [s] of the recording machine's clock.
 
-    images: capture time and picture uint8 RGB [height, width, 3].
-    positions: time of measurement and tool centre point [3] in metres.
-    latents, commands: time of capture of the image behind it, and of arrival.
-    renderings: when and what it took the simulation to render an image, told once a second.
+    Attributes:
+        progress: every status.
+        images: capture time and image uint8 RGB [height, width, 3].
+        positions: time of measurement and tool centre point [3] in metres.
+        latents, commands: capture time of the image that it comes from, and time of arrival.
+        renderings: time of the report, and the time that rendering an image took, once a second.
+        moving: whether the robot was moving last.
+        planner_ready: whether the planner has received a latent.
     """
 
     progress: list[Progress] = field(default_factory=list)

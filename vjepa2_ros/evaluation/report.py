@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an evaluation leaves behind: a table, a JSON file, curves and pictures."""
+"""The results of an evaluation: a table, a JSON file, curves and figures of the episodes."""
+
+from __future__ import annotations
 
 from pathlib import Path
 
@@ -10,14 +12,24 @@ from rich.table import Table
 
 from vjepa2_ros.evaluation import plain_json
 from vjepa2_ros.evaluation.reach import SUCCESS_DISTANCE, ReachResult
+from vjepa2_ros.execution.goal_status import GoalState
+from vjepa2_ros.settings.declaration import values_of
+from vjepa2_ros.settings.stack import StackSettings
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  (the back end is chosen before)
 
 
-def summary(results: list[ReachResult], seed: int, checkpoint: str, planner: dict) -> dict:
-    """The figures of an evaluation as plain JSON values; distances in metres, times in seconds."""
+def summary(results: list[ReachResult], seed: int, settings: StackSettings) -> dict:
+    """The figures of an evaluation as plain JSON values; distances in metres, times in seconds.
+
+    Args:
+        results: of all episodes, at least one.
+        seed: of the evaluation.
+        settings: of the nodes.
+    """
     final = [result.distances[-1] for result in results]
+    planner = settings.planner
     return {
         "task": "reach",
         "object": None,
@@ -30,13 +42,15 @@ def summary(results: list[ReachResult], seed: int, checkpoint: str, planner: dic
         "final_distance_m_worst": max(final),
         "start_distance_m": [result.distances[0] for result in results],
         "steps": [result.steps for result in results],
-        "stopped_itself": [result.finished == "reached" for result in results],
+        "end": [result.end.name for result in results],
+        "stopped_itself": [result.end == GoalState.REACHED for result in results],
         "seconds_per_step": float(np.mean([s for result in results for s in result.step_seconds])),
         "episode_seeds": [result.episode.seed for result in results],
         "clamped": sum(len(result.clamped) for result in results),
         "refused": sum(len(result.refused) for result in results),
-        "checkpoint": checkpoint,
-        "planner": planner,
+        "checkpoint": planner.model.checkpoint,
+        "planner": values_of(planner) | {"evaluations": planner.search.chosen.evaluations},
+        "controller": values_of(settings.controller),
     }
 
 
@@ -56,7 +70,7 @@ def table(figures: dict) -> Table:
         "start [cm]",
         "end [cm]",
         "steps",
-        "end of loop",
+        "end of goal",
         "reached",
     ):
         view.add_column(column, justify="right")
@@ -65,10 +79,10 @@ def table(figures: dict) -> Table:
         figures["start_distance_m"],
         figures["final_distance_m"],
         figures["steps"],
-        figures["stopped_itself"],
+        figures["end"],
         strict=True,
     )
-    for number, (seed, start, end, steps, stopped) in enumerate(rows, start=1):
+    for number, (seed, start, end, steps, state) in enumerate(rows, start=1):
         reached = end <= figures["success_distance_m"]
         view.add_row(
             str(number),
@@ -76,7 +90,7 @@ def table(figures: dict) -> Table:
             f"{start * 100:.1f}",
             f"{end * 100:.2f}",
             str(steps),
-            "stopped itself" if stopped else "step limit",
+            state,
             "[green]yes[/]" if reached else "[red]no[/]",
         )
     return view
@@ -98,7 +112,7 @@ def write_curves(results: list[ReachResult], path: Path) -> None:
 
 
 def write_picture(result: ReachResult, path: Path) -> None:
-    """Start, end and goal picture of one episode beside its curves, as PNG."""
+    """Start, end and goal image of one episode beside its curves, as PNG."""
     figure, axes = plt.subplots(1, 4, figsize=(14, 3.6))
     images = (
         ("start", result.images[0]),
@@ -116,7 +130,7 @@ def write_picture(result: ReachResult, path: Path) -> None:
         result.predicted_energies,
         ":",
         color="tab:orange",
-        label="imagined",
+        label="predicted",
     )
     axes[3].set(xlabel="step", ylabel="distance [cm]", ylim=(0, None))
     twin.set_ylim(0, None)
@@ -131,7 +145,7 @@ def write_picture(result: ReachResult, path: Path) -> None:
 
 
 def write_overview(results: list[ReachResult], path: Path) -> None:
-    """Goal (top) and last picture (bottom) of up to ten episodes, the worst first, as PNG."""
+    """Goal (top) and last image (bottom) of up to ten episodes, the worst first, as PNG."""
     worst = sorted(results, key=lambda result: -result.distances[-1])[:10]
     columns = [np.concatenate([result.episode.goal_image, result.images[-1]]) for result in worst]
     cv2.imwrite(str(path), cv2.cvtColor(np.concatenate(columns, axis=1), cv2.COLOR_RGB2BGR))
@@ -152,6 +166,7 @@ def write(results: list[ReachResult], figures: dict, folder: Path, json_path: Pa
                     "plan_seconds": result.plan_seconds,
                     "clamped": result.clamped,
                     "refused": result.refused,
+                    "message": result.message,
                 }
                 for result in results
             ]

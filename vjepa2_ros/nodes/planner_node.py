@@ -1,84 +1,93 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Latents, robot states and goals in, commands out.
+"""Latents, robot states and goal images in, commands out.
 
-The node owns the goal: it takes it by service, feeds observations to the receding-horizon loop in
-a worker thread, sends what comes out, waits until the robot has done it, and looks again.
+The node converts messages, asks the encoder for the goal's latents and plans in a worker thread;
+`execution/goal_execution.py` decides everything else.
 """
 
 from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Sequence
 
 import torch
+from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
-from vjepa2_ros.msg import Command, Latent, PlanningStatus, RobotState
-from vjepa2_ros.nodes.planner_parameters import PLANNER_PARAMETERS
-from vjepa2_ros.nodes.pursuit import TERMINAL, Observation, Pursuit
-from vjepa2_ros.planning.receding_horizon import (
-    RecedingHorizon,
-    RecedingHorizonSettings,
-    Step,
-)
-from vjepa2_ros.planning.settings import action_space, loop_settings, planner
+from vjepa2_ros.execution.goal import Note
+from vjepa2_ros.execution.goal_execution import GoalExecution
+from vjepa2_ros.execution.goal_request import refusal_of
+from vjepa2_ros.execution.goal_status import GoalState, GoalStatus
+from vjepa2_ros.execution.observation import EncodedImage, Observation
+from vjepa2_ros.msg import Command, Goal, Latent, PlanningStatus, RobotState
+from vjepa2_ros.planning.planner import Planner
+from vjepa2_ros.planning.planners import make_planner
+from vjepa2_ros.planning.receding_horizon import Step, make_loop
+from vjepa2_ros.robot.reason import Reason
+from vjepa2_ros.robot.safety import MotionCommand
 from vjepa2_ros.ros.conversions import MessageError, seconds, stamp
+from vjepa2_ros.ros.goal_messages import (
+    command_message,
+    goal_message,
+    reason_of,
+    robot_report,
+    status_message,
+)
 from vjepa2_ros.ros.latents import latent_tensor
 from vjepa2_ros.ros.mailbox import LatestWorker
 from vjepa2_ros.ros.managed_node import ManagedNode, Refused
-from vjepa2_ros.ros.model import MODEL_PARAMETERS, load_model
-from vjepa2_ros.ros.parameters import Parameter
+from vjepa2_ros.ros.model import load_model
 from vjepa2_ros.ros.qos import COMMAND, LATCHED, LATEST, STREAM
 from vjepa2_ros.ros.runner import run
+from vjepa2_ros.settings.planning import PlannerNodeSettings
 from vjepa2_ros.srv import EncodeImages, SetGoal
+from vjepa2_ros.world_model.world_model import WorldModel
 
 HALT_TIMEOUT = 2.0
 """Longest wait for the controller to confirm a halt [s]."""
+LOG_PERIOD = 1.0
+"""Shortest time between two lines in the log about ends of goals [s]."""
 
 
 class PlannerNode(ManagedNode):
-    """Pursues one goal at a time; a new one replaces it."""
+    """Executes one goal at a time; a new one replaces it."""
 
     NAME = "planner_node"
-    PARAMETERS = (
-        *MODEL_PARAMETERS,
-        *PLANNER_PARAMETERS,
-        Parameter("step_duration", 3.0,
-                  "time given to the robot for one step before it is looked at again",
-                  "s", 0.1, 60.0),
-        Parameter("overlap", False,
-                  "plan on while the robot moves; each new command supersedes the one under way"),
-        Parameter("command_lifetime", 0.0,
-                  "how long a command may keep the robot moving; 0 = the controller's default",
-                  "s", 0.0, 60.0),
-        Parameter("max_observation_age", 5.0,
-                  "oldest image that may lead to a command, planning included", "s", 0.01, 600.0),
-        Parameter("state_tolerance", 0.1,
-                  "largest difference in time between an image and the state that goes with it",
-                  "s", 0.001, 1.0),
-        Parameter("encode_timeout", 30.0, "longest wait for the latents of the goal images",
-                  "s", 0.1, 600.0),
-        Parameter("status_rate", 5.0,
-                  "rate of `status`, the sign of life that the controller waits for",
-                  "Hz", 1.0, 50.0),
-    )  # fmt: skip
+    SETTINGS = PlannerNodeSettings
+
+    _planner: Planner | None = None
+    _model: WorldModel | None = None
+    _worker: LatestWorker | None = None
+    _execution: GoalExecution | None = None
+    # Never reset: a request may be waiting for the encoder while the node goes down and up again.
+    _requests = 0
 
     def configure(self) -> None:
         settings = self.settings
-        self._planner = planner(vars(settings))
-        action_space(vars(settings))  # a bad one must not wait for the first goal to be refused
-        self._model = load_model(settings)
+        self._planner = make_planner(settings.search)
+        self._model = load_model(settings.model)
         self.health.set("model", f"{self._model.name} {self._model.fingerprint}")
         self._worker = LatestWorker(self._plan, self._plan_done, self.post_error, "planner")
-        self._pursuit = Pursuit(
-            settings, self.now, self.steady_now, self._worker.offer, self._send, self._show
+        self._execution = GoalExecution(
+            settings.execution,
+            settings.action.max_translation,
+            now=self.now,
+            steady_now=self.steady_now,
+            plan=self._worker.offer,
+            send=self._send,
+            show=self._show,
         )
-        self._latest_request = 0
         self._latent_stamp: float | None = None
-        self._latent_problem = ""
+        self._camera_frame = ""
+        self._status = GoalStatus()
+        self._images: Sequence[CompressedImage] = ()
+        self._subgoal_shown = 0
         self._commands = self.advertise(Command, "command", COMMAND)
         self._statuses = self.advertise(PlanningStatus, "status", LATCHED)
+        self._goals = self.advertise(Goal, "goal", LATCHED)
+        self._goal_images = self.advertise(CompressedImage, "goal_image/compressed", LATCHED)
         self.subscribe(Latent, "latent", self._on_latent, LATEST)
         self.subscribe(RobotState, "robot_state", self._on_robot_state, STREAM)
         self._encoder = self.use_service(EncodeImages, "encode_images")
@@ -89,87 +98,129 @@ class PlannerNode(ManagedNode):
         self.every(1.0 / settings.status_rate, self._on_tick)
 
     def activate(self) -> None:
-        self._show(PlanningStatus(state=PlanningStatus.IDLE, message="no goal"))
+        self._goals.publish(Goal(header=self._header()))
+        self._show(GoalStatus())
+
+    def settings_changed(self) -> None:
+        # A goal in execution keeps its settings.
+        self._planner = make_planner(self.settings.search)
+        self._execution.settings = self.settings.execution
+        self._execution.max_translation = self.settings.action.max_translation
 
     def deactivate(self) -> None:
-        if hasattr(self, "_pursuit") and self._pursuit.goal is not None:
-            self._pursuit.finish(PlanningStatus.CANCELLED, "the planner was deactivated")
+        # A goal whose images are still being encoded must not start after a new activation.
+        self._requests += 1
+        if self._execution is not None and self._execution.goal is not None:
+            self._execution.finish(
+                GoalState.CANCELLED, Reason.PLANNER_DEACTIVATED, "the planner was deactivated"
+            )
 
     def cleanup(self) -> None:
-        if hasattr(self, "_worker"):
+        if self._worker is not None:
             self._worker.close()
-            del self._worker, self._model
+        self._worker = self._execution = self._model = self._planner = None
 
     # Goals ----------------------------------------------------------------------------------
 
     async def _on_set_goal(
         self, request: SetGoal.Request, response: SetGoal.Response
     ) -> SetGoal.Response:
-        settings = self._check_request(request)
-        self._latest_request += 1
-        ticket = self._latest_request
-        try:
-            answer = await self.answer_of(
-                self._encoder,
-                EncodeImages.Request(images=request.images),
-                self.settings.encode_timeout,
-            )
-        except TimeoutError:
+        ticket = self._execution.ticket()
+        self._check_request(request)
+        self._requests += 1
+        number = self._requests
+        latents = await self._encode(request.images)
+        if not self.is_active:
+            raise Refused("the planner was deactivated in the meantime", Reason.NODE_INACTIVE)
+        if number != self._requests:
             raise Refused(
-                f"encoder_node gave no answer within {self.settings.encode_timeout} s; is it alive?"
-            ) from None
-        if not answer.success:
-            raise Refused(answer.message)
-        if not self.is_active or ticket != self._latest_request:
-            raise Refused("another goal was set in the meantime, or the planner went down")
+                "another goal, a cancel or a stop came in the meantime", Reason.SUPERSEDED
+            )
+        if self._execution.halted_since(ticket):
+            raise Refused(
+                "the controller halted while the goal was being encoded: set it again",
+                Reason.CONTROLLER_HALTED,
+            )
+        self._refuse(self._execution.not_ready())
+        loop_settings = self.settings.loop
+        steps = list(request.steps) or [loop_settings.steps_per_subgoal] * len(latents)
         try:
-            goals = torch.stack([self._tensor(latent) for latent in answer.latents])
-            loop = RecedingHorizon(self._planner, self._model, goals, settings)
+            goals = torch.stack([self._tensor(latent) for latent in latents])
+        except MessageError as error:
+            raise Refused(str(error), Reason.LATENT_INVALID) from error
+        try:
+            loop = make_loop(
+                self.settings, self._planner, self._model, goals, steps, request.gripper
+            )
         except ValueError as error:
-            raise Refused(str(error)) from error
-        response.accepted, response.goal_id = True, self._pursuit.start(loop)
-        steps = settings.steps_per_subgoal
+            raise Refused(str(error), Reason.INVALID) from error
+        goal_id = self._execution.start(loop, ticket)
+        self._show_goal(
+            goal_message(goal_id, self._header(), request.images, latents, steps, request.gripper)
+        )
+        response.accepted, response.goal_id = True, goal_id
+        response.reason = int(Reason.ACCEPTED)
         response.message = f"{len(steps)} sub-goal(s), at most {sum(steps)} steps; see `status`"
         return response
 
-    def _check_request(self, request: SetGoal.Request) -> RecedingHorizonSettings:
-        """Refuse what cannot work; returns the settings of the loop."""
+    def _check_request(self, request: SetGoal.Request) -> None:
+        """Raise Refused if the request cannot be served, before anything is encoded."""
         count = len(request.images)
-        if not count:
-            raise Refused("no goal image was sent; send one, or one for each sub-goal")
-        steps = list(request.steps) or [self.settings.steps_per_subgoal] * count
-        if len(steps) != count or min(steps) < 1:
-            raise Refused(
-                f"steps {steps} do not fit {count} image(s): give a number from 1 for each, or none"
-            )
-        try:
-            settings = loop_settings(vars(self.settings), steps, request.gripper)
-        except ValueError as error:
-            raise Refused(str(error)) from error
+        self._refuse(refusal_of(count, request.steps, request.gripper, self.settings.loop))
         if not self._encoder.service_is_ready():
-            raise Refused("encoder_node does not answer; bring it up first")
-        if self._latent_problem:
-            raise Refused(self._latent_problem)
-        if self._latent_stamp is None:
             raise Refused(
-                "no image has arrived yet: see that the camera publishes camera/image_raw and that "
-                "encoder_node is active, then set the goal again"
+                "encoder_node does not answer; bring it up first", Reason.ENCODER_UNAVAILABLE
             )
-        state = self._pursuit.robot
-        if state is None:
-            raise Refused("no robot_state has arrived yet: see that controller_node is active")
-        if state.fault:
-            raise Refused(f"the controller reports a fault: {state.fault}; call reset_fault first")
-        return settings
+        problem = self._execution.not_ready()
+        if problem is not None and problem.reason == Reason.NO_ROBOT_STATE:
+            if self.count_publishers("robot_state") == 0:
+                raise Refused(
+                    "nobody publishes robot_state: bring controller_node up first",
+                    Reason.NODE_INACTIVE,
+                )
+            problem = Note(
+                Reason.NO_ROBOT_STATE,
+                "controller_node is up, but its robot has not given a state: check that the robot "
+                "is on and connected (in simulation: that simulator_node is active); what is wrong "
+                "is in the controller's diagnostics",
+            )
+        self._refuse(problem)
+
+    @staticmethod
+    def _refuse(note: Note | None) -> None:
+        if note is not None:
+            raise Refused(note.message, note.reason)
+
+    async def _encode(self, images: Sequence[CompressedImage]) -> Sequence[Latent]:
+        timeout = self.settings.encode_timeout
+        try:
+            answer = await self.answer_of(
+                self._encoder, EncodeImages.Request(images=images), timeout
+            )
+        except TimeoutError:
+            raise Refused(
+                f"encoder_node gave no answer within {timeout} s; is it alive?",
+                Reason.ENCODER_TIMEOUT,
+            ) from None
+        if not answer.success:
+            raise Refused(answer.message, reason_of(answer.reason))
+        if len(answer.latents) != len(images):
+            raise Refused(
+                f"encoder_node gave {len(answer.latents)} latents for {len(images)} images",
+                Reason.LATENT_INVALID,
+            )
+        return answer.latents
 
     def _on_cancel(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         # A goal whose images are still being encoded must not start after the cancel.
-        self._latest_request += 1
-        goal = self._pursuit.goal
+        self._requests += 1
+        goal = self._execution.goal
         if goal is None:
-            raise Refused("there is no goal to cancel")
-        self._pursuit.finish(
-            PlanningStatus.CANCELLED, "cancelled; the robot holds at the end of its step"
+            raise Refused("there is no goal to cancel", Reason.NO_GOAL)
+        self._execution.finish(
+            GoalState.CANCELLED,
+            Reason.CANCEL_REQUESTED,
+            "cancelled; the robot holds at the end of its step",
         )
         response.success, response.message = True, f"{goal.goal_id} cancelled"
         return response
@@ -177,9 +228,11 @@ class PlannerNode(ManagedNode):
     async def _on_stop(
         self, request: Trigger.Request, response: Trigger.Response
     ) -> Trigger.Response:
-        self._latest_request += 1
-        if self._pursuit.goal is not None:
-            self._pursuit.finish(PlanningStatus.STOPPED, "stopped; the robot was told to halt")
+        self._requests += 1
+        if self._execution.goal is not None:
+            self._execution.finish(
+                GoalState.STOPPED, Reason.STOP_REQUESTED, "stopped; the robot was told to halt"
+            )
         if not self._halt.service_is_ready():
             raise Refused("planning has stopped, but controller_node does not answer: use the "
                           "robot's own stop")  # fmt: skip
@@ -202,60 +255,87 @@ class PlannerNode(ManagedNode):
         try:
             latent = self._tensor(message)
         except MessageError as error:
-            self._latent_problem = self._pursuit.trouble = str(error)
+            self._execution.refuse_latent(str(error))
             raise
-        self._latent_problem, self._latent_stamp = "", seconds(message.header.stamp)
-        self._pursuit.observe(latent, self._latent_stamp, message.encode_seconds)
+        self._latent_stamp = seconds(message.header.stamp)
+        self._camera_frame = message.header.frame_id
+        self._execution.observe(EncodedImage(latent, self._latent_stamp, message.encode_seconds))
 
     def _on_robot_state(self, message: RobotState) -> None:
-        self._pursuit.robot_moved(message)
+        self._execution.robot_moved(robot_report(message))
 
-    def _plan(self, observation: Observation) -> tuple[Observation, Step | Exception]:
+    @staticmethod
+    def _plan(observation: Observation) -> tuple[Observation, Step | Exception]:
         # In the worker's thread.
         try:
-            loop = observation.goal.loop
-            return observation, loop.step(observation.latent, observation.state, observation.ahead)
+            return observation, observation.plan()
         except Exception as error:  # noqa: BLE001 - belongs to the goal, and ends it
             return observation, error
 
     def _plan_done(self, outcome: tuple[Observation, Step | Exception]) -> None:
         self.post(self._on_planned, *outcome)
 
-    def _on_planned(self, observation: Observation, step: Step | Exception) -> None:
-        if isinstance(step, Step):
-            self.health.beat()
-            self.health.set("plan_s", f"{step.plan_seconds:.3f}")
+    def _on_planned(self, observation: Observation, outcome: Step | Exception) -> None:
+        if isinstance(outcome, Exception):
+            self.get_logger().error(
+                "".join(traceback.format_exception(outcome)), throttle_duration_sec=LOG_PERIOD
+            )
         else:
-            self.get_logger().error("".join(traceback.format_exception(step)))
-        self._pursuit.planned(observation, step)
+            self.health.beat()
+            self.health.set("plan_s", f"{outcome.plan_seconds:.3f}")
+        self._execution.planned(observation, outcome)
 
-    # What goes out --------------------------------------------------------------------------
+    # Outputs --------------------------------------------------------------------------------
 
     def _on_tick(self) -> None:
-        self._pursuit.tick()
-        if self._pursuit.goal is None:
-            # The controller wants a sign of life also after the end: the last step may be going on.
-            self._publish(self._last_status)
+        execution = self._execution
+        execution.tick()
+        if execution.goal is None:
+            # The controller needs a sign of life also after the end: the last step may be going on.
+            self._publish_status()
         if self._latent_stamp is not None:
             self.health.set("latent_age_s", f"{self.now() - self._latent_stamp:.2f}")
-        if self._pursuit.goal is not None and self._pursuit.trouble:
-            self.health.warn(self._pursuit.trouble)
+        if execution.goal is not None and execution.hindrance is not None:
+            self.health.warn(execution.hindrance.message)
 
-    def _send(self, command: Command) -> None:
-        self._commands.publish(command)
+    def _send(self, command: MotionCommand, reason: Reason) -> None:
+        self._commands.publish(command_message(command, reason))
 
-    def _show(self, status: PlanningStatus) -> None:
-        self._last_status = status
-        self._publish(status)
-        if status.state == PlanningStatus.FAILED:
-            self.get_logger().error(f"{status.goal_id} failed: {status.message}")
+    def _show(self, status: GoalStatus) -> None:
+        self._status = status
+        self._publish_status()
+        if self._images and status.subgoal != self._subgoal_shown:
+            self._show_goal_image(status.subgoal)
+        if not status.state.is_over:
+            return
+        self._images = ()
+        if status.state == GoalState.FAILED:
+            self.get_logger().error(
+                f"{status.goal_id} failed: {status.message}", throttle_duration_sec=LOG_PERIOD
+            )
             self.health.error(status.message)
-        elif status.state in TERMINAL:
-            self.get_logger().info(f"{status.goal_id} is over: {status.message}")
+        else:
+            self.get_logger().info(
+                f"{status.goal_id} is over: {status.message}", throttle_duration_sec=LOG_PERIOD
+            )
 
-    def _publish(self, status: PlanningStatus) -> None:
-        status.header = Header(stamp=stamp(self.now()))
-        self._statuses.publish(status)
+    def _publish_status(self) -> None:
+        self._statuses.publish(status_message(self._status, self.now()))
+
+    def _show_goal(self, goal: Goal) -> None:
+        self._goals.publish(goal)
+        self._images = goal.images
+        self._show_goal_image(0)
+
+    def _show_goal_image(self, subgoal: int) -> None:
+        self._subgoal_shown = subgoal
+        image = self._images[subgoal]
+        self._goal_images.publish(
+            CompressedImage(header=self._header(), format=image.format, data=image.data)
+        )
+
+    def _header(self) -> Header:
+        return Header(stamp=stamp(self.now()), frame_id=self._camera_frame)
 
 
 def main() -> int:

@@ -5,80 +5,59 @@ Translation and gripper are searched, rotation is not (arXiv 2506.09985, appendi
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-AXES = ("x", "y", "z", "gripper")
-GRIPPERS = ("sampled", "enumerated")
+from vjepa2_ros.settings.cell import Workspace
+from vjepa2_ros.settings.planning import (
+    PLANNED,
+    TRANSLATION_AXES,
+    ActionSettings,
+    GripperPolicy,
+)
+
+AXES = (*TRANSLATION_AXES, "gripper")
 _GRIPPER = AXES.index("gripper")
-
-
-@dataclass(frozen=True)
-class Workspace:
-    """A box that no target leaves.  position: where a sequence starts [3]. lower, upper: corners
-    [3]; float32, in m, base frame."""
-
-    position: Tensor
-    lower: Tensor
-    upper: Tensor
-
-    def inside(self, steps: Tensor, bound: float) -> Tensor:
-        """Steps [..., H, 3] cut so that no target of them leaves the box.
-
-        bound: of a step on each axis. Who stands outside is led towards the box within it.
-        """
-        kept = []
-        here = self.position.to(steps.device)
-        lower, upper = self.lower.to(steps.device), self.upper.to(steps.device)
-        for step in steps.unbind(-2):
-            target = torch.minimum(torch.maximum(here + step, lower), upper)
-            kept.append((target - here).clamp(-bound, bound))
-            here = here + kept[-1]
-        return torch.stack(kept, dim=-2)
+_DEFAULTS = ActionSettings()
 
 
 @dataclass(frozen=True)
 class ActionSpace:
-    """Bounds and what is held fixed; the defaults are the paper's.
+    """Bounds, what is held fixed, and the box that no target leaves.
 
-    horizon: actions in a sequence.
-    max_translation: bound of each of x, y, z per action, m.
-    max_gripper: bound of the change of closedness per action.
-    gripper: "sampled" as a number like any other axis, or "enumerated": each action opens the
-        gripper by the bound, holds it, or closes it by the bound.
-    gripper_threshold: a smaller change of closedness in a plan becomes 0.
-    fixed_axes: axis ("x", "y", "z", "gripper") to the value it is held at, or to one per action.
-    close_gripper_from: sequences close the gripper fully from this action on (0 = the first).
-    workspace: box that no target leaves (None: no box).
-    Raises ValueError on values that make no sense.
+    Attributes:
+        horizon: actions in a sequence.
+        max_translation: bound of each of x, y, z per action [m].
+        gripper: how the change of closedness is searched; its mode is "sampled" or "enumerated".
+        fixed_axes: axis ("x", "y", "z", "gripper") to the value that it is held at, or to one value
+            per action.
+        workspace: box of all targets, base frame (None: no box).
+        start: position [3] from which a sequence starts, float32 [m]; needed with a box.
+
+    Raises:
+        ValueError: values are out of range or do not fit each other.
     """
 
-    horizon: int = 1
-    max_translation: float = 0.075
-    max_gripper: float = 0.75
-    gripper: str = "sampled"
-    gripper_threshold: float = 0.25
+    horizon: int = _DEFAULTS.horizon
+    max_translation: float = _DEFAULTS.max_translation
+    gripper: GripperPolicy = GripperPolicy(mode="sampled")
     fixed_axes: Mapping[str, float | Sequence[float]] = field(default_factory=dict)
-    close_gripper_from: int | None = None
     workspace: Workspace | None = None
+    start: Tensor | None = None
 
     def __post_init__(self):
         if self.horizon < 1:
             raise ValueError(f"horizon must be at least 1, got {self.horizon}")
-        for name in ("max_translation", "max_gripper"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must be a positive number, got {getattr(self, name)}")
-        if self.gripper not in GRIPPERS:
-            raise ValueError(f"unknown gripper {self.gripper!r}: use {' or '.join(GRIPPERS)}")
-        if not self.gripper_threshold >= 0:
-            raise ValueError(f"gripper_threshold must be 0 or more, got {self.gripper_threshold}")
-        if self.gripper_threshold > self.max_gripper and "gripper" not in self.fixed_axes:
+        if not 0 < self.max_translation < float("inf"):
             raise ValueError(
-                f"with max_gripper {self.max_gripper} below gripper_threshold"
-                f" {self.gripper_threshold} the gripper would never move: fix it or change one"
+                f"max_translation must be a positive number, got {self.max_translation}"
+            )
+        if not self.gripper.is_searched and "gripper" not in self.fixed_axes:
+            raise ValueError(
+                f"a gripper with mode {self.gripper.mode!r} needs a value in fixed_axes"
             )
         if not set(self.fixed_axes) <= set(AXES):
             raise ValueError(
@@ -86,16 +65,54 @@ class ActionSpace:
             )
         if not all(np.isfinite(value).all() for value in self.fixed_axes.values()):
             raise ValueError(f"fixed_axes must be finite, got {self.fixed_axes}")
-        first = self.close_gripper_from
-        if first is not None and first < 0:
+        if set(self.fixed_axes) == set(AXES):
+            raise ValueError("fixed_axes holds every axis, and nothing is left to search")
+        if (self.workspace is None) != (self.start is None):
             raise ValueError(
-                f"close_gripper_from must be the number of an action, or None, got {first}"
+                "a workspace needs the position that sequences start from, and reverse"
             )
+
+    @classmethod
+    def at(
+        cls,
+        state: Tensor,
+        settings: ActionSettings,
+        workspace: Workspace | None = None,
+        gripper: str = PLANNED,
+    ) -> "ActionSpace":
+        """The space of plans that start from a state.
+
+        Args:
+            state: [7] of the robot.
+            settings: bounds, fixed axes and gripper policy.
+            workspace: box of all targets (None: no box).
+            gripper: "planned" for what the policy says; "open", "hold" or "close" overrule it.
+
+        Raises:
+            ValueError: as the constructor.
+        """
+        fixed: dict[str, float | Sequence[float]] = dict(settings.fixed)
+        policy, word = settings.gripper, gripper
+        if word == PLANNED and not policy.is_searched:
+            word = policy.mode
+        if word != PLANNED:
+            closedness = float(state[6])
+            change = {"open": -closedness, "hold": 0.0, "close": 1.0 - closedness}[word]
+            fixed["gripper"] = [change] + [0.0] * (settings.horizon - 1)
+            policy = replace(policy, mode=word, close_from=-1)
+        return cls(
+            settings.horizon,
+            settings.max_translation,
+            policy,
+            fixed,
+            workspace,
+            None if workspace is None else state[:3],
+        )
 
     @property
     def bounds(self) -> Tensor:
         """Largest x, y, z, gripper [4] of an action."""
-        return torch.tensor([self.max_translation] * 3 + [self.max_gripper])
+        return torch.tensor([self.max_translation] * 3 + [self.gripper.max_change])
 
     @property
     def free_axes(self) -> list[int]:
@@ -111,15 +128,33 @@ class ActionSpace:
         """Nearest x, y, z, gripper [..., H, 4] inside the bounds, with what is fixed put in."""
         bounds = self.bounds.to(searched.device)
         clipped = torch.minimum(torch.maximum(searched, -bounds), bounds)
-        if self.gripper == "enumerated":
+        if self.gripper.mode == "enumerated":
             clipped[..., _GRIPPER] = self._nearest_choice(clipped[..., _GRIPPER])
         for axis, value in self.fixed_axes.items():
             clipped[..., AXES.index(axis)] = torch.as_tensor(value, device=clipped.device)
-        if self.close_gripper_from is not None:
-            clipped[..., self.close_gripper_from :, _GRIPPER] = 1.0
-        if self.workspace is not None:
-            clipped[..., :3] = self.workspace.inside(clipped[..., :3], self.max_translation)
+        if self.gripper.close_from >= 0:
+            clipped[..., self.gripper.close_from :, _GRIPPER] = 1.0
+        clipped[..., :3] = self.inside(clipped[..., :3])
         return clipped
+
+    def inside(self, steps: Tensor) -> Tensor:
+        """Steps [..., H, 3] cut so that no target of them leaves the workspace.
+
+        From a position outside the box they lead towards it, within the bound.
+        """
+        if self.workspace is None or self.start is None:
+            return steps
+        here = self.start.to(steps.device)
+        lower, upper = (
+            torch.tensor(corner, dtype=torch.float32, device=steps.device)
+            for corner in (self.workspace.lower, self.workspace.upper)
+        )
+        kept = []
+        for step in steps.unbind(-2):
+            target = torch.minimum(torch.maximum(here + step, lower), upper)
+            kept.append((target - here).clamp(-self.max_translation, self.max_translation))
+            here = here + kept[-1]
+        return torch.stack(kept, dim=-2)
 
     def from_unit(self, points: Tensor) -> Tensor:
         """Action sequences [S, H, 7] of points [S, dimensions] of the cube -1..1."""
@@ -133,21 +168,22 @@ class ActionSpace:
         return unit.flatten(-2).clamp(-1.0, 1.0)
 
     def settle(self, actions: Tensor) -> Tensor:
-        """The same sequence [H, 7] with the gripper doing what a gripper can.
+        """The same sequence [H, 7] with feasible changes of a searched gripper.
 
-        Where it was searched, changes below the threshold are taken out, and an enumerated one
-        does one of its three things: a mean of sequences does not.
+        Changes below the threshold become 0, and an enumerated one is rounded to opening, holding
+        or closing, which the mean of sequences need not be.
         """
         settled = actions.clone()
         if "gripper" not in self.fixed_axes:
-            searched = settled[: self.close_gripper_from, 6]
-            if self.gripper == "enumerated":
+            end = self.gripper.close_from if self.gripper.close_from >= 0 else None
+            searched = settled[:end, 6]
+            if self.gripper.mode == "enumerated":
                 searched[:] = self._nearest_choice(searched)
-            searched[searched.abs() < self.gripper_threshold] = 0.0
+            searched[searched.abs() < self.gripper.threshold] = 0.0
         return settled
 
     def _nearest_choice(self, change: Tensor) -> Tensor:
-        return self.max_gripper * (change / self.max_gripper).round()
+        return self.gripper.max_change * (change / self.gripper.max_change).round()
 
 
 def full_actions(searched: Tensor) -> Tensor:

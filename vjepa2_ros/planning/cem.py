@@ -2,77 +2,56 @@
 """Cross-entropy method as V-JEPA 2-AC plans with it (arXiv 2506.09985, appendix B.2).
 
 Sample action sequences from a normal distribution, keep the best, fit the distribution to them,
-repeat; the plan is the final mean. Given the same draws it is the reference's search, number by
-number, so it takes nothing over from the plan before.
+repeat; the plan is the final mean. Given the same draws it equals the reference's search number by
+number, and therefore it takes nothing over from the plan before.
 """
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from vjepa2_ros.planning.action_space import AXES, ActionSpace, full_actions, searched_axes
 from vjepa2_ros.planning.planner import Objective, Plan, evaluate
-
-
-@dataclass(frozen=True)
-class CEMConfig:
-    """Settings; the defaults are the paper's.  Raises ValueError on values that make no sense.
-
-    samples, iterations, top_k: candidates per iteration, iterations, elites (at least 2).
-    momentum_*: weight of the old mean or deviation against the elites', 0 to below 1.
-    """
-
-    samples: int = 800
-    iterations: int = 10
-    top_k: int = 10
-    momentum_mean: float = 0.0
-    momentum_mean_gripper: float = 0.0
-    momentum_std: float = 0.0
-    momentum_std_gripper: float = 0.0
-
-    def __post_init__(self):
-        for name, least in (("iterations", 1), ("top_k", 2), ("samples", self.top_k)):
-            self._require(name, getattr(self, name) >= least, f"at least {least}")
-        for momentum in fields(self):
-            if momentum.name.startswith("momentum"):
-                self._require(
-                    momentum.name, 0 <= getattr(self, momentum.name) < 1, "at least 0 and below 1"
-                )
-
-    def _require(self, name: str, holds: bool, wanted: str) -> None:
-        if not holds:
-            raise ValueError(f"{name} must be {wanted}, got {getattr(self, name)}")
-
-    @classmethod
-    def of(cls, evaluations: int) -> "CEMConfig":
-        """The paper's ten iterations from 800 evaluations on, five below; an eighth are elites."""
-        iterations = 10 if evaluations >= 800 else 5
-        samples = max(2, evaluations // iterations)
-        return cls(samples, iterations, top_k=min(10, max(2, samples // 8)))
+from vjepa2_ros.settings.planning import CEMSettings
 
 
 @dataclass(frozen=True)
 class Trace:
-    """All that happened: I iterations, S samples, K elites, H actions, 4 axes x, y, z, gripper."""
+    """All iterations of a search: I iterations, S samples, K elites, H actions, 4 axes x, y, z,
+    gripper.
 
-    draws: Tensor  # [I, H, S, 4] standard normal
-    actions: Tensor  # [I, S, H, 7] the candidates, clipped
-    energies: Tensor  # [I, S]
-    elites: Tensor  # [I, K] indices into the candidates, best first
-    mean: Tensor  # [I + 1, H, 4] before the first and after each iteration
-    std: Tensor  # [I + 1, H, 4]
+    Attributes:
+        draws: [I, H, S, 4] standard normal.
+        actions: [I, S, H, 7] the candidates, clipped.
+        energies: [I, S].
+        elites: [I, K] indices into the candidates, best first.
+        mean, std: [I + 1, H, 4] before the first and after each iteration.
+    """
+
+    draws: Tensor
+    actions: Tensor
+    energies: Tensor
+    elites: Tensor
+    mean: Tensor
+    std: Tensor
 
 
 class CrossEntropyMethod:
-    """A `Planner`; asks about the final mean as well, which the paper does not count."""
+    """A `Planner`; it evaluates the final mean as well, which the paper does not count.
 
-    def __init__(self, config: CEMConfig | None = None):
-        self.config = config or CEMConfig()
+    Args:
+        settings: of the search; the defaults are the paper's.
+    """
+
+    def __init__(self, settings: CEMSettings | None = None):
+        self.settings = settings or CEMSettings()
 
     @property
     def evaluations(self) -> int:
-        return self.config.samples * self.config.iterations
+        """Candidates of all iterations."""
+        return self.settings.evaluations
 
     def plan(
         self,
@@ -84,26 +63,29 @@ class CrossEntropyMethod:
         draws: Tensor | None = None,
         trace: bool = False,
     ) -> Plan:
-        """Search as `Planner.plan`; `previous` is left out of account.
+        """Search as `Planner.plan`; `previous` is not used.
 
-        draws: standard normal numbers [I, H, S, 4] to use instead of the generator's.
-        trace: keep all candidates.
-        Raises ValueError on draws of another shape and on energies that are not finite.
+        Args:
+            draws: standard normal numbers [I, H, S, 4] to use instead of the generator's.
+            trace: keep all candidates.
+
+        Raises:
+            ValueError: the draws have another shape, or an energy is not finite.
         """
-        config = self.config
-        wanted = (config.iterations, space.horizon, config.samples, len(AXES))
+        settings = self.settings
+        wanted = (settings.iterations, space.horizon, settings.samples, len(AXES))
         if draws is not None and draws.shape != wanted:
             raise ValueError(f"draws have shape {list(draws.shape)}, wanted {list(wanted)}")
         mean, std = _initial_distribution(space)
-        keep = _momentum(config.momentum_mean, config.momentum_mean_gripper)
-        keep_std = _momentum(config.momentum_std, config.momentum_std_gripper)
+        keep = _momentum(settings.momentum_mean, settings.momentum_mean_gripper)
+        keep_std = _momentum(settings.momentum_std, settings.momentum_std_gripper)
         history = []
-        for iteration in range(config.iterations):
+        for iteration in range(settings.iterations):
             noise = self._draw(space.horizon, generator) if draws is None else draws[iteration]
             sampled = (noise * std[:, None] + mean[:, None]).transpose(0, 1).contiguous()
             actions = full_actions(space.clip(sampled))
             energies = evaluate(objective, actions)
-            elites = energies.topk(config.top_k, largest=False).indices
+            elites = energies.topk(settings.top_k, largest=False).indices
             if trace:
                 history.append((noise, actions, energies, elites, mean, std))
             chosen = searched_axes(actions[elites])
@@ -121,7 +103,7 @@ class CrossEntropyMethod:
 
     def _draw(self, horizon: int, generator: torch.Generator | None) -> Tensor:
         # One draw per action, as the reference: one larger draw gives other numbers for a seed.
-        shape = (self.config.samples, len(AXES))
+        shape = (self.settings.samples, len(AXES))
         return torch.stack([torch.randn(shape, generator=generator) for _ in range(horizon)])
 
 
@@ -138,7 +120,7 @@ def _momentum(translation: float, gripper: float) -> Tensor:
     return torch.tensor([translation, translation, translation, gripper])
 
 
-def _trace(history: list[tuple[Tensor, ...]], mean: Tensor, std: Tensor) -> Trace:
+def _trace(history: Sequence[tuple[Tensor, ...]], mean: Tensor, std: Tensor) -> Trace:
     draws, actions, energies, elites, means, stds = (
         torch.stack(column) for column in zip(*history, strict=True)
     )

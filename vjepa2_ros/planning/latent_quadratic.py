@@ -1,60 +1,46 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Search by a quadratic surrogate of the imagined latents.
+"""Search by a quadratic surrogate of the predicted latents.
 
-As `quadratic`, but not the energies are fitted: every component of the imagined latents is, as a
-quadratic of the action. An evaluation then teaches as many numbers as a latent has, instead of
-one, and what the surrogate has to describe is smooth, while an energy has the edges of its
-absolute values. What weighted least squares predict at a point is a weighted sum of the latents
-imagined so far, so that the hundreds of candidates of a fit cost what a few evaluations do. What
-is returned was asked about exactly: the surrogate proposes, the world model decides.
+As `quadratic`, but instead of the energies every component of the predicted latents is fitted, as a
+quadratic of the action. One evaluation then gives as many numbers as a latent has, instead of one,
+and what the surrogate has to describe is smooth, while an energy is not differentiable where a
+difference changes its sign. The estimate of weighted least squares at a point is a weighted sum of
+the latents predicted so far, so that hundreds of candidates of a fit cost as much as a few
+evaluations. The plan was evaluated exactly: the surrogate proposes, the world model decides.
 """
 
 import numpy as np
 import torch
-from scipy.stats import qmc
 from torch import Tensor
 
-from vjepa2_ros.planning.action_space import ActionSpace
-from vjepa2_ros.planning.planner import LatentObjective, Plan, Search, cube, numpy_generator
+from vjepa2_ros.planning.planner import Objective
 from vjepa2_ros.planning.quadratic import least_squares, terms
+from vjepa2_ros.planning.search import Search, SearchPlanner
 
 _FIRST = 0.35  # share of the evaluations that are spread over the whole cube
 _ROUNDS = 8  # fits
 _SHRINK = 0.6  # of the trust region from round to round
-_POINTS_PER_TERM = 8  # at most in a round: more teach the surrogate nothing
+_POINTS_PER_TERM = 8  # at most in a round: more do not improve the fit
 _NEIGHBOURHOOD = 1.5  # radius within which points weigh, in radii of the trust region
-_CANDIDATES = 64  # that the surrogate is asked about at once
-_STAGES = 4  # ever nearer to the best of them
+_CANDIDATES = 64  # of the surrogate at once
+_STAGES = 4  # each nearer to the best of the one before
 _NARROW = 0.4
-_COMPONENTS = 16384  # of a latent at most: a mean of so many tells where the least of all is
+_COMPONENTS = 16384  # of a latent at most: the mean of so many has its minimum at the same place
 
 
-class LatentQuadraticSurrogate:
-    """A `Planner` for few dimensions; its objective has to be a `LatentObjective`.
+class LatentQuadraticSurrogate(SearchPlanner):
+    """A `Planner` for few dimensions.
 
-    It stops early where the surrogate knows all it can use: with x, y, z and gripper at a horizon
-    of 1 after 1,080.
+    It stops before its budget is spent where more points do not improve the fit: with x, y, z and
+    gripper at a horizon of 1 after 1,080.
     """
 
-    def __init__(self, evaluations: int):
-        if evaluations < _ROUNDS + 4:
-            raise ValueError(f"evaluations must be at least {_ROUNDS + 4}, got {evaluations}")
-        self.evaluations = evaluations
-
-    def plan(
-        self,
-        objective: LatentObjective,
-        space: ActionSpace,
-        generator: torch.Generator,
-        previous: Tensor | None = None,
-    ) -> Plan:
-        """Search as `Planner.plan`."""
-        recorded = _Recorded(objective)
-        search = Search(recorded, space)
-        spread = qmc.Sobol(space.dimensions, seed=numpy_generator(generator))
-        around = cube(spread, _CANDIDATES)
-        most = _POINTS_PER_TERM * terms(np.zeros((1, space.dimensions))).size
-        search.begin(spread, min(most, int(self.evaluations * _FIRST)), previous)
+    def search(self, search: Search) -> None:
+        """See `SearchPlanner`."""
+        search.objective = recorded = _Recorded(search.objective)
+        around = search.spread(_CANDIDATES)
+        most = _POINTS_PER_TERM * terms(np.zeros((1, search.dimensions))).size
+        search.begin(min(most, int(self.evaluations * _FIRST)))
         radius = 1.0
         for left in range(_ROUNDS, 0, -1):
             centre = search.best
@@ -70,15 +56,14 @@ class LatentQuadraticSurrogate:
                 energies = recorded.predict(terms(candidates - centre) @ coefficients)
                 proposed = candidates[energies.argmin()]
             count = min(most, (self.evaluations - len(search.points)) // left)
-            nearby = proposed + 0.5 * radius * cube(spread, count - 1)
+            nearby = proposed + 0.5 * radius * search.spread(count - 1)
             search.evaluate(np.vstack([proposed, nearby]))
-        return search.plan()
 
 
 class _Recorded:
-    """An objective that keeps what was imagined, of large latents a random part."""
+    """An objective that keeps the predicted differences, of large latents a random part."""
 
-    def __init__(self, objective: LatentObjective):
+    def __init__(self, objective: Objective):
         self._objective = objective
         self._part: Tensor | None = None
         self._differences: list[Tensor] = []
@@ -96,10 +81,16 @@ class _Recorded:
         self._differences.append(differences)
         return energies
 
+    def differences(self, actions: Tensor) -> Tensor:
+        return self._objective.differences(actions)
+
+    def energies(self, differences: Tensor) -> Tensor:
+        return self._objective.energies(differences)
+
     def predict(self, weights: np.ndarray) -> np.ndarray:
-        """Energies [C] of sums of what was imagined [S], with these weights [C, S]."""
+        """Energies [C] of weighted sums of the S differences kept, with weights [C, S]."""
         if len(self._differences) > 1:
             self._differences = [torch.cat(self._differences)]
-        (imagined,) = self._differences
-        mixed = torch.from_numpy(weights).to(imagined) @ imagined
+        (kept,) = self._differences
+        mixed = torch.from_numpy(weights).to(kept) @ kept
         return self._objective.energies(mixed).cpu().numpy()

@@ -2,45 +2,29 @@
 """Model predictive path integral control (Williams et al., arXiv 1707.02342) on one decision.
 
 The mean moves to the average of the candidates, weighted by exp(-energy / temperature). Energies of
-latents have no natural scale, so that the temperature is set from the candidates themselves: the
-distance of the best to the sixth. pytorch-mppi was left aside: it wants dynamics and cost step by
-step, where ours are of whole sequences.
+latents have no natural scale, so the temperature is set from the candidates themselves: the
+difference between the best and the sixth. pytorch-mppi is not used: it takes dynamics and cost step
+by step, and this objective rates whole sequences.
 """
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from vjepa2_ros.planning.action_space import ActionSpace
-from vjepa2_ros.planning.planner import Objective, Plan, Search, numpy_generator
+from vjepa2_ros.planning.search import Search, SearchPlanner
 
 _ITERATIONS = 4
 _DEVIATION = 0.6  # of the first draws, of the cube's half side; halved with each iteration
 _EFFECTIVE = 6
 
 
-class ModelPredictivePathIntegral:
+class ModelPredictivePathIntegral(SearchPlanner):
     """A `Planner`."""
 
-    def __init__(self, evaluations: int):
-        if evaluations < 2 * _ITERATIONS + 1:
-            raise ValueError(f"evaluations must be at least {2 * _ITERATIONS + 1}")
-        self.evaluations = evaluations
-
-    def plan(
-        self,
-        objective: Objective,
-        space: ActionSpace,
-        generator: torch.Generator,
-        previous: Tensor | None = None,
-    ) -> Plan:
-        """Search as `Planner.plan`."""
-        search = Search(objective, space)
-        random = numpy_generator(generator)
-        mean = search.start(previous)
+    def search(self, search: Search) -> None:
+        """See `SearchPlanner`."""
+        mean = search.start
         count = (self.evaluations - 1) // _ITERATIONS
         for iteration in range(_ITERATIONS):
-            draws = random.normal(size=(count - 1, space.dimensions))
+            draws = search.random.normal(size=(count - 1, search.dimensions))
             points = np.vstack([mean, mean + draws * _DEVIATION * 0.5**iteration]).clip(-1.0, 1.0)
             energies = search.evaluate(points)
             excess = energies - energies.min()
@@ -48,4 +32,3 @@ class ModelPredictivePathIntegral:
             weights = np.exp(-excess / temperature)
             mean = weights @ points / weights.sum()
         search.evaluate(mean[None])
-        return search.plan()

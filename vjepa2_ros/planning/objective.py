@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a plan is judged by: the distance of its imagined latent to the goal's."""
+"""What a plan is rated by: the distance of its predicted latent to the goal's."""
 
 import torch
 from torch import Tensor
 
+from vjepa2_ros.settings.planning import COSTS
 from vjepa2_ros.world_model.predictor import Memory
 from vjepa2_ros.world_model.world_model import WorldModel
-
-COSTS = ("l1", "l2")
 
 
 def distance(latent: Tensor, goal: Tensor, cost: str = "l1") -> Tensor:
     """Energy [...] of latents [..., N, D] against a goal [N, D], a mean over patches and channels.
 
-    "l1" is the mean absolute difference (the paper's), "l2" the mean squared one.
+    Args:
+        latent: [..., N, D].
+        goal: [N, D].
+        cost: "l1" is the mean absolute difference (the paper's), "l2" the mean squared one.
     """
     return magnitude((latent - goal).flatten(-2), cost)
 
@@ -28,11 +30,21 @@ def magnitude(difference: Tensor, cost: str = "l1") -> Tensor:
 
 
 class LatentDistance:
-    """`LatentObjective` of a planner: energies of action sequences from one state towards one goal.
+    """`Objective` of a planner: energies of action sequences from one state towards one goal.
 
-    latent [N, D], state [7], past and goal [N, D] as in `WorldModel.rollout`; only the last
-    imagined latent counts.  At most `chunk` sequences are imagined at once
-    (None: all), which bounds memory on small GPUs.
+    Only the last predicted latent counts.
+
+    Args:
+        world_model: predicts the latents.
+        latent: of the present image [N, D].
+        state: of the robot at its time [7].
+        goal: latent of the goal image [N, D].
+        cost: "l1" or "l2", see `distance`.
+        chunk: most sequences that are predicted at once, which bounds the memory; None: all.
+        past: KV cache of the frames before the present one, see `WorldModel.rollout`.
+
+    Raises:
+        ValueError: the cost is unknown, `chunk` is below 1, or the shapes do not fit.
     """
 
     def __init__(
@@ -66,9 +78,11 @@ class LatentDistance:
         return torch.cat([self.energies(self.differences(part)) for part in parts]).cpu()
 
     def differences(self, actions: Tensor) -> Tensor:
-        """Imagined latents less the goal's [S, N * D] of sequences [S, H, 7], on the device."""
-        imagined = self.world_model.rollout(self.latent, self.state, actions, self.chunk, self.past)
-        return imagined.sub_(self.goal).flatten(1)
+        """Predicted latents minus the goal's [S, N * D] of sequences [S, H, 7], on the device."""
+        predicted = self.world_model.rollout(
+            self.latent, self.state, actions, self.chunk, self.past
+        )
+        return predicted.sub_(self.goal).flatten(1)
 
     def energies(self, differences: Tensor) -> Tensor:
         """Energies [S] of differences [S, N * D]."""

@@ -1,23 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Search by a quadratic surrogate: fit a paraboloid to the energies, ask at its minimum, refit.
+"""Search by a quadratic surrogate: fit a paraboloid to the energies, evaluate its minimum, refit.
 
 Response-surface method with a shrinking trust region (Conn, Scheinberg and Vicente, Introduction to
-Derivative-Free Optimization, chapters 4 and 10). Points spread evenly come first; then each round
-fits a quadratic to everything asked so far, near points weighing more, and asks about its
-minimum in the trust region and about points round it. What is returned was asked about exactly:
-the surrogate proposes, the world model decides.
+Derivative-Free Optimization, chapters 4 and 10). Evenly spread points come first; then each round
+fits a quadratic to all evaluations so far, near points weighing more, and evaluates its minimum in
+the trust region and points around it. The plan was evaluated exactly: the surrogate proposes, the
+world model decides.
 
 The *squared* energy is fitted: a mean distance of latents has the shape of a cone near the goal,
 and its square that of a paraboloid.
 """
 
 import numpy as np
-import torch
-from scipy.stats import qmc
-from torch import Tensor
 
-from vjepa2_ros.planning.action_space import ActionSpace
-from vjepa2_ros.planning.planner import Objective, Plan, Search, cube, numpy_generator
+from vjepa2_ros.planning.search import Search, SearchPlanner
 
 _FIRST = 0.25  # share of the evaluations that are spread over the whole cube
 _ROUNDS = 6  # fits
@@ -27,25 +23,12 @@ _FLOOR = 1e-3  # weight of a point far away
 _RIDGE = 1e-4
 
 
-class QuadraticSurrogate:
+class QuadraticSurrogate(SearchPlanner):
     """A `Planner` for few dimensions: a quadratic of d has (d + 1)(d + 2) / 2 coefficients."""
 
-    def __init__(self, evaluations: int):
-        if evaluations < 2 * (_ROUNDS + 1):
-            raise ValueError(f"evaluations must be at least {2 * (_ROUNDS + 1)}, got {evaluations}")
-        self.evaluations = evaluations
-
-    def plan(
-        self,
-        objective: Objective,
-        space: ActionSpace,
-        generator: torch.Generator,
-        previous: Tensor | None = None,
-    ) -> Plan:
-        """Search as `Planner.plan`."""
-        search = Search(objective, space)
-        spread = qmc.Sobol(space.dimensions, seed=numpy_generator(generator))
-        search.begin(spread, int(self.evaluations * _FIRST), previous)
+    def search(self, search: Search) -> None:
+        """See `SearchPlanner`."""
+        search.begin(int(self.evaluations * _FIRST))
         radius = 1.0
         for left in range(_ROUNDS, 0, -1):
             centre = search.best
@@ -55,15 +38,17 @@ class QuadraticSurrogate:
             upper = np.minimum(1.0, centre + 2 * radius) - centre
             proposed = centre + minimum(*surface, lower, upper)
             count = (self.evaluations - len(search.points)) // left
-            around = proposed + 0.8 * radius * cube(spread, count - 1)
+            around = proposed + 0.8 * radius * search.spread(count - 1)
             search.evaluate(np.vstack([proposed, around]))
-        return search.plan()
 
 
 def fit(points: np.ndarray, values: np.ndarray, radius: float) -> tuple[np.ndarray, np.ndarray]:
     """Gradient g [D] and symmetric matrix A [D, D] of c + g·x + x·A·x through values [S].
 
-    points: [S, D]. radius: see `least_squares`.
+    Args:
+        points: [S, D].
+        values: [S].
+        radius: see `least_squares`.
     """
     dimensions = points.shape[1]
     solution = least_squares(points, radius) @ values
@@ -73,9 +58,10 @@ def fit(points: np.ndarray, values: np.ndarray, radius: float) -> tuple[np.ndarr
 
 
 def least_squares(points: np.ndarray, radius: float) -> np.ndarray:
-    """Matrix [terms, S] that makes coefficients of `terms` out of values at points [S, D].
+    """Matrix [terms, S] that maps values at points [S, D] to coefficients of `terms`.
 
-    Weighted least squares, with a normal weight of the distance from the origin (per root of D).
+    Weighted least squares; the weight is a normal density of the distance from the origin, divided
+    by the root of D, with the standard deviation `radius`.
     """
     columns = terms(points)
     distance = np.linalg.norm(points, axis=1) / np.sqrt(points.shape[1])
@@ -97,8 +83,8 @@ def minimum(
 ) -> np.ndarray:
     """Point [D] near the minimum of g·x + x·A·x in a box round the origin.
 
-    Coordinate descent: exact on each axis, also where the quadratic bends down. (scipy's L-BFGS-B
-    finds the same in forty times the time, which is more than the world model takes.)
+    Coordinate descent, exact on each axis, also where the quadratic is concave. scipy's L-BFGS-B
+    gives the same point in forty times the time, which is more than the world model takes.
     """
     x = np.zeros_like(gradient)
     for _ in range(10):

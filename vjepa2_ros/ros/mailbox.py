@@ -101,11 +101,14 @@ class LatestWorker(Generic[Item]):
                     item = self._item.pop()
             if job is not None:
                 self._run_job(job, future)
+                job = future = None
                 continue
             try:
                 self._on_result(self._process(item))
             except Exception as error:  # noqa: BLE001 - whatever it is, its owner must hear of it
                 self._on_error(error)
+            # Or it would be kept until the next one comes.
+            item = None
 
     @staticmethod
     def _run_job(job: Callable[[], Any], future: Future) -> None:

@@ -26,6 +26,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 from rclpy.task import Future as RosFuture
 
+from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.ros.health import Health
 from vjepa2_ros.ros.parameters import declare, own_parameters
 from vjepa2_ros.settings.declaration import (
@@ -43,7 +44,16 @@ _EXPECTED = (ValueError, OSError, RuntimeError)
 
 
 class Refused(Exception):
-    """Raised in a service callback to answer no; the text becomes the answer's `message`."""
+    """Raised in a service callback to answer no.
+
+    Args:
+        text: becomes the answer's `message`.
+        reason: becomes the answer's `reason`, where it has one.
+    """
+
+    def __init__(self, text: str, reason: Reason = Reason.INVALID) -> None:
+        super().__init__(text)
+        self.reason = reason
 
 
 class ManagedNode(LifecycleNode):
@@ -83,7 +93,10 @@ class ManagedNode(LifecycleNode):
         """Start to work."""
 
     def settings_changed(self) -> None:
-        """Take over `settings` after a change of parameters while the node is configured."""
+        """Take over `settings` after a change of parameters while the node is configured.
+
+        Raise ValueError to refuse the change, with nothing changed.
+        """
 
     def deactivate(self) -> None:
         """Stop to work."""
@@ -267,16 +280,19 @@ class ManagedNode(LifecycleNode):
         async def answer(request: Any, response: Any) -> Any:
             try:
                 if not self._is_active:
-                    raise Refused(f"{self.NAME} is not active; bring it up first")
+                    text = f"{self.NAME} is not active; bring it up first"
+                    raise Refused(text, Reason.NODE_INACTIVE)
                 result = callback(request, response)
                 return await result if inspect.isawaitable(result) else result
             except Refused as refusal:
-                text = str(refusal)
+                text, reason = str(refusal), refusal.reason
             except Exception as error:  # noqa: BLE001 - the caller would wait for ever otherwise
-                text = self._report(callback.__name__, error)
+                text, reason = self._report(callback.__name__, error), Reason.INTERNAL_ERROR
             self.get_logger().warning(f"refused: {text}")
             response = type(response)()
             response.message = text
+            if hasattr(response, "reason"):
+                response.reason = int(reason)
             return response
 
         return answer
@@ -302,6 +318,7 @@ class ManagedNode(LifecycleNode):
 
     def _on_set_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         given = own_parameters(self.SETTINGS, {change.name: change.value for change in changes})
+        before = self.settings
         try:
             if self._is_configured:
                 self._check_live(given)
@@ -309,6 +326,7 @@ class ManagedNode(LifecycleNode):
             if self._is_configured:
                 self.settings_changed()
         except ValueError as error:
+            self.settings = before
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
 

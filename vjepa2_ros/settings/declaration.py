@@ -3,8 +3,7 @@
 documents and checks it.
 
 A class of settings is a frozen dataclass. Its fields are made by `setting`, or hold another class
-of settings: with `group` under the name of the field (`icem.evaluations`), with `inline` under their
-own.
+of settings: `group` puts the name of the field in front (`icem.evaluations`), `inline` does not.
 Rules between settings stand in `__post_init__`, which raises ValueError. Nodes derive their ROS
 parameters from the class, the core takes its instances, and the reference lists its fields.
 """
@@ -137,7 +136,7 @@ def inline(settings: type) -> Any:
 
 
 @lru_cache
-def parameters_of(settings: type) -> dict[str, Parameter]:
+def parameters_of(settings: Any) -> dict[str, Parameter]:
     """All settings of a class by their full names, in the order of declaration.
 
     A default is the one of an instance: a group may be given other defaults than its class has.

@@ -19,6 +19,10 @@ from vjepa2_ros.settings.model import ModelSettings
 TRANSLATION_AXES = ("x", "y", "z")
 GRIPPER_MODES = ("sampled", "enumerated", "hold", "open", "close")
 COSTS = ("l1", "l2")
+PLANNED = "planned"
+"""What a goal says of the gripper where the policy decides."""
+GRIPPER_WORDS = (PLANNED, "open", "hold", "close")
+"""What a goal may say of the gripper for a sub-goal."""
 
 
 def _evaluations(default: int, least: int, note: str = "") -> int:

@@ -13,8 +13,8 @@ from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import Image
 
 from vjepa2_ros.evaluation.record import Progress, Record
+from vjepa2_ros.execution.goal_status import TERMINAL
 from vjepa2_ros.msg import Command, Latent, PlanningStatus, RobotState
-from vjepa2_ros.nodes.pursuit import TERMINAL
 from vjepa2_ros.ros.conversions import image_array, pose_arrays, seconds
 from vjepa2_ros.stack.recorder import Recorder
 

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from vjepa2_ros.planning.action_space import AXES, ActionSpace
-from vjepa2_ros.planning.cem import CEMConfig, CrossEntropyMethod
+from vjepa2_ros.planning.cem import CrossEntropyMethod
 from vjepa2_ros.planning.objective import LatentDistance, distance
 from vjepa2_ros.planning.planner import Plan
+from vjepa2_ros.settings.planning import CEMSettings, GripperPolicy
 from vjepa2_ros.verification.golden import Case, GoldenError, GoldenSet, compare, exactly
 from vjepa2_ros.verification.models import build_encoder, build_predictor, is_encoder, is_predictor
 from vjepa2_ros.world_model.poses import compose
@@ -203,7 +204,7 @@ def _tables(golden: GoldenSet, model: WorldModel) -> list[Case]:
     return cases
 
 
-def described_search(described: dict) -> tuple[CEMConfig, ActionSpace]:
+def described_search(described: dict) -> tuple[CEMSettings, ActionSpace]:
     """Settings of this package for a described search.
 
     Raises:
@@ -219,12 +220,13 @@ def described_search(described: dict) -> tuple[CEMConfig, ActionSpace]:
     def ours(names: dict[str, str]) -> dict:
         return {names[name]: value for name, value in arguments.items() if name in names}
 
+    close = described.get("close_gripper")
     space = ActionSpace(
         **ours(_SPACE_ARGUMENTS),
         fixed_axes=fixed,
-        close_gripper_from=described.get("close_gripper"),
+        gripper=GripperPolicy(mode="sampled", close_from=-1 if close is None else close),
     )
-    return CEMConfig(**ours(_CEM_ARGUMENTS)), space
+    return CEMSettings(**ours(_CEM_ARGUMENTS)), space
 
 
 def _cem_cases(golden: GoldenSet, model: WorldModel, name: str) -> list[Case]:

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Checks a request for a goal before anything is encoded for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vjepa2_ros.execution.goal import Note
+from vjepa2_ros.planning.receding_horizon import GRIPPER_SCRIPT
+from vjepa2_ros.robot.reason import Reason
+from vjepa2_ros.settings.planning import LoopSettings
+
+
+def refusal_of(
+    images: int, steps: Sequence[int], gripper: Sequence[str], settings: LoopSettings
+) -> Note | None:
+    """Why a request cannot be a goal; None if it can.
+
+    Args:
+        images: number of goal images, one for each sub-goal.
+        steps: for each sub-goal; empty for the default.
+        gripper: one of `GRIPPER_SCRIPT` for each sub-goal; empty for planned.
+        settings: of the loop.
+    """
+    if not images:
+        message = "no goal image was sent; send one, or one for each sub-goal"
+        return Note(Reason.NO_GOAL_IMAGE, message)
+    if images > settings.max_subgoals:
+        message = (
+            f"{images} images were sent, and at most {settings.max_subgoals} are allowed: send "
+            "fewer, or raise max_subgoals"
+        )
+        return Note(Reason.TOO_MANY_SUBGOALS, message)
+    if steps and (len(steps) != images or min(steps) < 1):
+        message = (
+            f"steps {list(steps[: images + 1])} do not fit {images} image(s): give a number from 1 "
+            "for each, or none"
+        )
+        return Note(Reason.STEPS_MISMATCH, message)
+    if gripper and len(gripper) != images:
+        message = (
+            f"the gripper is given for {len(gripper)} sub-goal(s) of {images}: give one of "
+            f"{', '.join(GRIPPER_SCRIPT)} for each, or none"
+        )
+        return Note(Reason.GRIPPER_MISMATCH, message)
+    if unknown := [text for text in gripper if text not in GRIPPER_SCRIPT]:
+        message = f"the gripper may be {', '.join(GRIPPER_SCRIPT)}, not {unknown[0]!r}"
+        return Note(Reason.GRIPPER_MISMATCH, message)
+    return None
