@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from vjepa2_ros.planning.action_space import ActionSpace
-from vjepa2_ros.planning.planner import Objective, Plan, Search
+from vjepa2_ros.planning.planner import Objective, Plan
+from vjepa2_ros.planning.search import Search
 
 
 class RandomPlanner:
@@ -45,7 +46,7 @@ class RandomPlanner:
             generator: the only source of randomness.
             previous: the rest of the last plan [H, 7], which this planner does not use.
         """
-        search = Search(objective, space)
+        search = Search(objective, space, generator, previous)
         unit = torch.rand(self.evaluations, space.dimensions, generator=generator)
         search.evaluate((2 * unit - 1).numpy())
         return search.plan()

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The documentation describes what the code has, and every link in it leads somewhere."""
 
+import ast
 import importlib.util
 import re
 from functools import cache
@@ -13,7 +14,6 @@ from vjepa2_ros.cli.main import COMMANDS
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.settings.files import resolve
 from vjepa2_ros.settings.stack import NODES, known_parameters
-from vjepa2_ros.stack.launching import ARGUMENTS
 
 REFERENCE = sorted((ROOT / "docs/reference").glob("*.md"))
 DOCUMENTS = [
@@ -82,6 +82,8 @@ def test_every_node_is_listed():
 
 
 def test_every_launch_argument_is_described():
+    from vjepa2_ros.stack.launching import ARGUMENTS
+
     described = section("nodes", "Launch file")
     rows = {row[1]: row[2] for row in re.findall(r"^(\| `(\w+)` \| (\S+) \|)", described, re.M)}
     assert rows == {name: f"`{value}`" if value else "–" for name, value, _ in ARGUMENTS}
@@ -135,6 +137,26 @@ def test_parameters_that_people_look_for_exist():
     assert len(names) > 8
     values = {choice for p in known_parameters().values() for choice in p.choices}
     assert names - set(known_parameters()) - values == set()
+
+
+def imports_in(document) -> set[tuple[str, str]]:
+    """Module and name of what code blocks of a document import from this package."""
+    blocks = re.findall(r"```python\n(.*?)```", document.read_text(), re.DOTALL)
+    found = [node for block in blocks for node in ast.walk(ast.parse(block))]
+    return {
+        (node.module, alias.name)
+        for node in found
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("vjepa2_ros")
+        for alias in node.names
+    }
+
+
+@pytest.mark.parametrize("document", list(filter(imports_in, DOCUMENTS)), ids=lambda d: d.name)
+def test_code_in_the_documentation_imports_what_exists(document):
+    for module, name in imports_in(document):
+        if "ros" in module.split(".")[1:] or module.endswith((".msg", ".srv")):
+            pytest.importorskip("rclpy", reason="ROS 2 IS ABSENT: not all imports are checked")
+        assert hasattr(importlib.import_module(module), name), f"{module} has no {name}"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: str(d.relative_to(ROOT)))

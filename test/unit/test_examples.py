@@ -2,6 +2,7 @@
 """The examples do what they say: each is loaded by its name, as a user would."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,13 @@ import pytest
 import torch
 
 from vjepa2_ros.planning.action_space import ActionSpace
+from vjepa2_ros.planning.planners import make_planner
 from vjepa2_ros.robot.controller import MotionController
 from vjepa2_ros.robot.driver import RobotError
 from vjepa2_ros.robot.safety import MotionCommand
 from vjepa2_ros.settings.controller import MotionLimits
 from vjepa2_ros.settings.files import resolve
+from vjepa2_ros.settings.planning import CustomSearchSettings
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -41,8 +44,8 @@ def test_the_parameter_file_of_an_example_is_accepted_and_names_it(name):
 
 
 def test_the_planner_finds_a_low_energy_in_as_many_evaluations_as_it_was_given():
-    from random_planner import RandomPlanner
-
+    search = resolve([EXAMPLES / "random_planner.yaml"]).settings.planner.search
+    planner = make_planner(replace(search, custom=CustomSearchSettings(evaluations=500)))
     target = torch.tensor([0.05, -0.03, 0.02])
     asked = []
 
@@ -51,11 +54,11 @@ def test_the_planner_finds_a_low_energy_in_as_many_evaluations_as_it_was_given()
         return (actions[:, 0, :3] - target).norm(dim=-1)
 
     space = ActionSpace(horizon=1)
-    plan = RandomPlanner(500).plan(objective, space, torch.Generator().manual_seed(0))
+    plan = planner.plan(objective, space, torch.Generator().manual_seed(0))
     assert sum(asked) <= 501
     assert plan.actions.shape == (1, 7)
     assert plan.energy < 0.02
-    again = RandomPlanner(500).plan(objective, space, torch.Generator().manual_seed(0))
+    again = planner.plan(objective, space, torch.Generator().manual_seed(0))
     assert torch.equal(again.actions, plan.actions)
 
 
