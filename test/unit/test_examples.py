@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The examples do what they say: each is loaded by its name, as a user would."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vjepa2_ros.planning.action_space import ActionSpace
+from vjepa2_ros.planning.planners import make_planner
+from vjepa2_ros.robot.controller import MotionController
+from vjepa2_ros.robot.driver import RobotError
+from vjepa2_ros.robot.safety import MotionCommand
+from vjepa2_ros.settings.controller import MotionLimits
+from vjepa2_ros.settings.files import resolve
+from vjepa2_ros.settings.planning import CustomSearchSettings
+
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+
+
+@pytest.fixture(autouse=True)
+def examples_on_the_path(monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+
+
+def test_every_example_is_listed_and_tested():
+    listed = (EXAMPLES / "README.md").read_text()
+    tests = [Path(__file__), Path(__file__).parents[1] / "ros" / "test_examples.py"]
+    tested = "".join(test.read_text() for test in tests)
+    files = [file for file in EXAMPLES.iterdir() if file.suffix in (".py", ".yaml")]
+    assert files
+    for file in files:
+        assert f"({file.name})" in listed
+        assert file.stem in tested
+
+
+@pytest.mark.parametrize("name", ["random_planner", "robot_driver"])
+def test_the_parameter_file_of_an_example_is_accepted_and_names_it(name):
+    settings = resolve([EXAMPLES / f"{name}.yaml"]).settings
+    assert f"{name}:" in settings.planner.search.planner + settings.controller.robot
+
+
+def test_the_planner_finds_a_low_energy_in_as_many_evaluations_as_it_was_given():
+    search = resolve([EXAMPLES / "random_planner.yaml"]).settings.planner.search
+    planner = make_planner(replace(search, custom=CustomSearchSettings(evaluations=500)))
+    target = torch.tensor([0.05, -0.03, 0.02])
+    asked = []
+
+    def objective(actions):
+        asked.append(len(actions))
+        return (actions[:, 0, :3] - target).norm(dim=-1)
+
+    space = ActionSpace(horizon=1)
+    plan = planner.plan(objective, space, torch.Generator().manual_seed(0))
+    assert sum(asked) <= 501
+    assert plan.actions.shape == (1, 7)
+    assert plan.energy < 0.02
+    again = planner.plan(objective, space, torch.Generator().manual_seed(0))
+    assert torch.equal(again.actions, plan.actions)
+
+
+def test_the_robot_driver_brings_the_motion_controller_to_its_target():
+    from robot_driver import StraightLineArm
+
+    now = 100.0
+    settings = resolve([EXAMPLES / "robot_driver.yaml"]).settings.controller
+    arm = StraightLineArm(lambda: now, **json.loads(settings.robot_options))
+    controller = MotionController(arm, MotionLimits(), planner_timeout=10.0)
+    start = controller.tick(now, now).position
+    target = start + [0.05, 0.0, -0.05]
+    down = np.array([1.0, 0.0, 0.0, 0.0])
+    command = MotionCommand("goal", 1, now, target, down, 0.5, frame="base")
+    verdict = controller.command(command, now, now)
+    assert verdict.accepted, verdict.text
+    while controller.moving:
+        now += 0.02
+        state = controller.tick(now, now)
+        assert now < 103.0, "the controller does not see the arm arrive"
+    np.testing.assert_allclose(state.position, target, atol=1e-6)
+    assert state.gripper_closedness == 0.5
+    assert not controller.fault
+
+
+def test_the_robot_driver_holds_where_it_is_stopped_and_refuses_a_bad_option():
+    from robot_driver import StraightLineArm
+
+    now = 0.0
+    arm = StraightLineArm(lambda: now)
+    start = arm.read_state()
+    arm.move_to(start.position + [0.1, 0.0, 0.0], start.quaternion_xyzw, 0.0)
+    now = 0.5
+    arm.stop()
+    now = 5.0
+    np.testing.assert_allclose(arm.read_state().position, start.position + [0.05, 0.0, 0.0])
+    with pytest.raises(RobotError, match="robot_options"):
+        StraightLineArm(lambda: now, speed=-1.0)
+
+
+def test_the_task_is_evaluated_in_closed_loop(tmp_path, monkeypatch):
+    import home_task
+    from small_model import small_world_model
+
+    from vjepa2_ros.evaluation.tasks import TASKS
+    from vjepa2_ros.world_model.checkpoint import save_world_model
+
+    monkeypatch.setitem(TASKS, "home", None)  # registered by main; gone after the test
+    save_world_model(small_world_model(), tmp_path / "model", card={})
+    output = tmp_path / "home"
+    arguments = ["--episodes", "2", "--steps", "2", "--checkpoint", str(tmp_path / "model")]
+    assert home_task.main([*arguments, "--output", str(output)]) == 0
+    (report,) = output.glob("*.json")
+    figures = json.loads(report.read_text())
+    assert figures["episodes"] == 2
+    assert all(0.0 < distance < 1.0 for distance in figures["start_distance_m"])
+    assert all(1 <= steps <= 2 for steps in figures["steps"])
