@@ -112,7 +112,7 @@ def test_without_a_folder_and_a_source_tree_the_command_says_what_to_give(
 
 def test_a_device_that_is_not_there_is_refused(capsys):
     assert run_command("--device", "cuda:99") == 2
-    assert "'cuda:99' is not there" in capsys.readouterr().out
+    assert "'cuda:99' is absent" in capsys.readouterr().out
 
 
 def test_the_networks_and_their_inputs_are_on_the_device_that_was_asked_for(monkeypatch):

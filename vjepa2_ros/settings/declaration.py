@@ -79,7 +79,8 @@ class Parameter:
 
     def _check_one(self, value: Any, example: Any) -> Any:
         kind = type(example)
-        if kind is float and type(value) is int:
+        # Numbers of numpy derive from Python's; a bool is an int there, too.
+        if kind is float and isinstance(value, (int, float)) and not isinstance(value, bool):
             value = float(value)
         if type(value) is not kind:
             raise SettingsError(
