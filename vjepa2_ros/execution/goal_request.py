@@ -6,9 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vjepa2_ros.execution.goal import Note
-from vjepa2_ros.planning.receding_horizon import GRIPPER_SCRIPT
 from vjepa2_ros.robot.reason import Reason
-from vjepa2_ros.settings.planning import LoopSettings
+from vjepa2_ros.settings.planning import GRIPPER_WORDS, LoopSettings
 
 
 def refusal_of(
@@ -19,7 +18,7 @@ def refusal_of(
     Args:
         images: number of goal images, one for each sub-goal.
         steps: for each sub-goal; empty for the default.
-        gripper: one of `GRIPPER_SCRIPT` for each sub-goal; empty for planned.
+        gripper: one of `GRIPPER_WORDS` for each sub-goal; empty for planned.
         settings: of the loop.
     """
     if not images:
@@ -40,10 +39,10 @@ def refusal_of(
     if gripper and len(gripper) != images:
         message = (
             f"the gripper is given for {len(gripper)} sub-goal(s) of {images}: give one of "
-            f"{', '.join(GRIPPER_SCRIPT)} for each, or none"
+            f"{', '.join(GRIPPER_WORDS)} for each, or none"
         )
         return Note(Reason.GRIPPER_MISMATCH, message)
-    if unknown := [text for text in gripper if text not in GRIPPER_SCRIPT]:
-        message = f"the gripper may be {', '.join(GRIPPER_SCRIPT)}, not {unknown[0]!r}"
+    if unknown := [text for text in gripper if text not in GRIPPER_WORDS]:
+        message = f"the gripper may be {', '.join(GRIPPER_WORDS)}, not {unknown[0]!r}"
         return Note(Reason.GRIPPER_MISMATCH, message)
     return None
