@@ -42,6 +42,7 @@ class Surroundings:
         self.halts, self.last_halt = 0, 0.0
         self.stale_states = 0
         self.encoded = 0
+        self.image_size = 0
         node = probe.node
         self._latents = node.create_publisher(Latent, "latent", LATEST)
         self._states = node.create_publisher(RobotState, "robot_state", STREAM)
@@ -161,10 +162,9 @@ class Surroundings:
         ]
         return self.probe.call(SetGoal, "set_goal", SetGoal.Request(images=images, **fields))
 
-    @staticmethod
-    def image_bytes(number):
+    def image_bytes(self, number):
         """Content of a goal image; the probe's encoder takes anything."""
-        return f"image {number}".encode()
+        return f"image {number}".encode().ljust(self.image_size, b".")
 
     def accepted_goal(self):
         """Set a goal as soon as the planner has seen latent and state; returns its id."""

@@ -8,6 +8,7 @@ the node adds: messages, services, the worker thread, parameters.
 import threading
 import time
 from array import array
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,12 +38,17 @@ PARAMETERS = {
 
 
 @pytest.fixture(scope="module")
-def planner(bench, tiny_model):
+def planner_process(bench, tiny_model):
     with ProcessGroup() as group:
         parameters = {"checkpoint": str(tiny_model), **PARAMETERS}
-        group.start_node("planner_node", parameters, namespace="/bench")
+        process = group.start_node("planner_node", parameters, namespace="/bench")
         assert bench.change("planner_node", "configure")
-        yield load_world_model(tiny_model)
+        yield process
+
+
+@pytest.fixture(scope="module")
+def planner(planner_process, tiny_model):
+    return load_world_model(tiny_model)
 
 
 @pytest.fixture
@@ -448,3 +454,26 @@ def test_a_change_that_cannot_be_is_refused_and_the_next_goal_is_planned_as_befo
 def test_a_parameter_that_needs_a_restart_is_refused_while_active(around):
     result = around.change_parameters(device="cpu")
     assert not result.successful and "deactivate" in result.reason
+
+
+# Memory -------------------------------------------------------------------------------------
+
+
+def resident_megabytes(pid):
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise AssertionError(f"no process {pid}")
+
+
+def test_requests_of_many_images_leave_the_planner_no_larger(around, planner_process):
+    """But for the middleware's buffers, which grow to the largest request and are used again."""
+    around.accepted_goal()
+    around.image_size = 20_000
+    sizes = []
+    for _ in range(6):
+        refused(around, Reason.TOO_MANY_SUBGOALS, count=1000)
+        assert around.set_goal(count=64).accepted
+        assert around.probe.call(Trigger, "cancel", Trigger.Request()).success
+        sizes.append(resident_megabytes(planner_process.popen.pid))
+    assert sizes[-1] - sizes[1] < 10.0, sizes

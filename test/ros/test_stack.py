@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole simulated stack: what goes round, and what ends it."""
+"""The whole simulated stack: the way of a goal through all nodes, and what ends it."""
 
 import cv2
 import numpy as np
@@ -9,9 +9,10 @@ from std_srvs.srv import Trigger
 
 from vjepa2_ros.execution.goal_status import TERMINAL
 from vjepa2_ros.msg import Latent, PlanningStatus, SimulatorTarget
-from vjepa2_ros.robot.safety import MotionLimits
+from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.ros.conversions import image_array, seconds
 from vjepa2_ros.ros.qos import LATCHED
+from vjepa2_ros.settings.cell import Workspace
 from vjepa2_ros.srv import EncodeImages, SetGoal
 from vjepa2_ros.stack.client import compressed_image
 from vjepa2_ros.stack.start import SIMULATION
@@ -23,12 +24,12 @@ def encoded(image, suffix=".png"):
     return compressed_image(data.tobytes())
 
 
-def camera_picture(stack):
+def camera_image(stack):
     return image_array(stack.wait("camera/image_raw"))
 
 
 def set_goal(stack, images=None, steps=()):
-    images = [encoded(camera_picture(stack))] if images is None else images
+    images = [encoded(camera_image(stack))] if images is None else images
     return stack.call(SetGoal, "set_goal", SetGoal.Request(images=images, steps=list(steps)))
 
 
@@ -52,7 +53,7 @@ def test_every_node_says_that_it_is_active_and_how_fast_it_works(stack):
 
 
 def test_images_are_rgb_of_the_configured_size_with_a_calibrated_camera(stack):
-    image = camera_picture(stack)
+    image = camera_image(stack)
     assert image.shape == (256, 256, 3) and image.std() > 5
     info = stack.wait("camera/camera_info")
     assert (info.width, info.height) == (256, 256) and info.k[0] > 0
@@ -77,7 +78,8 @@ def test_a_goal_leads_to_commands_that_name_it_and_the_image_they_come_from(stac
     answer = set_goal(stack, steps=[3])
     assert answer.accepted, answer.message
     end = stack.wait("status", status_of(answer.goal_id, *TERMINAL), statuses)
-    assert end.state == PlanningStatus.STEP_LIMIT and end.step == 3
+    assert (end.state, end.reason) == (PlanningStatus.STEP_LIMIT, Reason.ALL_STEPS_MADE)
+    assert end.step == 3
     assert np.isfinite([end.energy, end.predicted_energy]).all() and end.plan_seconds > 0
 
     sent = stack.messages("command", commands)
@@ -96,8 +98,8 @@ def test_a_goal_leads_to_commands_that_name_it_and_the_image_they_come_from(stac
         )
     last = stack.wait("robot_state", lambda state: not state.moving)
     target, reached = sent[-1].pose.position, last.pose.position
-    limits = MotionLimits()
-    wanted = np.clip([target.x, target.y, target.z], limits.workspace_lower, limits.workspace_upper)
+    box = Workspace()
+    wanted = np.clip([target.x, target.y, target.z], box.lower, box.upper)
     np.testing.assert_allclose([reached.x, reached.y, reached.z], wanted, atol=0.03)
 
 
@@ -112,8 +114,8 @@ def test_the_status_is_latched_for_those_who_come_later(stack):
 
 def test_a_sequence_of_goal_images_is_pursued_one_after_the_other(stack):
     mark = stack.mark("status")
-    picture = encoded(camera_picture(stack), ".jpg")
-    answer = set_goal(stack, [picture, picture], [1, 2])
+    image = encoded(camera_image(stack), ".jpg")
+    answer = set_goal(stack, [image, image], [1, 2])
     assert answer.accepted, answer.message
     stack.wait("status", status_of(answer.goal_id, PlanningStatus.STEP_LIMIT), mark)
     moving = [s for s in stack.messages("status", mark) if s.state == PlanningStatus.MOVING]
@@ -123,8 +125,8 @@ def test_a_sequence_of_goal_images_is_pursued_one_after_the_other(stack):
 
 def test_a_goal_image_that_cannot_be_decoded_is_refused_with_its_number(stack):
     commands = stack.mark("command")
-    good = encoded(camera_picture(stack))
-    broken = CompressedImage(format="png", data=b"no picture at all")
+    good = encoded(camera_image(stack))
+    broken = CompressedImage(format="png", data=b"no image at all")
     answer = set_goal(stack, [good, broken])
     assert not answer.accepted and answer.goal_id == ""
     assert "image 2 of 2" in answer.message and "JPEG or PNG" in answer.message
@@ -139,12 +141,12 @@ def test_a_tiny_goal_image_is_refused_with_the_size_it_needs(stack):
 
 def test_a_goal_without_image_is_refused(stack):
     answer = set_goal(stack, [])
-    assert not answer.accepted and "no goal image" in answer.message
+    assert not answer.accepted and answer.reason == Reason.NO_GOAL_IMAGE
 
 
 def test_steps_that_do_not_fit_the_images_are_refused(stack):
     answer = set_goal(stack, steps=[1, 2])
-    assert not answer.accepted and "do not fit 1 image" in answer.message
+    assert not answer.accepted and answer.reason == Reason.STEPS_MISMATCH
 
 
 def test_a_refused_goal_leaves_the_one_in_flight_alone(stack):
@@ -205,8 +207,30 @@ def test_stop_halts_the_robot_at_once_and_a_new_goal_goes_on(stack):
     stack.wait("status", status_of(following.goal_id, PlanningStatus.STEP_LIMIT), mark)
 
 
+@pytest.mark.parametrize("service", ["stop", "halt"])
+def test_no_goal_set_right_after_an_acknowledged(service, stack):
+    for _ in range(20):
+        mark = stack.mark("status")
+        assert stack.call(Trigger, service, Trigger.Request()).success
+        following = set_goal(stack, steps=[100])
+        assert following.accepted, following.message
+        stack.wait("status", status_of(following.goal_id, PlanningStatus.MOVING), mark)
+        states = {s.state for s in stack.messages("status", mark) if s.goal_id == following.goal_id}
+        assert PlanningStatus.STOPPED not in states
+
+
+def test_a_goal_is_published_with_its_images_and_latents(stack):
+    image = encoded(camera_image(stack))
+    answer = set_goal(stack, [image], [1])
+    goal = stack.wait("goal", lambda goal: goal.goal_id == answer.goal_id, after=0)
+    assert bytes(goal.images[0].data) == bytes(image.data)
+    assert len(goal.latents) == 1 and list(goal.gripper) == ["planned"]
+    shown = stack.messages("goal_image/compressed")[-1]
+    assert bytes(shown.data) == bytes(image.data)
+
+
 def test_the_encoder_gives_one_latent_for_each_image(stack):
-    picture = encoded(camera_picture(stack))
-    answer = stack.call(EncodeImages, "encode_images", EncodeImages.Request(images=[picture] * 2))
+    image = encoded(camera_image(stack))
+    answer = stack.call(EncodeImages, "encode_images", EncodeImages.Request(images=[image] * 2))
     assert answer.success and len(answer.latents) == 2
     assert answer.latents[0].data == answer.latents[1].data

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Goal execution alone: every row of the fault table that is its business, and the halts."""
 
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -242,6 +243,17 @@ def test_a_goal_that_is_ended_from_outside_sends_no_further_command(around, stat
     around.plan()
     around.look()
     assert around.commands == [] and around.pending == []
+
+
+def test_a_goal_that_is_over_is_released(around):
+    loop = Loop()
+    released = weakref.ref(loop)
+    around.start(loop)
+    around.look()
+    around.execution.finish(GoalState.CANCELLED, Reason.CANCEL_REQUESTED, "cancelled")
+    around.plan(RuntimeError("too late"))
+    del loop
+    assert released() is None
 
 
 # What holds a goal up -----------------------------------------------------------------------

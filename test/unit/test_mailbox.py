@@ -2,6 +2,7 @@
 """The worker behind the depth-one mailbox, without ROS."""
 
 import threading
+import weakref
 
 import pytest
 
@@ -110,3 +111,19 @@ def test_a_closed_worker_refuses_jobs_and_ignores_items(recorder):
     recorder.worker.offer(1)
     with pytest.raises(RuntimeError, match="closed"):
         recorder.worker.call(lambda: None).result(timeout=DEADLINE)
+
+
+@pytest.mark.parametrize("way", ["offer", "call"])
+def test_what_was_processed_is_not_kept_until_the_next_comes(way):
+    class Large:
+        def __call__(self):
+            pass
+
+    released = threading.Event()
+    item = Large()
+    weakref.finalize(item, released.set)
+    worker = LatestWorker(lambda _: None, lambda _: None, lambda _: None)
+    getattr(worker, way)(item)
+    del item
+    assert released.wait(5.0)
+    assert worker.close(DEADLINE)

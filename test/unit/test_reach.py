@@ -104,7 +104,7 @@ def play(simulator, episode, settings, loop=None):
 def test_an_episode_records_every_step_and_obeys_the_limits(simulator, tmp_path):
     episode = ReachEpisode.sample(0, simulator)
     start = episode.start_state[:3]
-    box = Workspace(tuple(start - 0.02), tuple(start + 0.02))
+    box = Workspace(tuple((start - 0.02).tolist()), tuple((start + 0.02).tolist()))
     settings = settings_for(3)
     loop = loop_for(small_world_model(), episode.goal_image, settings)
     limited = replace(settings, controller=settings_for(3, box).controller)

@@ -6,9 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vjepa2_ros.execution.goal import Note
-from vjepa2_ros.settings.planning import GRIPPER_WORDS
 from vjepa2_ros.robot.reason import Reason
-from vjepa2_ros.settings.planning import LoopSettings
+from vjepa2_ros.settings.planning import GRIPPER_WORDS, LoopSettings
 
 
 def refusal_of(

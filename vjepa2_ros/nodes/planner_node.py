@@ -142,25 +142,25 @@ class PlannerNode(ManagedNode):
                 Reason.CONTROLLER_HALTED,
             )
         self._refuse(self._execution.not_ready())
-        loop_settings = self.settings.loop
-        steps = list(request.steps) or [loop_settings.steps_per_subgoal] * len(latents)
         try:
             goals = torch.stack([self._tensor(latent) for latent in latents])
         except MessageError as error:
             raise Refused(str(error), Reason.LATENT_INVALID) from error
         try:
             loop = make_loop(
-                self.settings, self._planner, self._model, goals, steps, request.gripper
+                self.settings, self._planner, self._model, goals, request.steps, request.gripper
             )
         except ValueError as error:
             raise Refused(str(error), Reason.INVALID) from error
         goal_id = self._execution.start(loop, ticket)
         self._show_goal(
-            goal_message(goal_id, self._header(), request.images, latents, steps, request.gripper)
+            goal_message(goal_id, self._header(), request.images, latents, loop.steps, loop.gripper)
         )
         response.accepted, response.goal_id = True, goal_id
         response.reason = int(Reason.ACCEPTED)
-        response.message = f"{len(steps)} sub-goal(s), at most {sum(steps)} steps; see `status`"
+        response.message = (
+            f"{len(loop.steps)} sub-goal(s), at most {sum(loop.steps)} steps; see `status`"
+        )
         return response
 
     def _check_request(self, request: SetGoal.Request) -> None:

@@ -12,7 +12,6 @@ from std_msgs.msg import Header
 from vjepa2_ros.execution.goal_status import GoalStatus
 from vjepa2_ros.execution.robot_report import RobotReport
 from vjepa2_ros.msg import Command, Goal, Latent, PlanningStatus, RobotState
-from vjepa2_ros.planning.receding_horizon import GRIPPER_SCRIPT
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.robot.safety import MotionCommand
 from vjepa2_ros.ros.conversions import duration, pose_message, robot_state, seconds, stamp
@@ -86,12 +85,12 @@ def goal_message(
     steps: Sequence[int],
     gripper: Sequence[str],
 ) -> Goal:
-    """Message of an accepted goal; an empty gripper means planned for each sub-goal."""
+    """Message of an accepted goal, with images, latents, steps and gripper of each sub-goal."""
     return Goal(
         header=header,
         goal_id=goal_id,
         images=images,
         latents=latents,
         steps=steps,
-        gripper=list(gripper) or [GRIPPER_SCRIPT[0]] * len(images),
+        gripper=gripper,
     )
