@@ -26,6 +26,7 @@ from vjepa2_ros.msg import (  # noqa: E402
     SimulatorTarget,
 )
 from vjepa2_ros.ros.qos import COMMAND, LATCHED, LATEST, STREAM  # noqa: E402
+from vjepa2_ros.settings.stack import managed_nodes  # noqa: E402
 from vjepa2_ros.share import share_directory  # noqa: E402
 from vjepa2_ros.stack.process_group import ProcessGroup  # noqa: E402
 from vjepa2_ros.stack.start import start_stack  # noqa: E402
@@ -81,13 +82,17 @@ def stack(tiny_model):
     checkpoint = "reach" if shipped.is_file() else str(tiny_model)
     if checkpoint != "reach":
         warnings.warn("NO SHIPPED MODEL: the nodes are tested with random weights", stacklevel=1)
-    search = {"latent_quadratic.evaluations": 16, "patience": 0}
-    # Scene 2 starts high above the table, where three steps in any direction meet nothing.
-    changes = {"planner_node": search, "simulator_node": {"seed": 2}}
+    model = {"checkpoint": checkpoint}
+    changes = {
+        "encoder_node": model,
+        "planner_node": {**model, "latent_quadratic.evaluations": 16, "patience": 0},
+        # Scene 2 starts high above the table, where three steps in any direction meet nothing.
+        "simulator_node": {"seed": 2},
+    }
     probe = _probe("/vjepa2")
     try:
         with ProcessGroup() as group:
-            start_stack(group, parameters=changes, checkpoint=checkpoint)
+            start_stack(group, managed_nodes("simulation"), changes)
             probe.wait("/diagnostics", _planner_sees, after=0)
             yield probe
     finally:

@@ -2,6 +2,8 @@
 """The base class of the nodes: each transition, each hook that fails, each callback that raises."""
 
 import threading
+from dataclasses import dataclass
+from types import SimpleNamespace
 
 import pytest
 import rclpy
@@ -13,9 +15,12 @@ from rclpy.parameter import Parameter as RosParameter
 from std_msgs.msg import Empty
 from std_srvs.srv import Trigger
 
+from vjepa2_ros.ros.health import Health
 from vjepa2_ros.ros.mailbox import LatestWorker
 from vjepa2_ros.ros.managed_node import ManagedNode, Refused
-from vjepa2_ros.ros.parameters import Parameter, ParameterError
+from vjepa2_ros.ros.runner import wind_down
+from vjepa2_ros.settings.declaration import Settings, SettingsError, setting
+from vjepa2_ros.settings.stack import MANAGER
 
 SUCCESS, FAILURE, ERROR = (
     TransitionCallbackReturn.SUCCESS,
@@ -24,11 +29,20 @@ SUCCESS, FAILURE, ERROR = (
 )
 
 
+@dataclass(frozen=True)
+class ExampleSettings(Settings):
+    """One setting of each kind."""
+
+    rate: float = setting(10.0, "a rate", "Hz", 0.1, 120.0)
+    effort: int = setting(8, "may change at any time", minimum=1, live="any")
+    limit: float = setting(0.5, "may only become lower", "m", 0.0, 1.0, live="lower")
+
+
 class Example(ManagedNode):
     """Notes which hooks were called, and raises where it is told to."""
 
     NAME = "example_node"
-    PARAMETERS = (Parameter("rate", 10.0, "a rate", "Hz", 0.1, 120.0),)
+    SETTINGS = ExampleSettings
 
     def __init__(self, **arguments):
         super().__init__(**arguments)
@@ -91,10 +105,16 @@ def node(context):
 
 
 @pytest.fixture
-def spin(context, node):
-    """Spin the node until something is so."""
+def executor(context, node):
     executor = SingleThreadedExecutor(context=context)
     executor.add_node(node)
+    yield executor
+    executor.shutdown()
+
+
+@pytest.fixture
+def spin(executor, node):
+    """Spin the node until something is so."""
 
     def until(condition):
         clock = node._steady
@@ -103,8 +123,7 @@ def spin(context, node):
             assert clock.now().nanoseconds < end, "not so before the deadline"
             executor.spin_once(timeout_sec=0.05)
 
-    yield until
-    executor.shutdown()
+    return until
 
 
 def ask(node, spin):
@@ -150,13 +169,74 @@ def test_a_failed_activation_is_undone(node):
     assert node.trigger_activate() == SUCCESS
 
 
-def test_an_error_while_deactivating_still_winds_the_node_down(node):
-    before = node.entities()
+@pytest.mark.parametrize("error", [RuntimeError("the robot did not halt"), KeyError("bug")])
+def test_a_node_that_cannot_be_deactivated_stays_active_and_goes_on(error, node, spin):
+    """It once became inactive, and nothing watched a robot that could not be halted."""
     node.trigger_configure()
     node.trigger_activate()
-    node.raising = {"deactivate": KeyError("bug")}
-    assert node.trigger_deactivate() == ERROR
-    assert node.label == "unconfigured" and not node.is_active and node.entities() == before
+    node.raising = {"deactivate": error}
+    assert node.trigger_deactivate() == FAILURE
+    assert node.label == "active" and node.is_active
+    assert "cannot deactivate" in node.health.last_error
+    node.calls.clear()
+    spin(lambda: "timer" in node.calls)
+    assert ask(node, spin).success
+    node.raising = {}
+    assert node.trigger_deactivate() == SUCCESS and not node.is_active
+
+
+def test_a_node_that_is_to_end_tries_to_deactivate_until_it_succeeds(node, executor):
+    node.trigger_configure()
+    node.trigger_activate()
+    node.raising = {"deactivate": RuntimeError("the robot did not halt")}
+
+    def recover():
+        if node.calls.count("deactivate") >= 3:
+            node.raising = {}
+
+    node.create_timer(0.01, recover)
+    wind_down(executor, node, 0.0)
+    assert node.label == "finalized" and node.calls.count("deactivate") == 4
+    assert node.calls[-1] == "cleanup" and "timer" in node.calls
+
+
+def test_a_node_that_is_to_end_does_not_try_for_ever(node, executor, monkeypatch):
+    monkeypatch.setattr("vjepa2_ros.ros.runner.DEACTIVATION_TIMEOUT", 0.5)
+    node.trigger_configure()
+    node.trigger_activate()
+    node.raising = {"deactivate": RuntimeError("the robot did not halt")}
+    wind_down(executor, node, 0.0)
+    assert node.label == "finalized" and node.calls.count("deactivate") > 2
+
+
+def test_a_node_that_is_to_end_leaves_that_to_a_manager_that_is_there(node, executor, context):
+    """Ctrl-C under `ros2 launch` reaches all at once, and all once went down in no order."""
+    manager = rclpy.create_node(MANAGER, context=context)
+    assert node.trigger_configure() == SUCCESS and node.trigger_activate() == SUCCESS
+    begun = node.steady_now()
+
+    def bring_down():
+        assert node.trigger_deactivate() == SUCCESS and node.trigger_cleanup() == SUCCESS
+
+    timer = node.create_timer(1.0, bring_down)
+    wind_down(executor, node, DEADLINE)
+    assert 0.9 < node.steady_now() - begun < DEADLINE / 2
+    assert node.label == "finalized" and node.calls.count("deactivate") == 1
+    node.destroy_timer(timer)
+    manager.destroy_node()
+
+
+@pytest.mark.parametrize("there, longest", [(True, 1.0), (False, DEADLINE)])
+def test_a_node_winds_down_alone_after_its_deadline_or_without_a_manager(
+    there, longest, node, executor, context
+):
+    manager = rclpy.create_node(MANAGER if there else "somebody", context=context)
+    node.trigger_configure()
+    node.trigger_activate()
+    begun = node.steady_now()
+    wind_down(executor, node, longest)
+    assert node.label == "finalized" and node.steady_now() - begun < 10.0
+    manager.destroy_node()
 
 
 def test_shutting_down_an_active_node_deactivates_it_first(node):
@@ -249,21 +329,53 @@ def test_waiting_for_an_answer_that_does_not_come_has_a_deadline(node, spin):
     spin(lambda: outcome)
 
 
-def test_parameters_can_be_changed_until_the_node_is_configured(node):
-    def change(value):
-        return node.set_parameters([RosParameter("rate", value=value)])[0]
+def change(node, name, value):
+    return node.set_parameters([RosParameter(name, value=value)])[0]
 
-    assert change(20.0).successful and node.settings.rate == 20.0
-    refused = change(500.0)
+
+def test_any_parameter_can_be_changed_until_the_node_is_configured(node):
+    assert change(node, "rate", 20.0).successful and node.settings.rate == 20.0
+    refused = change(node, "rate", 500.0)
     assert not refused.successful and "120.0" in refused.reason
     node.trigger_configure()
-    refused = change(30.0)
+    refused = change(node, "rate", 30.0)
     assert not refused.successful and "clean it up" in refused.reason
     assert node.settings.rate == 20.0
 
 
+def test_while_active_what_is_live_changes_bounds_only_narrow_and_the_rest_is_refused(node):
+    node.trigger_configure()
+    node.trigger_activate()
+    assert change(node, "effort", 4).successful and node.settings.effort == 4
+    assert change(node, "limit", 0.3).successful and node.settings.limit == 0.3
+    assert change(node, "limit", 0.5).successful, "up to what was configured"
+    refused = change(node, "limit", 0.6)
+    assert not refused.successful and "only become narrower" in refused.reason
+    refused = change(node, "rate", 5.0)
+    assert not refused.successful and "deactivate and clean it up" in refused.reason
+    assert (node.settings.limit, node.settings.rate) == (0.5, 10.0)
+
+
+def test_a_warning_that_repeats_is_logged_once_and_counted(node, monkeypatch):
+    """Commands refused at 400/s once filled the log, and the pipe behind it."""
+    now, lines = [0.0], []
+    node.health = Health("/example_node", clock=lambda: now[0])
+    logger = SimpleNamespace(warning=lines.append)
+    monkeypatch.setattr(node, "get_logger", lambda: logger)
+    for number in range(400):
+        node.log_throttled(f"command {number} refused", "refused")
+    node.log_throttled("something else")
+    now[0] = 11.0
+    node.log_throttled("command 400 refused", "refused")
+    assert lines == [
+        "command 0 refused",
+        "something else",
+        "command 400 refused (and 399 more of this kind)",
+    ]
+
+
 def test_an_unknown_or_bad_parameter_keeps_the_node_from_starting(context):
     overrides = [RosParameter("rate", value=-1.0), RosParameter("raet", value=1.0)]
-    with pytest.raises(ParameterError) as caught:
+    with pytest.raises(SettingsError) as caught:
         Example(context=context, parameter_overrides=overrides)
     assert "rate is -1.0" in str(caught.value) and "did you mean 'rate'" in str(caught.value)

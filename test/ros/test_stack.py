@@ -13,9 +13,9 @@ from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.ros.conversions import image_array, seconds
 from vjepa2_ros.ros.qos import LATCHED
 from vjepa2_ros.settings.cell import Workspace
+from vjepa2_ros.settings.stack import managed_nodes
 from vjepa2_ros.srv import EncodeImages, SetGoal
 from vjepa2_ros.stack.client import compressed_image
-from vjepa2_ros.stack.start import SIMULATION
 
 
 def encoded(image, suffix=".png"):
@@ -46,7 +46,7 @@ def no_goal_left(stack):
 
 
 def test_every_node_says_that_it_is_active_and_how_fast_it_works(stack):
-    for name in SIMULATION:
+    for name in managed_nodes("simulation"):
         message = stack.wait("/diagnostics", lambda m, n=name: m.status[0].name == f"/vjepa2/{n}")
         values = {entry.key: entry.value for entry in message.status[0].values}
         assert values["lifecycle"] == "active" and float(values["rate_hz"]) >= 0.0

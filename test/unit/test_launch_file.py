@@ -1,39 +1,117 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The launch file, as far as it can be looked at without a stock ROS 2."""
+"""The launch file and what its arguments mean, as far as can be seen without a stock ROS 2."""
 
 import configparser
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
-import yaml
 
-from vjepa2_ros.stack.start import HARDWARE, SIMULATION
+from vjepa2_ros.settings.declaration import SettingsError
+from vjepa2_ros.settings.stack import MANAGER, NODES, managed_nodes
+from vjepa2_ros.stack.launching import ARGUMENTS, plan_stack
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCH_FILE = ROOT / "launch" / "pick_place.launch.py"
-PROCESSES = {*SIMULATION, *HARDWARE, "lifecycle_manager"}
+with_launch = pytest.mark.skipif(
+    importlib.util.find_spec("launch_ros") is None,
+    reason="`ros2 launch` IS ABSENT: the launch file is read with stand-ins, not run",
+)
 
 
-def test_the_launch_file_compiles():
-    compile(LAUNCH_FILE.read_text(), str(LAUNCH_FILE), "exec")
+@pytest.fixture(autouse=True)
+def own_domain(monkeypatch):
+    """Another run of the tests on this machine must not hold the namespace."""
+    monkeypatch.setenv("ROS_DOMAIN_ID", f"test-{os.getpid()}")
 
 
-def test_every_process_is_an_entry_point_with_a_parameter_file_of_its_name():
+# Arguments ----------------------------------------------------------------------------------
+
+
+def test_every_node_is_an_entry_point():
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    entry_points = setup["options.entry_points"]["vjepa2_ros.nodes"]
-    for name in PROCESSES:
-        assert f"{name} = vjepa2_ros.nodes.{name}:main" in entry_points
-        content = yaml.safe_load((ROOT / "config" / f"{name}.yaml").read_text())
-        assert list(content) == [f"/**/{name}"]
+    lines = setup["options.entry_points"]["vjepa2_ros.nodes"].strip().splitlines()
+    assert {line.partition(" = ")[0] for line in lines} == set(NODES)
+    assert {line.partition(" = ")[2] for line in lines} == {"vjepa2_ros.nodes.__main__:main"}
+
+
+@pytest.mark.parametrize("text", ["true", "True", "1", "yes", "on"])
+def test_what_means_true_starts_the_simulation(text):
+    assert plan_stack({"simulation": text}).nodes == (*managed_nodes("simulation"), MANAGER)
+
+
+@pytest.mark.parametrize("text", ["false", "FALSE", "0", "no", "off"])
+def test_what_means_false_starts_the_hardware(text):
+    assert plan_stack({"simulation": text}).nodes == (*managed_nodes("hardware"), MANAGER)
+
+
+def test_without_arguments_only_the_declared_defaults_hold():
+    plan = plan_stack({})
+    assert plan.namespace == "/vjepa2" and plan.log_level == "info"
+    assert not any(plan.parameters.values())
+
+
+def test_a_seed_a_camera_and_a_checkpoint_reach_the_nodes_that_they_concern():
+    assert plan_stack({"seed": "4"}).parameters["simulator_node"] == {"seed": 4}
+    given = {"simulation": "false", "camera": "/dev/video3", "checkpoint": "mine"}
+    parameters = plan_stack(given).parameters
+    assert parameters["camera_node"] == {"source": "device", "path": "/dev/video3"} or (
+        parameters["camera_node"] == {"path": "/dev/video3"}
+    )
+    assert parameters["planner_node"] == parameters["encoder_node"] == {"checkpoint": "mine"}
+    assert parameters["controller_node"] == {}
+    assert parameters[MANAGER] == {"nodes": list(managed_nodes("hardware"))}
+
+
+def test_a_parameter_file_is_merged_and_checked(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("/**/planner_node: {ros__parameters: {status_rate: 8.0}}\n")
+    assert plan_stack({"params_file": str(file)}).parameters["planner_node"] == {"status_rate": 8.0}
+    file.write_text("/**/planner_node: {ros__parameters: {status_rat: 8.0}}\n")
+    with pytest.raises(SettingsError, match="status_rat"):
+        plan_stack({"params_file": str(file)})
+
+
+@pytest.mark.parametrize(
+    "arguments, text",
+    [
+        ({"simulation": "ture"}, "simulation:=ture is neither true nor false"),
+        ({"simulation": ""}, "simulation:= is neither true nor false"),
+        ({"camera": "/dev/video0"}, "give simulation:=false, too"),
+        ({"seed": "abc"}, "seed:=abc is no whole number"),
+        ({"seed": "-1"}, "seed is -1"),
+        ({"seed": "1", "simulation": "false"}, "seed:=1 has no effect without simulation"),
+        ({"namespace": "no name"}, "namespace:=no name is no namespace"),
+        ({"log_level": "loud"}, "log_level:=loud is unknown: use debug, info"),
+        ({"params_file": "/no/such.yaml"}, "/no/such.yaml: No such file"),
+        ({"preset": "peper"}, "unknown preset 'peper'"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_with_what_to_do(arguments, text):
+    with pytest.raises(SettingsError) as caught:
+        plan_stack(arguments)
+    assert text in str(caught.value)
+
+
+def test_launch_waits_longer_than_the_manager_before_it_uses_force(tmp_path):
+    file = tmp_path / "slow.yaml"
+    file.write_text(f"/**/{MANAGER}: {{ros__parameters: {{shutdown_timeout: 20.0}}}}\n")
+    slow = plan_stack({"params_file": str(file)}).deadlines
+    count = len(managed_nodes("simulation"))
+    assert count * 20.0 < slow.wind_down < slow.terminate
+    assert plan_stack({}).deadlines.terminate < slow.terminate
+
+
+# The launch file with stand-ins -------------------------------------------------------------
 
 
 @pytest.fixture
-def nodes_of(monkeypatch):
-    """What the launch file starts with some arguments, by name, without `ros2 launch`."""
+def launch_file(monkeypatch):
+    """The launch file as a module, without `ros2 launch`."""
 
     class Argument:
         def __init__(self, name):
@@ -54,47 +132,76 @@ def nodes_of(monkeypatch):
         for one in classes:
             setattr(module, one, Argument if one == "LaunchConfiguration" else SimpleNamespace)
         monkeypatch.setitem(sys.modules, name, module)
+    module = load()
+    yield module
+    for claim in module._claims:
+        claim.close()
+
+
+def load():
     spec = importlib.util.spec_from_file_location("pick_place", LAUNCH_FILE)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    defaults = {name: default for name, default, _ in module.ARGUMENTS}
-
-    def start(**arguments):
-        return {node.name: node for node in module.launch_nodes({**defaults, **arguments})}
-
-    return start
+    return module
 
 
-def changes(node):
-    return [entry for entry in node.parameters if isinstance(entry, dict)]
+DEFAULTS = {name: default for name, default, _ in ARGUMENTS}
 
 
-def test_the_seed_of_the_parameter_file_is_overruled_only_by_one_that_is_given(nodes_of):
-    assert changes(nodes_of()["simulator_node"]) == []
-    assert changes(nodes_of(seed="0")["simulator_node"]) == [{"seed": 0}]
+def test_each_process_gets_its_parameters_and_deadlines(launch_file):
+    started = {node.name: node for node in launch_file.launch_nodes({**DEFAULTS, "seed": "5"})}
+    assert list(started) == [*managed_nodes("simulation"), MANAGER]
+    assert started["simulator_node"].parameters == [{"seed": 5}]
+    assert started["planner_node"].parameters == []
+    for name, node in started.items():
+        assert node.executable == name
+        assert float(node.sigterm_timeout) > 20.0 and float(node.sigkill_timeout) > 5.0
 
 
-def test_a_camera_and_a_checkpoint_change_the_nodes_that_they_concern(nodes_of):
-    nodes = nodes_of(simulation="false", camera="/dev/video3", checkpoint="mine", seed="4")
-    assert changes(nodes["camera_node"]) == [{"source": "device", "path": "/dev/video3"}]
-    assert changes(nodes["planner_node"]) == [{"checkpoint": "mine"}]
-    assert changes(nodes["controller_node"]) == [] and "simulator_node" not in nodes
+def test_a_process_that_fails_ends_launch_with_a_failure(launch_file):
+    node = launch_file.launch_nodes(DEFAULTS)[0]
+    running, ending = SimpleNamespace(is_shutdown=False), SimpleNamespace(is_shutdown=True)
+    with pytest.raises(RuntimeError, match="simulator_node ended with exit code 1"):
+        node.on_exit(SimpleNamespace(returncode=1), running)
+    with pytest.raises(RuntimeError, match="exit code -9"):
+        node.on_exit(SimpleNamespace(returncode=-9), ending)
+    assert node.on_exit(SimpleNamespace(returncode=0), running).reason == "simulator_node ended"
+    for code in (0, -2, -15):
+        assert node.on_exit(SimpleNamespace(returncode=code), ending) is None
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("launch_ros") is None,
-    reason="`ros2 launch` IS ABSENT: the launch file is compiled, not run",
-)
-@pytest.mark.parametrize("simulation, nodes", [("true", SIMULATION), ("false", HARDWARE)])
-def test_the_launch_file_starts_a_process_for_each_node(simulation, nodes):
+def test_a_second_launch_in_the_namespace_is_refused(launch_file):
+    launch_file.launch_nodes(DEFAULTS)
+    with pytest.raises(RuntimeError, match="another stack runs in namespace /vjepa2"):
+        launch_file.launch_nodes(DEFAULTS)
+    assert launch_file.launch_nodes({**DEFAULTS, "namespace": "other"})
+
+
+# With a stock ROS 2 -------------------------------------------------------------------------
+
+
+@with_launch
+@pytest.mark.parametrize("where", ["simulation", "hardware"])
+def test_the_launch_file_starts_a_process_for_each_node(where):
     from launch import LaunchContext
 
-    spec = importlib.util.spec_from_file_location("pick_place", LAUNCH_FILE)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load()
     context = LaunchContext()
-    defaults = {name: default for name, default, _ in module.ARGUMENTS}
-    context.launch_configurations.update({**defaults, "simulation": simulation})
+    simulation = str(where == "simulation")
+    context.launch_configurations.update({**DEFAULTS, "simulation": simulation})
     started = [action.node_executable for action in module.launch_nodes(context)]
-    assert started == [*nodes, "lifecycle_manager"]
+    assert started == [*managed_nodes(where), MANAGER]
     assert module.generate_launch_description().entities
+    for claim in module._claims:
+        claim.close()
+
+
+@with_launch
+def test_an_argument_that_is_refused_ends_launch_with_a_failure():
+    from launch import LaunchService
+
+    module = load()
+    service = LaunchService()
+    service.context.launch_configurations["simulation"] = "ture"
+    service.include_launch_description(module.generate_launch_description())
+    assert service.run() != 0

@@ -9,7 +9,7 @@ import threading
 
 import pytest
 
-from vjepa2_ros.stack.process_group import ProcessGroup, ProcessGroupError
+from vjepa2_ros.stack.process_group import QUEUED_LINES, ProcessGroup, ProcessGroupError
 
 DEADLINE = 30.0
 PATIENT = "import time; print('ready', flush=True); time.sleep(1000)"
@@ -77,6 +77,62 @@ def test_an_event_ends_the_wait():
         group.start("patient", python(PATIENT))
         with pytest.raises(ProcessGroupError, match="told to stop"):
             group.wait_for_line("patient", "never", DEADLINE, stop)
+
+
+def test_what_a_process_prints_is_read_although_nobody_takes_the_lines():
+    """A reader of lines that does not return once blocked the processes, halts included."""
+    stuck, entered = threading.Event(), threading.Event()
+
+    def never_return(name, line):
+        entered.set()
+        stuck.wait(DEADLINE)
+
+    with ProcessGroup(on_line=never_return) as group:
+        group.start("loud", python("for i in range(50000): print('x' * 100)\nprint('last')"))
+        assert entered.wait(DEADLINE)
+        assert group.wait_for_line("loud", "last", DEADLINE) == "last"
+        stuck.set()
+
+
+def test_lines_that_nobody_takes_are_dropped_from_the_oldest_on_and_counted():
+    lines, go_on, done = [], threading.Event(), threading.Event()
+
+    def keep(name, line):
+        lines.append(line)
+        go_on.wait(DEADLINE)
+        if line == "last":
+            done.set()
+
+    count = QUEUED_LINES + 1000
+    with ProcessGroup(on_line=keep) as group:
+        group.start("loud", python(f"for i in range({count}): print(i)\nprint('last')"))
+        group.wait_for_line("loud", "last", DEADLINE)
+        go_on.set()
+        assert done.wait(DEADLINE)
+    (note,) = (line for line in lines if "dropped" in line)
+    assert int(note.split()[0]) == count + 1 - (len(lines) - 1)
+    assert lines[-2:] == [str(count - 1), "last"]
+
+
+def test_an_output_that_fails_does_not_hide_the_end_of_a_process():
+    """A full disk ended the thread that read, and the end of the process was never noticed."""
+
+    def fail(name, line):
+        raise OSError("No space left on device")
+
+    with ProcessGroup(on_line=fail) as group:
+        group.start("patient", python(PATIENT))
+        group.start("dying", python("print('something'); raise SystemExit(3)"))
+        with pytest.raises(ProcessGroupError, match="dying ended with exit code 3(.|\n)*something"):
+            group.wait_for_line("patient", "never", DEADLINE)
+
+
+def test_the_end_of_a_process_is_noticed_although_its_output_is_held_open():
+    child = "import subprocess, sys; subprocess.Popen([sys.executable, '-c', {!r}])"
+    with ProcessGroup() as group:
+        group.start("parent", python(child.format("import time; time.sleep(10)")))
+        with pytest.raises(ProcessGroupError, match="parent ended with exit code 0"):
+            group.wait_for_line("parent", "never", timeout=8.0)
 
 
 def test_nothing_is_left_behind_not_even_what_ignores_an_interrupt():

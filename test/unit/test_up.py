@@ -1,13 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vjepa2-ros up`: what its arguments change, and the folders of parameter files it refuses."""
+"""`vjepa2-ros up`: what its arguments change, what it refuses, and how it ends."""
 
 import argparse
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
 
 import pytest
 
 from vjepa2_ros.cli import up
+from vjepa2_ros.settings.stack import MANAGER, READY, managed_nodes
 from vjepa2_ros.stack.process_group import ProcessGroup
-from vjepa2_ros.stack.start import HARDWARE, PROCESSES, SIMULATION
+
+DEADLINE = 30.0
+UP = f"""
+import sys
+from vjepa2_ros.cli.main import main
+from vjepa2_ros.stack.process_group import ProcessGroup
+
+def start_node(self, name, *arguments):
+    # A plain program in the place of each node.
+    ready = "print({READY!r}, flush=True); " if name == {MANAGER!r} else ""
+    loud = "import os; print('pid', os.getpid(), flush=True); "
+    return self.start(name, [sys.executable, "-c", loud + ready + "import time; time.sleep(1000)"])
+
+ProcessGroup.start_node = start_node
+sys.argv[0] = "vjepa2-ros"
+sys.exit(main())
+"""
 
 
 def parse(*words):
@@ -16,55 +40,96 @@ def parse(*words):
     return parser.parse_args([str(word) for word in words])
 
 
-def test_the_seed_of_a_parameter_file_is_overruled_only_by_one_that_is_given():
-    assert up.nodes_and_changes(parse()) == (SIMULATION, {})
-    for number in (0, 3):
-        _, changes = up.nodes_and_changes(parse("--seed", number))
-        assert changes == {"simulator_node": {"seed": number}}
-
-
-def test_a_camera_takes_the_place_of_the_simulation(tmp_path):
-    nodes, changes = up.nodes_and_changes(parse("--camera", tmp_path))
-    assert nodes == HARDWARE
-    assert changes == {"camera_node": {"source": "folder", "path": str(tmp_path)}}
-
-
-def test_a_folder_may_hold_a_file_for_each_process(tmp_path):
-    for name in PROCESSES:
-        (tmp_path / f"{name}.yaml").touch()
-    (tmp_path / "notes.txt").touch()
-    wanted = {name: tmp_path / f"{name}.yaml" for name in PROCESSES}
-    assert up.parameter_files(tmp_path) == wanted
-    assert {"simulator_node", "camera_node", "lifecycle_manager"} < set(wanted)
-
-
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def no_process(monkeypatch):
     """What is refused must not start anything."""
     monkeypatch.setattr(ProcessGroup, "start", lambda *_: pytest.fail("a process was started"))
 
 
-def refused(folder, capsys):
-    assert up.run(parse("--config", folder)) == 2
-    return capsys.readouterr().err
+def test_a_camera_takes_the_place_of_the_simulation(tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr("vjepa2_ros.stack.start.start_stack", lambda *given: started.append(given))
+    monkeypatch.setattr(ProcessGroup, "check", lambda self: os.kill(os.getpid(), signal.SIGINT))
+    for words, where in ((["--seed", 0], "simulation"), (["--camera", tmp_path], "hardware")):
+        assert up.run(parse(*words)) == 0
+        _, nodes, parameters, *_ = started.pop()
+        assert nodes == managed_nodes(where)
+    assert parameters["camera_node"] == {"source": "folder", "path": str(tmp_path)}
 
 
-def test_a_folder_that_is_not_there_is_refused(tmp_path, capsys):
-    assert "there is no such folder" in refused(tmp_path / "absent", capsys)
+def test_a_parameter_file_that_cannot_be_used_is_refused(no_process, tmp_path, capsys):
+    assert up.run(parse("--config", tmp_path / "absent.yaml")) == 2
+    assert "absent.yaml: No such file" in capsys.readouterr().err
 
 
-def test_a_file_in_the_place_of_the_folder_is_refused(tmp_path, capsys):
-    (tmp_path / "planner_node.yaml").touch()
-    assert "there is no such folder" in refused(tmp_path / "planner_node.yaml", capsys)
+@pytest.fixture
+def environment(tmp_path):
+    return {**os.environ, "ROS_DOMAIN_ID": f"test-{os.getpid()}", "PYTHONUNBUFFERED": "1"}
 
 
-def test_a_folder_without_parameter_files_is_refused_with_the_names_known(tmp_path, capsys):
-    said = refused(tmp_path, capsys)
-    assert "holds none of" in said and "planner_node.yaml" in said
+def start(environment, **streams):
+    return subprocess.Popen([sys.executable, "-c", UP, "up"], env=environment, **streams)
 
 
-def test_a_file_that_is_named_after_no_node_is_refused_with_the_names_known(tmp_path, capsys):
-    (tmp_path / "planner_node.yaml").touch()
-    (tmp_path / "planer_node.yaml").touch()
-    said = refused(tmp_path, capsys)
-    assert "no node reads planer_node.yaml" in said and "lifecycle_manager.yaml" in said
+def pids_of(process):
+    """Process of each node by name, once all are up."""
+    found, ready = {}, False
+    late = threading.Timer(DEADLINE, process.kill)
+    late.start()
+    for line in process.stdout:
+        ready = ready or READY in line
+        if match := re.match(r"\[(\w+)\] pid (\d+)", line):
+            found[match[1]] = int(match[2])
+        if ready and len(found) == len(managed_nodes("simulation")) + 1:
+            late.cancel()
+            return found
+    raise AssertionError(f"not up; so far: {found}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_in_order(number, environment):
+    process = start(environment, stdout=subprocess.PIPE, text=True)
+    pids_of(process)
+    process.send_signal(number)
+    process.stdout.close()
+    assert process.wait(DEADLINE) == 0
+
+
+def test_a_second_one_is_refused_at_once_and_the_first_goes_on(environment):
+    first = start(environment, stdout=subprocess.PIPE, text=True)
+    pids_of(first)
+    second = subprocess.run(
+        [sys.executable, "-c", UP, "up"], env=environment, capture_output=True, text=True
+    )
+    assert second.returncode == 1 and second.stdout == ""
+    assert "another stack runs in namespace /vjepa2" in second.stderr
+    assert first.poll() is None
+    first.terminate()
+    first.stdout.close()
+    assert first.wait(DEADLINE) == 0
+
+
+def test_a_lost_node_ends_it_within_a_second_although_its_output_is_a_full_disk(environment):
+    """It once ran for 25 s more: the thread that read had ended with a write error."""
+    with open("/dev/full", "w") as full:
+        process = start(environment, stdout=full, stderr=full)
+        children = f"/proc/{process.pid}/task/{process.pid}/children"
+        deadline = time.monotonic() + DEADLINE
+        while len(nodes := open(children).read().split()) < 5:
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.05)
+        # Until the last of them has said something.
+        time.sleep(1.0)
+        os.kill(int(nodes[0]), signal.SIGKILL)
+        killed = time.monotonic()
+        assert process.wait(DEADLINE) == 1
+    # The others end by the first signal.
+    assert time.monotonic() - killed < 3.0
+
+
+def test_an_output_that_is_not_read_does_not_keep_it_from_ending(environment):
+    process = start(environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    pids = pids_of(process)
+    os.kill(pids["encoder_node"], signal.SIGKILL)
+    assert process.wait(DEADLINE) == 1
+    process.stdout.close()

@@ -61,6 +61,8 @@ def run(args: argparse.Namespace) -> int:
             if args.json is not None:
                 plain_json.write(series, args.json)
     except (DemoError, ClientError, ProcessGroupError) as error:
+        if stop.is_set():
+            raise KeyboardInterrupt from None
         console.print(f"the loop failed: {error}", style="bold red", markup=False)
         return 1
     for figures in series:

@@ -63,8 +63,10 @@ def run(args: argparse.Namespace) -> int:
     try:
         figures = run_demo(settings, console, stop)
     except (DemoError, ClientError, ProcessGroupError, OSError) as error:
-        console.print(f"the demo failed: {error}", style="bold red", markup=False)
         console.print(f"what was written until then: {folder}", markup=False)
+        if stop.is_set():
+            raise KeyboardInterrupt from None
+        console.print(f"the demo failed: {error}", style="bold red", markup=False)
         return 1
     reached = figures["reached"]
     console.print(

@@ -3,7 +3,11 @@
 
 import argparse
 import importlib
+import multiprocessing
+import os
+import signal
 import sys
+from types import FrameType
 
 from vjepa2_ros.simulation import SimulatorError
 
@@ -17,6 +21,9 @@ COMMANDS = {
     "train": "collect data in the simulation and train the small world model",
 }
 """Each is a module of this package: `add_arguments(parser)`, `run(arguments) -> exit code`."""
+INTERRUPTED = 130
+"""Exit code after a Ctrl-C, as a shell reports it: 128 + SIGINT."""
+_IMPORTER = "<frozen importlib._bootstrap>"
 
 
 def main() -> int:
@@ -25,6 +32,19 @@ def main() -> int:
     Only the module of the command that was asked for is imported, so that `verify` works where
     MuJoCo or ROS is missing.
     """
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        return _run()
+    except SimulatorError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _run() -> int:
     parser = argparse.ArgumentParser(prog="vjepa2-ros", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     asked = next((word for word in sys.argv[1:] if not word.startswith("-")), None)
@@ -34,11 +54,26 @@ def main() -> int:
             module = importlib.import_module(f"vjepa2_ros.cli.{name}")
             module.add_arguments(command)
     arguments = parser.parse_args()
-    try:
-        return module.run(arguments)
-    except SimulatorError as error:
-        print(error, file=sys.stderr)
-        return 2
+    return module.run(arguments)
+
+
+def _interrupt(_: int, frame: FrameType | None) -> None:
+    """Handle Ctrl-C: end at once while modules are imported, else raise KeyboardInterrupt."""
+    while frame is not None:
+        if frame.f_code.co_filename == _IMPORTER:
+            # An exception would be swallowed, or reported by the module that is half imported.
+            os.write(sys.__stderr__.fileno(), b"interrupted\n")
+            os._exit(INTERRUPTED)
+        frame = frame.f_back
+    for child in multiprocessing.active_children():
+        # A pool would wait for all that is left to do.
+        child.kill()
+    raise KeyboardInterrupt
+
+
+if multiprocessing.parent_process() is not None:
+    # A worker of a pool, which a Ctrl-C in the terminal reaches too: its parent sees to it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from contextlib import suppress
 from typing import Any
 
 from vjepa2_ros.cli.arguments import seed
@@ -31,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run until Ctrl-C, or until a process ends; returns the exit code."""
+    from vjepa2_ros.ros.signals import stop_on_signal
+
+    stop = stop_on_signal()
     from vjepa2_ros.settings.declaration import SettingsError
     from vjepa2_ros.settings.stack import managed_nodes
 
@@ -44,19 +48,21 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(shown(effective)))
         return 0
 
-    from vjepa2_ros.ros.signals import stop_on_signal
     from vjepa2_ros.stack.process_group import ProcessGroup, ProcessGroupError
     from vjepa2_ros.stack.start import start_stack
 
-    stop = stop_on_signal()
     try:
         with ProcessGroup() as group:
-            start_stack(group, nodes, effective.all_changes(), namespace=args.namespace, stop=stop)
+            start_stack(group, nodes, effective.all_changes(), args.namespace, stop)
             while not stop.wait(0.5):
                 group.check()
     except ProcessGroupError as error:
-        print(error, file=sys.stderr)
-        return 0 if stop.is_set() else 1
+        if stop.is_set():
+            return 0
+        # The output may be what fails: a full disk, a closed terminal.
+        with suppress(OSError):
+            print(error, file=sys.stderr)
+        return 1
     return 0
 
 

@@ -74,9 +74,8 @@ class ControllerNode(ManagedNode):
 
     def _on_command(self, message: Command) -> None:
         verdict = self._controller.command(motion_command(message), self.now(), self.steady_now())
-        # By its reason: a text with numbers would be news with every command.
-        if not verdict.accepted and self.health.is_news(f"refused: {verdict.reason.name}"):
-            self.get_logger().warning(self._controller.message)
+        if not verdict.accepted:
+            self.log_throttled(self._controller.message, f"refused: {verdict.reason.name}")
 
     def _on_status(self, message: PlanningStatus) -> None:
         self._controller.planner_heard(self.steady_now())

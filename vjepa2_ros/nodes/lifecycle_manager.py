@@ -5,31 +5,43 @@ Every wait has a deadline. A node that refuses is named with its own words (from
 and the others are brought down again. While all are up, each must say once a second that it is
 alive and active; when one falls silent or leaves its state, all are brought down, the nodes that
 move the robot first to last in reverse order, and the process ends with exit code 1.
+
+Nothing is touched where another stack runs in the same namespace. A heartbeat names the process
+that sends it (`instance`), and only those of the processes that were brought up count.
 """
 
 from __future__ import annotations
 
 import sys
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
+from rclpy.clock import Clock, ClockType
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
+from vjepa2_ros.ros.health import Health
 from vjepa2_ros.ros.managed_node import HEARTBEAT_PERIOD
 from vjepa2_ros.ros.parameters import declare
 from vjepa2_ros.ros.runner import initialise
 from vjepa2_ros.ros.signals import stop_on_signal
 from vjepa2_ros.settings.declaration import SettingsError
 from vjepa2_ros.settings.manager import LifecycleManagerSettings
-from vjepa2_ros.settings.stack import READY
+from vjepa2_ros.settings.stack import MANAGER, READY
 
+LISTENING_TIME = 2.0
+"""How long other stacks are listened for before anything is touched [s]."""
+# A process that has not been heard for so long does not count as running [s].
+_LIVE = 2.5 * HEARTBEAT_PERIOD
 # After so long without an answer, it may have been lost [s].
 _ASK_AGAIN = 3.0
+# Pause before a node is asked again to go down [s].
+_TRY_AGAIN = 0.2
 _REQUESTS = {
     name: ChangeState.Request(transition=Transition(id=number))
     for name, number in (
@@ -41,17 +53,31 @@ _REQUESTS = {
 }
 _STATE_BEFORE = {"configure": "unconfigured", "activate": "inactive"}
 _STATE_AFTER = {"configure": "inactive", "activate": "active"}
+# State from which a transition on the way down starts; in any other there is nothing to undo.
+_UNDONE_FROM = {
+    "deactivate": State.PRIMARY_STATE_ACTIVE,
+    "cleanup": State.PRIMARY_STATE_INACTIVE,
+}
 
 
 class BringUpError(RuntimeError):
     """A node could not be brought up, or did not stay up; the text says which and why."""
 
 
+@dataclass(frozen=True)
+class Heartbeat:
+    """What a process last said of itself, and when it was heard [s, steady]."""
+
+    heard: float = 0.0
+    lifecycle: str = ""
+    message: str = ""
+
+
 class LifecycleManager:
     """The one runner of the managed nodes of a namespace. A plain program, not callbacks."""
 
     def __init__(self, stop) -> None:
-        self._node = Node("lifecycle_manager")
+        self._node = Node(MANAGER)
         self._settings = settings = declare(self._node, LifecycleManagerSettings)
         self._stop = stop
         self._executor = SingleThreadedExecutor()
@@ -62,13 +88,21 @@ class LifecycleManager:
             for name in settings.nodes
             for service, suffix in ((ChangeState, "change_state"), (GetState, "get_state"))
         }
-        self._heartbeats: dict[str, tuple[float, str, str]] = {}
+        self._heartbeats: dict[str, dict[str, Heartbeat]] = {}
+        self._health = Health(self._node.get_fully_qualified_name())
+        self._instances = {MANAGER: self._health.instance}
+        self._warned: set[str] = set()
         self._brought_up: list[str] = []
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 50)
+        self._diagnostics = self._node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._node.create_timer(HEARTBEAT_PERIOD, self._publish_health, clock=steady)
+        self._publish_health()
         self.log = self._node.get_logger()
 
     def bring_up(self) -> None:
         """Configure and activate all nodes in order; BringUpError names the one that refused."""
+        self._listen_for_others()
         for name in self._settings.nodes:
             self._wait_for(name)
             state = self._state_of(name)
@@ -86,38 +120,82 @@ class LifecycleManager:
         while not self._stop.is_set():
             self._executor.spin_once(timeout_sec=0.1)
             for name in self._brought_up:
-                heard, lifecycle, message = self._heartbeats.get(name, (started, "active", ""))
+                last = self._heartbeat(name)
                 # What a node said before it was brought up may still arrive now.
-                if heard > started + HEARTBEAT_PERIOD and lifecycle != "active":
-                    raise BringUpError(f"{name} is {lifecycle}: {message}")
-                silence = time.monotonic() - max(heard, started)
+                if last.heard > started + HEARTBEAT_PERIOD and last.lifecycle != "active":
+                    raise BringUpError(f"{name} is {last.lifecycle}: {last.message}")
+                silence = time.monotonic() - max(last.heard, started)
                 if silence > self._settings.heartbeat_timeout:
                     raise BringUpError(f"{name} has been silent for {silence:.1f} s")
 
-    def bring_down(self) -> None:
-        """Deactivate all in reverse order, then clean them up, skipping one that is silent."""
-        silent = set()
+    def bring_down(self) -> bool:
+        """Deactivate all in reverse order, then clean them up, skipping one that does not answer.
+
+        Takes at most `shutdown_timeout` for each node.
+
+        Returns:
+            True if no node was left as it was; one whose process has ended counts as down.
+        """
+        if not self._brought_up:
+            return True
+        self.log.info("bringing all nodes down")
+        left = list(reversed(self._brought_up))
+        failed = []
         for transition in ("deactivate", "cleanup"):
-            for name in reversed(self._brought_up):
-                if name in silent:
-                    continue
-                if not self._client(name, ChangeState).service_is_ready():
-                    # Its process has ended, as all do at once on a Ctrl-C under `ros2 launch`.
-                    silent.add(name)
-                    continue
-                timeout = self._settings.shutdown_timeout
-                if self._call(name, ChangeState, _REQUESTS[transition], timeout) is None:
-                    silent.add(name)
-                    self.log.warning(f"{name} did not answer to {transition}")
+            failed += [name for name in left if not self._undo(name, transition)]
+            left = [name for name in left if name not in failed]
         self._brought_up.clear()
-        self.log.info("all nodes are down")
+        self.log.info("all nodes are down" if not failed else f"not down: {', '.join(failed)}")
+        return not failed
 
     def close(self) -> None:
         """Destroy the node."""
         self._executor.shutdown()
         self._node.destroy_node()
 
-    # ----------------------------------------------------------------------------------------
+    # Other stacks ---------------------------------------------------------------------------
+
+    def _listen_for_others(self) -> None:
+        """Raise BringUpError if there is another lifecycle manager, or a node of ours twice."""
+        deadline = time.monotonic() + LISTENING_TIME
+        while time.monotonic() < deadline:
+            self._check_stop()
+            self._executor.spin_once(timeout_sec=0.1)
+        for name in (MANAGER, *self._settings.nodes):
+            self._check_alone(name)
+
+    def _bind(self, name: str) -> None:
+        """Note which process is the node; BringUpError if there is none, or more than one."""
+        deadline = time.monotonic() + self._settings.discovery_timeout
+        while not (live := self._live(name)):
+            self._check_stop()
+            if time.monotonic() > deadline:
+                raise BringUpError(f"{name} sends no heartbeat on /diagnostics")
+            self._executor.spin_once(timeout_sec=0.1)
+        self._check_alone(name)
+        self._instances[name] = live[0]
+
+    def _check_alone(self, name: str) -> None:
+        """Raise BringUpError if several processes run as one node."""
+        live = self._live(name)
+        if len(live) > 1:
+            raise BringUpError(
+                f"another stack runs in namespace {self._node.get_namespace()}, ROS domain "
+                f"{self._node.context.get_domain_id()} ({name} are the processes "
+                f"{' and '.join(map(_process, live))}): stop it, or choose another namespace"
+            )
+
+    def _live(self, name: str) -> list[str]:
+        """Instances of a node that are heard at present."""
+        since = time.monotonic() - _LIVE
+        known = self._heartbeats.get(name, {})
+        return [instance for instance, last in known.items() if last.heard > since]
+
+    def _heartbeat(self, name: str) -> Heartbeat:
+        """The last one of the process that is brought up."""
+        return self._heartbeats.get(name, {}).get(self._instances.get(name, ""), Heartbeat())
+
+    # Up -------------------------------------------------------------------------------------
 
     def _wait_for(self, name: str) -> None:
         timeout = self._settings.discovery_timeout
@@ -131,6 +209,7 @@ class LifecycleManager:
                     f"namespace {self._node.get_namespace()} and the same ROS_DOMAIN_ID?"
                 )
             self._executor.spin_once(timeout_sec=0.1)
+        self._bind(name)
 
     def _state_of(self, name: str) -> int:
         deadline = time.monotonic() + self._settings.discovery_timeout
@@ -156,10 +235,10 @@ class LifecycleManager:
             while not future.done() and time.monotonic() < begun + timeout:
                 self._check_stop()
                 self._executor.spin_once(timeout_sec=0.1)
-                heard, lifecycle, _ = self._heartbeats.get(name, (0.0, "", ""))
-                if heard > asked and lifecycle == _STATE_AFTER[transition]:
+                last = self._heartbeat(name)
+                if last.heard > asked and last.lifecycle == _STATE_AFTER[transition]:
                     return
-                if heard > asked + _ASK_AGAIN and lifecycle == _STATE_BEFORE[transition]:
+                if last.heard > asked + _ASK_AGAIN and last.lifecycle == _STATE_BEFORE[transition]:
                     break
             else:
                 if future.done() and not future.result().success:
@@ -170,13 +249,37 @@ class LifecycleManager:
             f"{name} gave no answer to {transition} (allowed are {timeout:.0f} s); does it run?"
         )
 
+    # Down -----------------------------------------------------------------------------------
+
+    def _undo(self, name: str, transition: str) -> bool:
+        """Deactivate or clean up a node, and try again while it refuses; False if it did not."""
+        begun = time.monotonic()
+        deadline = begun + self._settings.shutdown_timeout
+        while (left := deadline - time.monotonic()) > 0:
+            if not self._client(name, ChangeState).service_is_ready():
+                # Its process has ended. One on its way out leaves the graph before it is gone.
+                return True
+            answer = self._call(name, ChangeState, _REQUESTS[transition], left)
+            if answer is not None and answer.success:
+                return True
+            state = self._call(name, GetState, GetState.Request(), deadline - time.monotonic())
+            if state is not None and state.current_state.id != _UNDONE_FROM[transition]:
+                return True
+            self._executor.spin_once(timeout_sec=_TRY_AGAIN)
+        last = self._heartbeat(name)
+        reason = last.message if last.heard > begun else "no answer"
+        self.log.error(f"{name} did not {transition}: {reason}")
+        return False
+
+    # ----------------------------------------------------------------------------------------
+
     def _reason(self, name: str, asked: float) -> str:
         """The node's own words, which it publishes before it answers, but on another topic."""
         deadline = time.monotonic() + 3.0
         while time.monotonic() < deadline:
-            heard, _, message = self._heartbeats.get(name, (0.0, "", ""))
-            if heard > asked and message not in ("unconfigured", "inactive"):
-                return message
+            last = self._heartbeat(name)
+            if last.heard > asked and last.message not in ("unconfigured", "inactive"):
+                return last.message
             self._executor.spin_once(timeout_sec=0.1)
         return "it gave no reason on /diagnostics; see its log"
 
@@ -197,13 +300,44 @@ class LifecycleManager:
         if self._stop.is_set():
             raise BringUpError("told to stop")
 
+    def _publish_health(self) -> None:
+        message = DiagnosticArray(status=[self._health.report("active")])
+        message.header.stamp = self._node.get_clock().now().to_msg()
+        self._diagnostics.publish(message)
+
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         prefix = self._node.get_namespace().rstrip("/") + "/"
         for status in message.status:
-            lifecycle = next((v.value for v in status.values if v.key == "lifecycle"), None)
-            if lifecycle is not None and status.name.startswith(prefix):
-                name = status.name[len(prefix) :]
-                self._heartbeats[name] = time.monotonic(), lifecycle, status.message
+            values = {entry.key: entry.value for entry in status.values}
+            # Anybody may publish here: what is not a heartbeat of our own kind says nothing.
+            if not status.name.startswith(prefix) or not {"instance", "lifecycle"} <= set(values):
+                continue
+            name, instance = status.name[len(prefix) :], values["instance"]
+            if name != MANAGER and name not in self._settings.nodes:
+                continue
+            heartbeat = Heartbeat(time.monotonic(), values["lifecycle"], status.message)
+            self._heartbeats.setdefault(name, {})[instance] = heartbeat
+            self._forget(name)
+            self._warn_of_others(name, instance)
+
+    def _forget(self, name: str) -> None:
+        """Drop instances that have fallen silent, but for the one that is watched."""
+        kept = {self._instances.get(name), *self._live(name)}
+        known = self._heartbeats[name]
+        self._heartbeats[name] = {i: last for i, last in known.items() if i in kept}
+
+    def _warn_of_others(self, name: str, instance: str) -> None:
+        if name in self._warned or instance == self._instances.get(name, instance):
+            return
+        self._warned.add(name)
+        self.log.warning(
+            f"ignoring another {name} in this namespace: process {_process(instance)}"
+        )
+
+
+def _process(instance: str) -> str:
+    """Host and process of an instance."""
+    return instance.rpartition(":")[0]
 
 
 def main() -> int:
@@ -213,23 +347,24 @@ def main() -> int:
     try:
         manager = LifecycleManager(stop)
     except SettingsError as error:
-        print(f"lifecycle_manager: {error}", file=sys.stderr, flush=True)
+        print(f"{MANAGER}: {error}", file=sys.stderr, flush=True)
         rclpy.shutdown()
         return 1
+    code = 1
     try:
         manager.bring_up()
         manager.log.info(READY)
         manager.watch()
-        return 0
+        code = 0
     except BringUpError as error:
-        if stop.is_set():
-            return 0
-        manager.log.error(f"{error}; bringing all nodes down")
-        return 1
+        code = 0 if stop.is_set() else 1
+        if code:
+            manager.log.error(str(error))
     finally:
-        manager.bring_down()
+        code = code if manager.bring_down() else 1
         manager.close()
         rclpy.shutdown()
+    return code
 
 
 if __name__ == "__main__":

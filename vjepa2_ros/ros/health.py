@@ -3,10 +3,16 @@
 
 from __future__ import annotations
 
+import math
+import os
+import secrets
+import socket
 import time
 from collections.abc import Callable
 
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+
+_LOG_PERIOD = 10.0
 
 
 class Health:
@@ -14,9 +20,13 @@ class Health:
 
     The level of an error or a warning stays until the next good piece of work (`beat`) or until
     `clear`; the text of the last error is kept for good, with its age.
+
+    Attributes:
+        instance: tells this node from others of its name: host, process and a random number.
     """
 
     def __init__(self, name: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.instance = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._name = name
         self._clock = clock
         self._beats = 0
@@ -25,8 +35,8 @@ class Health:
         self._level, self._message = DiagnosticStatus.OK, ""
         self._last_error, self._last_error_time = "", 0.0
         self._errors = 0
-        self._told: dict[str, float] = {}
-        self._values: dict[str, str] = {}
+        self._logged: dict[str, tuple[float, int]] = {}
+        self._values = {"instance": self.instance}
 
     @property
     def last_error(self) -> str:
@@ -53,11 +63,28 @@ class Health:
         self._last_error, self._last_error_time = text, self._clock()
         self._errors += 1
 
-    def is_news(self, text: str) -> bool:
-        """True if a text was not asked about in the last 10 s: worth a line in the log."""
+    def is_news(self, kind: str) -> bool:
+        """Whether something is worth a line in the log; see `left_out`."""
+        return self.left_out(kind) is not None
+
+    def left_out(self, kind: str) -> int | None:
+        """Whether something is worth a line in the log: what repeats is worth one in 10 s.
+
+        Args:
+            kind: the text, or what it is about.
+
+        Returns:
+            How many of its kind were left out since the last line; None to leave this one out, too.
+        """
         now = self._clock()
-        self._told = {told: time for told, time in self._told.items() if now - time < 10.0}
-        return self._told.setdefault(text, now) == now
+        logged, count = self._logged.get(kind, (-math.inf, 0))
+        if now - logged < _LOG_PERIOD:
+            self._logged[kind] = logged, count + 1
+            return None
+        # Kinds that have become rare are forgotten, or texts that vary would fill the memory.
+        self._logged = {k: v for k, v in self._logged.items() if now - v[0] < _LOG_PERIOD}
+        self._logged[kind] = now, 0
+        return count
 
     def set(self, key: str, value: object) -> None:
         """Set a value of the node's own to be reported."""

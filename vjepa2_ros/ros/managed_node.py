@@ -36,6 +36,7 @@ from vjepa2_ros.settings.declaration import (
     refuse_live,
     values_of,
 )
+from vjepa2_ros.settings.stack import MANAGER
 
 HEARTBEAT_PERIOD = 1.0
 # Faults of the surroundings, told in a sentence; anything else is a fault of the program, told
@@ -63,6 +64,7 @@ class ManagedNode(LifecycleNode):
     releases. They raise on failure, and the last two must work after half of the first two, since
     they also undo a transition that failed. Communication is created in
     `configure` with `advertise`, `subscribe`, `serve` and `every`, and destroyed by this class.
+    A `deactivate` that raises leaves the node active: what could not be stopped has to be watched.
 
     Attributes:
         settings: typed settings of the node, an instance of SETTINGS; replaced when parameters
@@ -99,7 +101,7 @@ class ManagedNode(LifecycleNode):
         """
 
     def deactivate(self) -> None:
-        """Stop to work."""
+        """Stop to work; raise if something that must be stopped could not be."""
 
     def cleanup(self) -> None:
         """Release what `configure` loaded."""
@@ -108,8 +110,13 @@ class ManagedNode(LifecycleNode):
 
     @property
     def is_active(self) -> bool:
-        """True between a successful activation and the deactivation."""
+        """True between a successful activation and a successful deactivation."""
         return self._is_active
+
+    @property
+    def is_up(self) -> bool:
+        """True while the node is configured, active or not."""
+        return self._is_configured
 
     def now(self) -> float:
         """ROS time in seconds: what stamps and ages are measured with."""
@@ -177,6 +184,25 @@ class ManagedNode(LifecycleNode):
             self.destroy_timer(timer)
             client.remove_pending_request(future)
 
+    def log_throttled(self, text: str, kind: str | None = None) -> None:
+        """Log a warning unless one of its kind was logged in the last 10 s.
+
+        For what others can cause at any rate, such as commands that are refused. The next line
+        says how many were left out.
+
+        Args:
+            text: the warning.
+            kind: what it is about, where the text holds numbers that vary; None for the text.
+        """
+        left_out = self.health.left_out(text if kind is None else kind)
+        if left_out is not None:
+            more = f" (and {left_out} more of this kind)" if left_out else ""
+            self.get_logger().warning(text + more)
+
+    def manager_is_there(self) -> bool:
+        """True if a lifecycle manager runs in the namespace of this node."""
+        return (MANAGER, self.get_namespace()) in self.get_node_names_and_namespaces()
+
     def fail(self, reason: str) -> None:
         """Give up after a fault that needs somebody: report it and deactivate."""
         self.get_logger().error(f"{reason}; deactivating")
@@ -222,8 +248,11 @@ class ManagedNode(LifecycleNode):
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        if self._transition("deactivate", self.deactivate) != TransitionCallbackReturn.SUCCESS:
+            # Back to `active`, whatever it was: the robot may still move, and callbacks watch it.
+            return TransitionCallbackReturn.FAILURE
         self._is_active = False
-        return self._transition("deactivate", self.deactivate)
+        return TransitionCallbackReturn.SUCCESS
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         return self._release()
@@ -288,7 +317,7 @@ class ManagedNode(LifecycleNode):
                 text, reason = str(refusal), refusal.reason
             except Exception as error:  # noqa: BLE001 - the caller would wait for ever otherwise
                 text, reason = self._report(callback.__name__, error), Reason.INTERNAL_ERROR
-            self.get_logger().warning(f"refused: {text}")
+            self.log_throttled(f"refused: {text}", f"refused by {callback.__name__}")
             response = type(response)()
             response.message = text
             if hasattr(response, "reason"):

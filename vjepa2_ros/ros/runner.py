@@ -4,31 +4,68 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import rclpy
+from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
-from vjepa2_ros.ros.managed_node import ManagedNode
+from vjepa2_ros.ros.deadlines import DEACTIVATION_TIMEOUT, wind_down_timeout
+from vjepa2_ros.ros.parameters import declare
 from vjepa2_ros.ros.signals import stop_on_signal
 from vjepa2_ros.settings.declaration import SettingsError
 
+if TYPE_CHECKING:
+    from vjepa2_ros.ros.managed_node import ManagedNode
+
 # How soon a signal is seen while nothing happens: Python handles it between two waits.
 _WAIT = 0.1
+# Pause between two attempts to deactivate [s].
+_TRY_AGAIN = 0.1
 
 
-def initialise(arguments: Sequence[str] | None) -> bool:
+def initialise(arguments: Sequence[str] | None, context: Context | None = None) -> bool:
     """Initialise rclpy; False with a message if the arguments are bad.
 
     Without rclpy's own signal handlers: they shut the context down at once, and a node could no
     longer halt the robot nor say goodbye.
     """
     try:
-        rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+        rclpy.init(args=arguments, context=context, signal_handler_options=SignalHandlerOptions.NO)
     except Exception as error:  # noqa: BLE001 - rclpy raises several types for bad arguments
         print(f"ROS arguments refused: {error}", file=sys.stderr, flush=True)
         return False
+    return True
+
+
+def check_parameters(name: str, settings: type, arguments: Sequence[str]) -> bool:
+    """Check the ROS arguments and parameters of a node without its module.
+
+    Args:
+        name: of the node.
+        settings: class of its settings.
+        arguments: of its process.
+
+    Returns:
+        False, with a message on stderr, if the node would refuse them.
+    """
+    context = Context()
+    if not initialise(arguments, context):
+        return False
+    try:
+        node = Node(name, context=context, enable_rosout=False, start_parameter_services=False)
+        declare(node, settings)
+        node.destroy_node()
+    except Exception as error:  # noqa: BLE001 - rclpy raises several types for bad files
+        text = error if isinstance(error, SettingsError) else f"cannot start: {error}"
+        print(f"{name}: {text}", file=sys.stderr, flush=True)
+        return False
+    finally:
+        context.try_shutdown()
     return True
 
 
@@ -46,13 +83,38 @@ def run(node_class: type[ManagedNode], arguments: Sequence[str] | None = None) -
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     while not stop.is_set():
-        try:
-            executor.spin_once(timeout_sec=_WAIT)
-        except Exception as error:  # noqa: BLE001 - one bad callback must not end the node
-            node.get_logger().error(f"unexpected: {error!r}")
-            node.health.error(repr(error))
-    node.shut_down()
+        _spin_once(executor, node)
+    wind_down(executor, node, wind_down_timeout(sys.argv if arguments is None else arguments))
     executor.remove_node(node)
     node.destroy_node()
     rclpy.shutdown()
     return 0
+
+
+def _spin_once(executor: SingleThreadedExecutor, node: ManagedNode) -> None:
+    try:
+        executor.spin_once(timeout_sec=_WAIT)
+    except Exception as error:  # noqa: BLE001 - one bad callback must not end the node
+        node.get_logger().error(f"unexpected: {error!r}")
+        node.health.error(repr(error))
+
+
+def wind_down(executor: SingleThreadedExecutor, node: ManagedNode, timeout: float) -> None:
+    """Bring a node down before its process ends.
+
+    Args:
+        executor: spins the node, which goes on with its work meanwhile.
+        node: to bring down.
+        timeout: longest time to leave that to the lifecycle manager, which knows the order [s].
+    """
+    deadline = time.monotonic() + timeout
+    while node.is_up and time.monotonic() < deadline and node.manager_is_there():
+        _spin_once(executor, node)
+    deadline = time.monotonic() + DEACTIVATION_TIMEOUT
+    while node.is_active and time.monotonic() < deadline:
+        node.trigger_deactivate()
+        # Timers and answers may be what a halt waits for.
+        again = time.monotonic() + _TRY_AGAIN
+        while node.is_active and time.monotonic() < again:
+            _spin_once(executor, node)
+    node.shut_down()

@@ -15,6 +15,8 @@ from vjepa2_ros.settings.manager import LifecycleManagerSettings
 from vjepa2_ros.settings.planning import PlannerNodeSettings
 from vjepa2_ros.settings.simulator import SimulatorNodeSettings
 
+MANAGER = "lifecycle_manager"
+"""Name of the node that brings the others up and down."""
 READY = "all nodes are active"
 """What the lifecycle manager logs once everything is up."""
 
@@ -76,7 +78,7 @@ NODES: dict[str, NodeEntry] = {
         NodeEntry("camera_node", "camera", CameraNodeSettings, frozenset({"hardware"})),
         NodeEntry("encoder_node", "encoder", EncoderNodeSettings, _BOTH),
         NodeEntry("planner_node", "planner", PlannerNodeSettings, _BOTH),
-        NodeEntry("lifecycle_manager", "manager", LifecycleManagerSettings, frozenset()),
+        NodeEntry(MANAGER, "manager", LifecycleManagerSettings, frozenset()),
     )
 }
 """Every node by name. The lifecycle manager is started last and manages the others."""

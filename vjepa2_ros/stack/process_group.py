@@ -2,12 +2,12 @@
 """Nodes as processes of their own, on a machine with or without `ros2 launch`.
 
 Plain subprocesses: each line a process prints is passed on with the process's name, the group ends
-as a whole, and nothing outlives it, not even after a SIGKILL of the starter.
+as a whole, and nothing outlives it, not even after a SIGKILL of the starter. What the processes
+print is always read, whatever becomes of the output that it is passed on to.
 """
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -15,17 +15,20 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import yaml
 
+from vjepa2_ros.ros.deadlines import WIND_DOWN_OPTION
+from vjepa2_ros.ros.signals import end_with_parent
 from vjepa2_ros.settings.files import NAMESPACE
-from vjepa2_ros.share import share_directory
 
-_LIBC = ctypes.CDLL(None)
-_PR_SET_PDEATHSIG = 1
+QUEUED_LINES = 10_000
+"""Lines that wait for an output that is not read; the oldest are dropped first."""
+# Time for the last words of a process that has ended: a pipe may be held open by its children [s].
+_LAST_WORDS = 0.5
 
 
 class ProcessGroupError(RuntimeError):
@@ -39,7 +42,7 @@ class Process:
         self.name = name
         self.popen = popen
         self.lines: deque[str] = deque(maxlen=2000)
-        self.ended = False
+        self.output_ended = False
 
     def tail(self, count: int = 15) -> str:
         """The last lines, for an error message."""
@@ -47,11 +50,17 @@ class Process:
 
 
 class ProcessGroup:
-    """Starts node processes and ends them together. Use it as a context manager.
+    """Starts processes and ends them together. Use it as a context manager.
 
-    on_line: called with (name, line) for each line printed, from reader threads; the default
-        prints them with the name in front.
-    environment: added to this process's environment.
+    Args:
+        on_line: called with (name, line) for each line printed, from one thread; the default
+            prints them with the name in front. It may take as long as it likes, and raise: the
+            processes do not notice.
+        environment: added to this process's environment.
+
+    Attributes:
+        processes: by name, in the order of their start.
+        stop_timeout: longest wait for an end in order, see `stop` [s].
     """
 
     def __init__(
@@ -59,11 +68,13 @@ class ProcessGroup:
         on_line: Callable[[str, str], None] | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._on_line = on_line or print_line
-        self._environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
+        self.environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
+        self.processes: dict[str, Process] = {}
+        self.stop_timeout = 15.0
         self._changed = threading.Condition()
         self._readers: list[threading.Thread] = []
-        self.processes: dict[str, Process] = {}
+        self._printer = _Printer(on_line or print_line)
+        self._at_end: list[Callable[[], None]] = []
 
     def __enter__(self) -> ProcessGroup:
         return self
@@ -75,7 +86,7 @@ class ProcessGroup:
         """Start a process under a name."""
         popen = subprocess.Popen(
             command,
-            env=self._environment,
+            env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -97,18 +108,31 @@ class ProcessGroup:
         self,
         name: str,
         parameters: Mapping[str, Any] | None = None,
-        config: Path | None = None,
         namespace: str = NAMESPACE,
+        wind_down: float = 0.0,
+        ros_arguments: Iterable[str] = (),
     ) -> Process:
-        """Start a node of this package with its file under config/ and changes to it."""
-        config = config or share_directory() / "config" / f"{name}.yaml"
-        command = [sys.executable, "-m", f"vjepa2_ros.nodes.{name}", "--ros-args"]
-        command += ["-r", f"__ns:={namespace}", "--params-file", str(config)]
+        """Start a node of this package.
+
+        Args:
+            name: of the node.
+            parameters: values that differ from the declared defaults.
+            namespace: of the node.
+            wind_down: how long it leaves its end to the lifecycle manager [s].
+            ros_arguments: more of what may follow `--ros-args`.
+        """
+        command = [sys.executable, "-m", "vjepa2_ros.nodes", name]
+        command += [WIND_DOWN_OPTION, str(wind_down)] if wind_down else []
+        command += ["--ros-args", "-r", f"__ns:={namespace}", *ros_arguments]
         for key, value in (parameters or {}).items():
             # As one line of YAML: what rcl would read from a file.
             text = yaml.safe_dump(value, default_flow_style=True, width=10_000)
             command += ["-p", f"{key}:={text.removesuffix('...' + chr(10)).strip()}"]
         return self.start(name, command)
+
+    def at_end(self, callback: Callable[[], None]) -> None:
+        """Have something called once all processes have ended."""
+        self._at_end.append(callback)
 
     def wait_for_line(
         self,
@@ -117,12 +141,20 @@ class ProcessGroup:
         timeout: float | None = None,
         stop: threading.Event | None = None,
     ) -> str:
-        """Wait until a process prints a line with this text; returns the line.
+        """Wait until a process prints a line with a text.
 
-        timeout: longest wait [s]; None waits for as long as all processes live.
+        Args:
+            name: of the process.
+            text: part of the line.
+            timeout: longest wait [s]; None waits for as long as all processes live.
+            stop: ends the wait.
 
-        Raises ProcessGroupError if any process of the group ends first, at the timeout, or once
-        the event `stop` is set.
+        Returns:
+            The line.
+
+        Raises:
+            ProcessGroupError: a process of the group ended first, the time is over, or `stop` is
+                set.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
@@ -144,7 +176,7 @@ class ProcessGroup:
         """Wait until a process has ended and all it said is known; returns its exit code."""
         process = self.processes[name]
         with self._changed:
-            if not self._changed.wait_for(lambda: process.ended, timeout):
+            if not self._changed.wait_for(lambda: process.output_ended, timeout):
                 raise ProcessGroupError(f"{name} did not end within {timeout:.0f} s")
         return process.popen.wait()
 
@@ -153,8 +185,14 @@ class ProcessGroup:
         with self._changed:
             self._raise_if_ended()
 
-    def stop(self, timeout: float = 15.0) -> None:
-        """End all in reverse order of their start: interrupt, wait, and kill what is left."""
+    def stop(self, timeout: float | None = None) -> None:
+        """End all in reverse order of their start: interrupt, wait, and kill what is left.
+
+        Args:
+            timeout: longest wait [s], once for the process started last and once for the others;
+                `stop_timeout` if None.
+        """
+        timeout = self.stop_timeout if timeout is None else timeout
         # The one started last (the lifecycle manager) brings the others down, so it goes first.
         for process in reversed(list(self.processes.values())):
             _send(process, signal.SIGINT)
@@ -168,10 +206,14 @@ class ProcessGroup:
                 process.popen.wait()
         for reader in self._readers:
             reader.join(2.0)
+        self._printer.close()
+        while self._at_end:
+            self._at_end.pop()()
 
     def _raise_if_ended(self) -> None:
         for process in self.processes.values():
-            if process.ended:
+            if process.popen.poll() is not None:
+                self._changed.wait_for(lambda p=process: p.output_ended, _LAST_WORDS)
                 raise ProcessGroupError(
                     f"{process.name} ended with exit code {process.popen.wait()}; it said:\n"
                     f"{process.tail()}"
@@ -183,22 +225,69 @@ class ProcessGroup:
             with self._changed:
                 process.lines.append(line)
                 self._changed.notify_all()
-            self._on_line(process.name, line)
+            self._printer.put(process.name, line)
         # Only now are its last words known, too.
         with self._changed:
-            process.ended = True
+            process.output_ended = True
             self._changed.notify_all()
 
 
+class _Printer:
+    """Hands lines on in a thread of its own, which alone waits for a slow output."""
+
+    def __init__(self, on_line: Callable[[str, str], None]) -> None:
+        self._on_line = on_line
+        self._changed = threading.Condition()
+        self._lines: deque[tuple[str, str]] = deque()
+        self._dropped = 0
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="printer", daemon=True)
+        self._thread.start()
+
+    def put(self, name: str, line: str) -> None:
+        with self._changed:
+            self._lines.append((name, line))
+            if len(self._lines) > QUEUED_LINES:
+                self._lines.popleft()
+                self._dropped += 1
+            self._changed.notify()
+
+    def close(self, timeout: float = 2.0) -> None:
+        """Print what waits; an output that does not take it in time is left alone."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._lines or self._closed)
+                if not self._lines:
+                    return
+                dropped, self._dropped = self._dropped, 0
+                name, line = self._lines.popleft()
+            # A full disk or a closed terminal must not end the thread.
+            with suppress(Exception):
+                if dropped:
+                    self._on_line("up", f"{dropped} lines were dropped: the output was not read")
+                self._on_line(name, line)
+
+
 def print_line(name: str, line: str) -> None:
-    """Print a line of a process with its name in front."""
-    # In one call: `print` writes the end of the line apart, and lines of two threads would mix.
-    sys.stdout.write(f"[{name}] {line}\n")
-    sys.stdout.flush()
+    """Print a line of a process with its name in front.
+
+    Raises:
+        OSError: the output takes nothing: a full disk, a closed pipe.
+    """
+    # Past sys.stdout, whose lock a thread that waits for the output would hold for ever.
+    data = f"[{name}] {line}\n".encode(errors="replace")
+    while data:
+        data = data[os.write(sys.__stdout__.fileno(), data) :]
 
 
 def _prepare_child() -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    end_with_parent()
     # A starter in the background of a shell ignores SIGINT, and what it starts would inherit that.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
@@ -209,7 +298,5 @@ def _send(process: Process, number: int) -> None:
 
 
 def _wait(process: Process, timeout: float) -> None:
-    try:
+    with suppress(subprocess.TimeoutExpired):
         process.popen.wait(timeout)
-    except subprocess.TimeoutExpired:
-        pass

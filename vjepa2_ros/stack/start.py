@@ -4,28 +4,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from vjepa2_ros.ros.deadlines import Deadlines
+from vjepa2_ros.settings.declaration import build
 from vjepa2_ros.settings.files import NAMESPACE
-from vjepa2_ros.stack.process_group import ProcessGroup
-
-READY = "all nodes are active"
-"""What lifecycle_manager prints once everything is up."""
-SIMULATION = ("simulator_node", "controller_node", "encoder_node", "planner_node")
-HARDWARE = ("controller_node", "camera_node", "encoder_node", "planner_node")
-PROCESSES = (*dict.fromkeys((*SIMULATION, *HARDWARE)), "lifecycle_manager")
-"""All processes there are; each reads the file of its name under config/."""
-_WITH_MODEL = ("encoder_node", "planner_node")
+from vjepa2_ros.settings.stack import MANAGER, NODES, READY, managed_nodes
+from vjepa2_ros.stack.claim import StackRunningError, claim
+from vjepa2_ros.stack.process_group import ProcessGroup, ProcessGroupError
 
 
 def start_stack(
     group: ProcessGroup,
-    nodes: tuple[str, ...] = SIMULATION,
+    nodes: Iterable[str] = managed_nodes("simulation"),
     parameters: Mapping[str, Mapping[str, Any]] | None = None,
-    checkpoint: str | None = None,
-    config: Mapping[str, Path] | None = None,
     namespace: str = NAMESPACE,
     stop: threading.Event | None = None,
 ) -> None:
@@ -33,20 +26,25 @@ def start_stack(
 
     There is no deadline here: the lifecycle manager has its own, and ends when one has passed.
 
-    nodes: in the order in which they come up.
-    parameters: changes to the files, by node name.
-    checkpoint: model of encoder and planner, if not the files'.
-    config: parameter files to use instead of those under config/, by node name.
-    stop: ends the wait.
+    Args:
+        group: ends the processes.
+        nodes: managed nodes in the order in which they come up.
+        parameters: values that differ from the declared defaults, by node.
+        namespace: of the nodes.
+        stop: ends the wait.
 
-    Raises ProcessGroupError with what the process said that did not come up.
+    Raises:
+        ProcessGroupError: another stack runs in the namespace, and nothing was started; or a
+            process ended, with what it said.
     """
-    parameters, config = parameters or {}, config or {}
-    for name in nodes:
-        changes = dict(parameters.get(name, {}))
-        if checkpoint is not None and name in _WITH_MODEL:
-            changes.setdefault("checkpoint", checkpoint)
-        group.start_node(name, changes, config.get(name), namespace)
-    changes = {"nodes": list(nodes), **parameters.get("lifecycle_manager", {})}
-    group.start_node("lifecycle_manager", changes, config.get("lifecycle_manager"), namespace)
-    group.wait_for_line("lifecycle_manager", READY, stop=stop)
+    nodes, parameters = list(nodes), dict(parameters or {})
+    parameters[MANAGER] = {"nodes": nodes, **parameters.get(MANAGER, {})}
+    try:
+        group.at_end(claim(namespace, group.environment).close)
+    except StackRunningError as error:
+        raise ProcessGroupError(str(error)) from None
+    deadlines = Deadlines.of(build(NODES[MANAGER].settings, parameters[MANAGER]))
+    group.stop_timeout = deadlines.terminate
+    for name in (*nodes, MANAGER):
+        group.start_node(name, parameters.get(name), namespace, deadlines.wind_down)
+    group.wait_for_line(MANAGER, READY, stop=stop)

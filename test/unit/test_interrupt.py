@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ctrl-C in a command: one line and exit code 130, whatever it was doing."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+DEADLINE = 60.0
+PROGRAM = """
+import sys, time, types
+from vjepa2_ros.cli import main
+
+def work():
+    {work}
+
+command = types.ModuleType("vjepa2_ros.cli.fake")
+command.add_arguments = lambda parser: None
+command.run = lambda arguments: work()
+sys.modules["vjepa2_ros.cli.fake"] = command
+main.COMMANDS["fake"] = "for the test"
+sys.argv[1:] = ["fake"]
+if __name__ == "__main__":
+    sys.exit(main.main())
+"""
+MODULE = """
+import time
+print("ready", flush=True)
+try:
+    time.sleep(1000)
+except BaseException as error:
+    raise ImportError("half imported") from error
+"""
+WORK = {
+    "sleeping": "print('ready', flush=True); time.sleep(1000)",
+    "importing": "import slow_module",
+    "waiting for a pool": (
+        "from concurrent.futures import ProcessPoolExecutor as Pool; import multiprocessing\n"
+        "    with Pool(2, mp_context=multiprocessing.get_context('spawn')) as pool:\n"
+        "        futures = [pool.submit(time.sleep, n) for n in (0, 0, *[1000] * 8)]\n"
+        "        [future.result() for future in futures[:2]]\n"
+        "        print('ready', flush=True)\n"
+        "        futures[-1].result()"
+    ),
+}
+
+
+@pytest.mark.parametrize("work", WORK)
+def test_it_ends_with_one_line_and_130(work, tmp_path):
+    (tmp_path / "slow_module.py").write_text(MODULE)
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.format(work=WORK[work]))
+    process = subprocess.Popen(
+        [sys.executable, program],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout.readline() == "ready\n"
+    # As a terminal does: the whole group gets it, the workers of a pool included.
+    os.killpg(process.pid, signal.SIGINT)
+    started = time.monotonic()
+    _, errors = process.communicate(timeout=DEADLINE)
+    assert (process.returncode, errors) == (130, "interrupted\n")
+    assert time.monotonic() - started < 10.0
+
+
+def test_a_command_is_interrupted_while_its_libraries_are_imported():
+    process = subprocess.Popen(
+        [sys.executable, "-v", "-m", "vjepa2_ros.cli.main", "evaluate", "--episodes", "1"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    # `-v` tells of each import.
+    for line in process.stderr:
+        if line.startswith("import 'torch"):
+            break
+    process.send_signal(signal.SIGINT)
+    said = [line for line in process.stderr if not line.startswith(("import ", "#", "Python "))]
+    assert process.wait(DEADLINE) == 130
+    assert "interrupted\n" in said and not any("Traceback" in line for line in said)

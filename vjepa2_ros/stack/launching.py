@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the launch file starts: its arguments, checked, as nodes with their parameters.
+
+Apart from the launch file, so that it needs no `ros2 launch`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vjepa2_ros.ros.deadlines import Deadlines
+from vjepa2_ros.settings.camera import source_of
+from vjepa2_ros.settings.declaration import SettingsError
+from vjepa2_ros.settings.files import ALL_NODES, NAMESPACE, resolve
+from vjepa2_ros.settings.stack import MANAGER, managed_nodes
+
+ARGUMENTS = (
+    ("simulation", "true", "simulated robot and camera (true), or those of the parameters (false)"),
+    ("camera", "", "with simulation:=false: device, video file or folder to take images from"),
+    ("checkpoint", "", "world model, in the place of the configured one"),
+    ("params_file", "", "parameter file or folder of such, merged over the shipped files"),
+    ("preset", "", "shipped settings under config/presets, such as `paper`"),
+    ("seed", "", "with simulation:=true: scene of the simulation"),
+    ("namespace", NAMESPACE.strip("/"), "namespace of all nodes"),
+    ("log_level", "info", "debug, info, warn, error or fatal"),
+)
+"""Name, default and description of each argument. An empty text means: not given."""
+_BOOLEANS = {
+    **dict.fromkeys(("true", "1", "yes", "on"), True),
+    **dict.fromkeys(("false", "0", "no", "off"), False),
+}
+_LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
+_NAMESPACE = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
+
+
+@dataclass(frozen=True)
+class StackPlan:
+    """What is to be started.
+
+    Attributes:
+        nodes: all, the lifecycle manager last.
+        parameters: values that differ from the declared defaults, by node.
+        namespace: of the nodes, with a slash in front.
+        log_level: of the nodes.
+        deadlines: for their end.
+    """
+
+    nodes: tuple[str, ...]
+    parameters: Mapping[str, Mapping[str, Any]]
+    namespace: str
+    log_level: str
+    deadlines: Deadlines
+
+
+def plan_stack(arguments: Mapping[str, str]) -> StackPlan:
+    """What launch arguments ask for.
+
+    Args:
+        arguments: texts by the names of `ARGUMENTS`; what is absent has its default.
+
+    Raises:
+        SettingsError: an argument, a parameter file or a parameter cannot be used; the text says
+            why.
+    """
+    given = {name: default for name, default, _ in ARGUMENTS} | dict(arguments)
+    simulation = _boolean("simulation", given["simulation"])
+    if given["camera"] and simulation:
+        raise SettingsError(
+            f"camera:={given['camera']} has no effect in simulation: give simulation:=false, too"
+        )
+    if given["seed"] and not simulation:
+        raise SettingsError(
+            f"seed:={given['seed']} has no effect without simulation: leave it out"
+        )
+    if not _NAMESPACE.fullmatch(given["namespace"]):
+        raise SettingsError(
+            f"namespace:={given['namespace']} is no namespace: use letters, digits and underscores"
+        )
+    if given["log_level"].lower() not in _LOG_LEVELS:
+        raise SettingsError(
+            f"log_level:={given['log_level']} is unknown: use {', '.join(_LOG_LEVELS)}"
+        )
+    nodes = managed_nodes("simulation" if simulation else "hardware")
+    namespace = "/" + given["namespace"].strip("/")
+    options = {
+        ALL_NODES: {"checkpoint": given["checkpoint"]} if given["checkpoint"] else {},
+        "simulator_node": {"seed": _whole("seed", given["seed"])} if given["seed"] else {},
+        "camera_node": source_of(given["camera"]) if given["camera"] else {},
+        MANAGER: {"nodes": nodes},
+    }
+    files = [given["params_file"]] if given["params_file"] else []
+    effective = resolve(files, given["preset"] or None, options, namespace)
+    return StackPlan(
+        nodes=(*nodes, MANAGER),
+        parameters={name: effective.changes(name) for name in (*nodes, MANAGER)},
+        namespace=namespace,
+        log_level=given["log_level"].lower(),
+        deadlines=Deadlines.of(effective.settings.manager),
+    )
+
+
+def _boolean(name: str, text: str) -> bool:
+    try:
+        return _BOOLEANS[text.strip().lower()]
+    except KeyError:
+        raise SettingsError(f"{name}:={text} is neither true nor false") from None
+
+
+def _whole(name: str, text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise SettingsError(f"{name}:={text} is no whole number") from None
