@@ -138,7 +138,9 @@ def test_context_warm_start_and_gripper_change_what_is_planned(model):
     (decision,) = make_decisions(model, 5, 1)
     plain = planning.Setting("model", seed=5, decisions=1, horizon=2)
     planned = [
-        planning.plan_decision(model, setting, make_planner_named("icem", 64), decision, 0)[0].actions
+        planning.plan_decision(model, setting, make_planner_named("icem", 64), decision, 0)[
+            0
+        ].actions
         for setting in (
             plain,
             replace(plain, context=2),

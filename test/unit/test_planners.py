@@ -112,7 +112,9 @@ def test_the_rest_of_the_last_plan_is_asked_about_first(name):
 
 @FEW
 def test_several_actions_share_the_way(name):
-    plan = make_planner_named(name, 400).plan(Cone(0.12, 0.0, 0.0, 0.0), ActionSpace(horizon=2), seeded())
+    plan = make_planner_named(name, 400).plan(
+        Cone(0.12, 0.0, 0.0, 0.0), ActionSpace(horizon=2), seeded()
+    )
     assert plan.actions.shape == (2, 7)
     assert plan.actions[:, 0].sum() == pytest.approx(0.12, abs=0.04)
 
@@ -144,7 +146,9 @@ def test_a_surrogate_of_latents_needs_few_evaluations_where_energies_have_edges(
     missed = {
         name: float(
             (
-                make_planner_named(name, 32).plan(Manhattan(*target), ActionSpace(), seeded()).actions[0]
+                make_planner_named(name, 32)
+                .plan(Manhattan(*target), ActionSpace(), seeded())
+                .actions[0]
                 - torch.tensor([*target[:3], 0, 0, 0, target[3]])
             )[:3].norm()
         )

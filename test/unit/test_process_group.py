@@ -151,7 +151,7 @@ def test_the_processes_end_when_their_starter_is_killed(tmp_path):
         "group = ProcessGroup()\n"
         f"child = group.start('child', [sys.executable, '-c', {PATIENT!r}])\n"
         "group.wait_for_line('child', 'ready', 30)\n"
-        "print(f'pid={child.popen.pid}', flush=True); time.sleep(1000)"
+        "sys.stdout.write(f'\\npid={child.popen.pid}\\n'); sys.stdout.flush(); time.sleep(1000)"
     )
     parent = subprocess.Popen(python(starter), stdout=subprocess.PIPE, text=True)
     pid = next(int(line[4:]) for line in parent.stdout if line.startswith("pid="))
