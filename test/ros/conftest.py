@@ -54,14 +54,14 @@ def tiny_model(tmp_path_factory):
     return folder
 
 
-def _probe(namespace):
+def make_probe(namespace):
     probe = Probe(namespace)
     for message_type, topic, qos in TOPICS:
         probe.listen(message_type, topic, qos)
     return probe
 
 
-def _planner_sees(message):
+def planner_sees(message):
     """True for the planner's word that it has got a latent; a goal set before is refused."""
     status = message.status[0]
     keys = {entry.key for entry in status.values}
@@ -89,11 +89,11 @@ def stack(tiny_model):
         # Scene 2 starts high above the table, where three steps in any direction meet nothing.
         "simulator_node": {"seed": 2},
     }
-    probe = _probe("/vjepa2")
+    probe = make_probe("/vjepa2")
     try:
         with ProcessGroup() as group:
             start_stack(group, managed_nodes("simulation"), changes)
-            probe.wait("/diagnostics", _planner_sees, after=0)
+            probe.wait("/diagnostics", planner_sees, after=0)
             yield probe
     finally:
         probe.close()
@@ -102,6 +102,6 @@ def stack(tiny_model):
 @pytest.fixture(scope="session")
 def bench():
     """A probe in a namespace where single nodes are tested with the probe as all the others."""
-    probe = _probe("/bench")
+    probe = make_probe("/bench")
     yield probe
     probe.close()
