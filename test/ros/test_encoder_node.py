@@ -59,7 +59,9 @@ def huge_png():
 
     header = struct.pack(">IIBBBBB", 20_000, 20_000, 1, 0, 0, 0, 0)
     rows = zlib.compress(bytes((20_000 // 8 + 1) * 20_000), 9)
-    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    data = (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    )
     assert len(data) < 400_000
     return compressed_image(data)
 
