@@ -7,14 +7,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from sensor_msgs.msg import CompressedImage, Image
+from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from vjepa2_ros.msg import Latent
 from vjepa2_ros.robot.driver import RobotState
 from vjepa2_ros.ros.conversions import (
     MessageError,
-    decode_image,
     duration,
     image_array,
     image_message,
@@ -26,7 +25,7 @@ from vjepa2_ros.ros.conversions import (
 )
 from vjepa2_ros.ros.latents import latent_message, latent_tensor
 
-PICTURE = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+PIXELS = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
 
 
 @pytest.mark.parametrize("time", [0.0, 1.5, 1795235193.843111980, 0.9999999999])
@@ -37,9 +36,9 @@ def test_stamps_keep_their_time(time):
 
 
 def test_an_image_comes_back_as_it_went():
-    message = image_message(PICTURE, 12.5, "camera")
+    message = image_message(PIXELS, 12.5, "camera")
     assert message.header.frame_id == "camera" and seconds(message.header.stamp) == 12.5
-    np.testing.assert_array_equal(image_array(message), PICTURE)
+    np.testing.assert_array_equal(image_array(message), PIXELS)
 
 
 CONVERSIONS = {
@@ -51,14 +50,14 @@ CONVERSIONS = {
 
 @pytest.mark.parametrize("encoding", CONVERSIONS)
 def test_other_encodings_become_rgb(encoding):
-    pixels = cv2.cvtColor(PICTURE, CONVERSIONS[encoding])
+    pixels = cv2.cvtColor(PIXELS, CONVERSIONS[encoding])
     message = Image(height=40, width=50, encoding=encoding, step=50 * pixels.shape[2],
                     data=array("B", pixels.tobytes()))  # fmt: skip
-    np.testing.assert_array_equal(image_array(message), PICTURE)
+    np.testing.assert_array_equal(image_array(message), PIXELS)
 
 
-def test_padded_rows_and_grey_pictures_are_understood():
-    grey = PICTURE[..., 0]
+def test_padded_rows_and_grey_images_are_understood():
+    grey = PIXELS[..., 0]
     padded = np.zeros((40, 64), np.uint8)
     padded[:, :50] = grey
     message = Image(height=40, width=50, encoding="mono8", step=64,
@@ -75,23 +74,11 @@ def test_padded_rows_and_grey_pictures_are_understood():
     ],
 )
 def test_an_image_that_cannot_be_used_is_refused(change, text):
-    message = image_message(PICTURE, 0.0, "camera")
+    message = image_message(PIXELS, 0.0, "camera")
     for name, value in change.items():
         setattr(message, name, value)
     with pytest.raises(MessageError, match=text):
         image_array(message)
-
-
-def test_a_png_is_decoded_exactly():
-    _, data = cv2.imencode(".png", cv2.cvtColor(PICTURE, cv2.COLOR_RGB2BGR))
-    decoded = decode_image(CompressedImage(data=array("B", data.tobytes())))
-    np.testing.assert_array_equal(decoded, PICTURE)
-
-
-@pytest.mark.parametrize("data", [b"", b"\x89PNG broken", b"\xff\xd8\xff broken"])
-def test_bytes_that_are_no_picture_are_refused(data):
-    with pytest.raises(MessageError, match="cannot be decoded"):
-        decode_image(CompressedImage(data=array("B", data)))
 
 
 @pytest.mark.parametrize("half, tolerance", [(False, 0.0), (True, 1e-3)])

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Images from a camera device, a video file or a folder, all behind one small interface.
 
-`grab` waits for the next image and returns the moment it was captured, so that the caller can
-stamp it, and `retrieve` decodes it. (A USB camera's JPEG takes milliseconds to decode, which are
-no part of the capture time.)
+`grab` waits for the next image and returns when it was captured, so that the caller can stamp it;
+`retrieve` decodes it. (Decoding a USB camera's JPEG takes milliseconds, which are not part of the
+capture time.)
 """
 
 from __future__ import annotations
@@ -15,60 +15,74 @@ from typing import Protocol
 
 import cv2
 import numpy as np
+from PIL import Image
 
-from vjepa2_ros.settings.camera import SOURCES
+from vjepa2_ros.camera.decoding import ImageError, decode_image
+from vjepa2_ros.settings.camera import CameraNodeSettings
 
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-
+_BY_PILLOW = (".jpeg", ".jpg", ".png")
+_BY_OPENCV = (".bmp", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = tuple(sorted(_BY_PILLOW + _BY_OPENCV))
+MAX_PIXELS = 25_000_000
+"""Largest image of a file; a small file may hold gigabytes of pixels."""
 
 
 class CameraError(RuntimeError):
-    """The source is not there, cannot be read, or broke off; the text says what to do."""
+    """The source does not exist, cannot be read, or ended early; the text says what to do."""
 
 
 class Source(Protocol):
     """A stream of images."""
 
     def grab(self) -> bool:
-        """Wait for the next image; False at the end of a file or folder that does not loop."""
+        """Wait for the next image.
+
+        Returns:
+            False at the end of a file or folder that does not loop.
+
+        Raises:
+            CameraError: the source cannot be read any more.
+        """
 
     def retrieve(self) -> np.ndarray:
-        """Decode the image grabbed last: uint8 RGB [height, width, 3]."""
+        """Decode the image grabbed last.
+
+        Returns:
+            uint8 RGB [height, width, 3].
+
+        Raises:
+            CameraError: it cannot be decoded, or is too large.
+        """
 
     def close(self) -> None:
         """Release the source and end a wait that is under way."""
 
 
-def open_source(
-    kind: str, path: str, rate: float, width: int = 0, height: int = 0, loop: bool = True
-) -> Source:
-    """Open a source of one of the kinds in SOURCES.
+def open_source(settings: CameraNodeSettings) -> Source:
+    """Open the source that the settings name.
 
-    path: device node (`/dev/video0`) or number, video file, or folder of images.
-    rate: images per second; a device that is faster is thinned out, files are played at it.
-    width, height: size asked of a device in pixels; both 0 leave it at its own.
-    loop: start a file or folder again at its end.
-
-    Raises ValueError on a width without height or the reverse, CameraError on all else.
+    Raises:
+        CameraError: it does not exist or cannot be read.
     """
-    if bool(width) != bool(height):
-        raise ValueError(
-            f"width is {width} and height {height}: set both to a size that the camera offers "
-            "(`v4l2-ctl --list-formats-ext`), or both to 0"
-        )
-    if not rate > 0:
-        raise CameraError(f"the rate must be greater than zero, not {rate}")
-    if kind == "device":
-        return DeviceSource(path, rate, width, height)
-    if kind == "video":
-        return VideoSource(path, rate, loop)
-    if kind == "folder":
-        return FolderSource(path, rate, loop)
-    raise CameraError(f"unknown source {kind!r}; choose one of {', '.join(SOURCES)}")
+    if settings.source == "device":
+        return DeviceSource(settings.path, settings.rate, settings.width, settings.height)
+    if settings.source == "video":
+        return VideoSource(settings.path, settings.rate, settings.loop)
+    return FolderSource(settings.path, settings.rate, settings.loop)
 
 
 class DeviceSource:
-    """A USB or other V4L2 camera."""
+    """A USB or other V4L2 camera.
+
+    Args:
+        path: device node (`/dev/video0`) or its number.
+        rate: images per second; a faster device is thinned out.
+        width: asked of the device in pixels, with `height`; 0 leaves it as it is.
+        height: see `width`.
+
+    Raises:
+        CameraError: it does not exist, cannot be opened, or does not offer the size.
+    """
 
     def __init__(self, path: str, rate: float, width: int = 0, height: int = 0) -> None:
         node = Path(f"/dev/video{path}" if path.isdigit() else path)
@@ -84,7 +98,7 @@ class DeviceSource:
         self._capture = cv2.VideoCapture(str(node), cv2.CAP_V4L2)
         if not self._capture.isOpened():
             raise CameraError(
-                f"{node} is there but cannot be opened as a camera: it may be in use by another "
+                f"{node} exists but cannot be opened as a camera: it may be in use by another "
                 "program, not be a capture device, or not be readable for this user (group `video`)"
             )
         # A deeper queue hands out old images as new ones whenever the reader falls behind.
@@ -108,7 +122,7 @@ class DeviceSource:
             if not self._capture.grab():
                 raise CameraError(f"{self._node} gave no image: was it unplugged?")
             now = time.monotonic()
-            # A quarter of a period of slack, or jitter would thin a camera of just this rate.
+            # A quarter of a period of slack, or jitter would thin a camera of exactly this rate.
             if now >= self._due - 0.25 * self._period:
                 self._due = max(self._due + self._period, now)
                 return True
@@ -124,7 +138,7 @@ class DeviceSource:
 
 
 class _Pace:
-    """Waits out the rest of each period; a wait can be cut short from another thread."""
+    """Waits for the end of each period; another thread can end a wait."""
 
     def __init__(self, rate: float) -> None:
         self._period = 1.0 / rate
@@ -142,7 +156,16 @@ class _Pace:
 
 
 class VideoSource:
-    """A video file, played at a given rate whatever its own."""
+    """A video file.
+
+    Args:
+        path: of the file.
+        rate: images per second, whatever the file's own rate.
+        loop: start again at its end.
+
+    Raises:
+        CameraError: it does not exist, is no video, or its images are too large.
+    """
 
     def __init__(self, path: str, rate: float, loop: bool = True) -> None:
         if not Path(path).is_file():
@@ -151,7 +174,14 @@ class VideoSource:
         self._loop = loop
         self._pace = _Pace(rate)
         self._capture = cv2.VideoCapture(path)
-        if not self._capture.isOpened() or not self._capture.grab():
+        if not self._capture.isOpened():
+            raise CameraError(f"{path} cannot be decoded as a video; convert it to MP4 (H.264)")
+        _check_size(
+            path,
+            int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
+            int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
+        )
+        if not self._capture.grab():
             raise CameraError(f"{path} cannot be decoded as a video; convert it to MP4 (H.264)")
         self._grabbed_first = True
 
@@ -181,7 +211,16 @@ class VideoSource:
 
 
 class FolderSource:
-    """The images of a folder in the order of their names, played at a given rate."""
+    """The images of a folder in the order of their names.
+
+    Args:
+        path: of the folder.
+        rate: images per second.
+        loop: start again with the first after the last.
+
+    Raises:
+        CameraError: it does not exist or holds no image.
+    """
 
     def __init__(self, path: str, rate: float, loop: bool = True) -> None:
         folder = Path(path)
@@ -210,12 +249,33 @@ class FolderSource:
         return True
 
     def retrieve(self) -> np.ndarray:
-        image = cv2.imread(str(self._current), cv2.IMREAD_COLOR)
-        if image is None:
-            raise CameraError(
-                f"{self._current} cannot be decoded as an image; remove or replace it"
-            )
-        return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        try:
+            return _read_image(self._current)
+        except (ImageError, OSError) as error:
+            raise CameraError(f"{self._current} cannot be decoded: {error}") from error
 
     def close(self) -> None:
         self._pace.close()
+
+
+def _read_image(path: Path) -> np.ndarray:
+    """Pixels of an image file: uint8 RGB [height, width, 3]."""
+    if path.suffix.lower() in _BY_PILLOW:
+        return decode_image(path.read_bytes(), MAX_PIXELS)
+    try:
+        with Image.open(path) as header:
+            _check_size(path, *header.size)
+    except (OSError, Image.DecompressionBombError) as error:
+        raise ImageError(f"the image cannot be decoded: {error}") from error
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise ImageError("the image cannot be decoded")
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _check_size(path: str | Path, width: int, height: int) -> None:
+    if width * height > MAX_PIXELS:
+        raise CameraError(
+            f"{path} has {width}x{height} pixels, but at most {MAX_PIXELS / 1e6:g} million are "
+            "accepted; scale it down"
+        )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vjepa2-ros goal IMAGE…`: show a running stack what the camera shall see in the end."""
+"""`vjepa2-ros goal IMAGE…`: tell a running stack what the camera should see in the end."""
 
 from __future__ import annotations
 
@@ -51,15 +51,14 @@ def run(args: argparse.Namespace) -> int:
         with StackClient(args.namespace) as client:
             if args.images:
                 answer = client.set_goal(images, args.steps, args.gripper)
-                accepted, name = answer.accepted, f"{answer.goal_id} accepted: "
             else:
                 answer = client.stop() if args.stop else client.cancel()
-                accepted, name = answer.success, ""
     except ClientError as error:
         print(error, file=sys.stderr)
         return 1
-    if not accepted:
-        print(f"refused: {answer.message}", file=sys.stderr)
+    if not answer.accepted:
+        code = f" [{answer.reason.name}]" if answer.reason else ""
+        print(f"refused: {answer.message}{code}", file=sys.stderr)
         return 1
-    print(f"{name}{answer.message}")
+    print(f"{answer.goal_id} accepted: {answer.message}" if args.images else answer.message)
     return 0

@@ -18,25 +18,18 @@ from vjepa2_ros.settings.camera import CameraNodeSettings
 
 
 class CameraNode(ManagedNode):
-    """Reads a source in a thread of its own, since reading a camera waits for its next image."""
+    """Reads a source in a thread of its own, because a read waits for the next image."""
 
     NAME = "camera_node"
     SETTINGS = CameraNodeSettings
+    _source: Source | None = None
+    _thread: threading.Thread | None = None
 
     def configure(self) -> None:
-        settings = self.settings
-        self._source = open_source(
-            settings.source,
-            settings.path,
-            settings.rate,
-            settings.width,
-            settings.height,
-            settings.loop,
-        )
+        self._source = open_source(self.settings)
         self._images = self.advertise(Image, "camera/image_raw", LATEST)
         self._infos = self.advertise(CameraInfo, "camera/camera_info", LATEST)
         self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
 
     def activate(self) -> None:
         self._stop.clear()
@@ -46,15 +39,15 @@ class CameraNode(ManagedNode):
         self._thread.start()
 
     def deactivate(self) -> None:
-        if getattr(self, "_thread", None) is not None:
+        if self._thread is not None:
             self._stop.set()
             self._thread.join(2.0 + 1.0 / self.settings.rate)
             self._thread = None
 
     def cleanup(self) -> None:
-        if hasattr(self, "_source"):
+        if self._source is not None:
             self._source.close()
-            del self._source
+            self._source = None
 
     def _stream(self, source: Source) -> None:
         fx, fy, cx, cy = self.settings.intrinsics
@@ -76,7 +69,7 @@ class CameraNode(ManagedNode):
             self.post(self.fail, str(error))
         except Exception as error:  # noqa: BLE001 - a thread's exception is lost otherwise
             self.post_error(error)
-            self.post(self.fail, "reading the camera broke off")
+            self.post(self.fail, "reading the camera failed")
 
 
 def main() -> int:

@@ -5,15 +5,19 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from vjepa2_ros.camera.decoding import ImageTooLargeError, check_image, decode_image
 from vjepa2_ros.msg import Latent
-from vjepa2_ros.ros.conversions import MessageError, decode_image, image_array
+from vjepa2_ros.robot.reason import Reason
+from vjepa2_ros.ros.conversions import MessageError, image_array
 from vjepa2_ros.ros.latents import latent_message
 from vjepa2_ros.ros.mailbox import LatestWorker
 from vjepa2_ros.ros.managed_node import ManagedNode, Refused
@@ -22,56 +26,70 @@ from vjepa2_ros.ros.runner import run
 from vjepa2_ros.settings.encoder import EncoderNodeSettings
 from vjepa2_ros.srv import EncodeImages
 from vjepa2_ros.world_model.checkpoint import open_world_model
+from vjepa2_ros.world_model.world_model import WorldModel
+
+MAX_IMAGES = 1000
+"""Most images in a request: the highest `max_subgoals` that a planner may have."""
 
 
 class EncoderNode(ManagedNode):
-    """Encodes the newest image whenever the one before is done; goal images go first."""
+    """Encodes the newest image whenever the one before is done; goal images go first.
+
+    Decoding and encoding happen in the worker's thread, so that heartbeats and services go on.
+    """
 
     NAME = "encoder_node"
     SETTINGS = EncoderNodeSettings
+    _model: WorldModel | None = None
+    _worker: LatestWorker[Image] | None = None
 
     def configure(self) -> None:
         self._model = open_world_model(self.settings.model)
-        encoder = self._model.encoder
-        self._grid = encoder.rows, encoder.columns
-        # The first run is slower than the rest, and would be taken for an old observation.
-        self._model.encode(np.zeros((encoder.size, encoder.size, 3), np.uint8))
+        size = self._model.encoder.size
+        # The first run is slower than the rest, and its latent would count as too old.
+        self._model.encode(np.zeros((size, size, 3), np.uint8))
         self.health.set("model", f"{self._model.name} {self._model.fingerprint}")
         self._worker = LatestWorker(
             self._encode_message, self._publish_later, self.post_error, "encoder"
         )
         self._latents = self.advertise(Latent, "latent", LATEST)
-        self.subscribe(Image, "camera/image_raw", self._on_image, LATEST)
+        self.subscribe(Image, "camera/image_raw", self._worker.offer, LATEST)
         self.serve(EncodeImages, "encode_images", self._on_encode_images)
 
     def deactivate(self) -> None:
-        if hasattr(self, "_worker"):
+        if self._worker is not None:
             self._worker.discard()
 
     def cleanup(self) -> None:
-        if hasattr(self, "_worker"):
+        if self._worker is not None:
             self._worker.close()
-            del self._worker, self._model
+        self._worker = self._model = None
 
-    def _on_image(self, message: Image) -> None:
-        self._worker.offer(message)
+    # In the worker's thread -----------------------------------------------------------------
 
     def _encode_message(self, message: Image) -> Latent:
         return self._encode(image_array(message), message.header)
 
+    def _encode_file(self, message: CompressedImage, max_pixels: int) -> Latent:
+        return self._encode(decode_image(message.data, max_pixels), message.header)
+
     def _encode(self, image: np.ndarray, header: Header) -> Latent:
         started = time.perf_counter()
-        latent = self._model.encode(image)
+        model = self._model
+        latent = model.encode(image)
         if not torch.isfinite(latent).all():
             raise MessageError("the latent is not finite: the model's weights are broken")
+        grid = model.encoder.rows, model.encoder.columns
         message = latent_message(
-            latent, self._grid, self._model.fingerprint, header, self.settings.half_precision
+            latent, grid, model.fingerprint, header, self.settings.half_precision
         )
         message.encode_seconds = time.perf_counter() - started
         return message
 
     def _publish_later(self, message: Latent) -> None:
         self.post(self._publish, message)
+
+    # In the executor's thread ---------------------------------------------------------------
 
     def _publish(self, message: Latent) -> None:
         self._latents.publish(message)
@@ -82,18 +100,41 @@ class EncoderNode(ManagedNode):
     async def _on_encode_images(
         self, request: EncodeImages.Request, response: EncodeImages.Response
     ) -> EncodeImages.Response:
-        count = len(request.images)
-        if not count:
-            raise Refused("no image was sent; send one, or one for each sub-goal")
-        for number, compressed in enumerate(request.images, start=1):
-            try:
-                image = decode_image(compressed)
-                job = self._worker.call(partial(self._encode, image, compressed.header))
-                response.latents.append(await self.result_of(job))
-            except ValueError as error:
-                raise Refused(f"image {number} of {count}: {error}") from error
-        response.success, response.message = True, f"encoded {count} image(s)"
+        images: Sequence[CompressedImage] = request.images
+        if not images:
+            raise Refused(
+                "no image was sent; send one, or one for each sub-goal", Reason.NO_GOAL_IMAGE
+            )
+        if len(images) > MAX_IMAGES:
+            raise Refused(
+                f"{len(images)} images were sent, more than {MAX_IMAGES}", Reason.TOO_MANY_SUBGOALS
+            )
+        max_pixels = round(self.settings.max_image_megapixels * 1e6)
+        # All headers first: nothing is encoded for a request that will be refused.
+        for number, image in enumerate(images, start=1):
+            await self._work(partial(check_image, image.data, max_pixels), number, len(images))
+        for number, image in enumerate(images, start=1):
+            job = partial(self._encode_file, image, max_pixels)
+            response.latents.append(await self._work(job, number, len(images)))
+        response.success, response.reason = True, int(Reason.ACCEPTED)
+        response.message = f"encoded {len(images)} image(s)"
         return response
+
+    async def _work(self, job: Callable[[], Any], number: int, count: int) -> Any:
+        """Result of a job of the worker on one of several images; raises Refused."""
+        if not self.is_active or self._worker is None:
+            raise Refused(f"{self.NAME} went down in the meantime", Reason.NODE_INACTIVE)
+        try:
+            return await self.result_of(self._worker.call(job))
+        except ImageTooLargeError as error:
+            reason = Reason.IMAGE_TOO_LARGE
+            text = f"{error}, or raise the parameter max_image_megapixels"
+        except MessageError as error:
+            reason, text = Reason.LATENT_INVALID, str(error)
+        except ValueError as error:
+            # Not only ImageError: the model refuses an image that is too small for it.
+            reason, text = Reason.IMAGE_INVALID, str(error)
+        raise Refused(f"image {number} of {count}: {text}", reason)
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from geometry_msgs.msg import Point, Pose, Quaternion
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from vjepa2_ros.msg import Command
@@ -59,7 +59,13 @@ def _split(time: float) -> dict[str, int]:
 
 
 def image_message(image: np.ndarray, time: float, frame_id: str) -> Image:
-    """Image message of a uint8 RGB [height, width, 3] picture captured at `time` [s]."""
+    """Message of an image.
+
+    Args:
+        image: uint8 RGB [height, width, 3].
+        time: of its capture [s].
+        frame_id: the camera's optical frame.
+    """
     height, width, _ = image.shape
     return Image(
         header=Header(stamp=stamp(time), frame_id=frame_id),
@@ -69,15 +75,18 @@ def image_message(image: np.ndarray, time: float, frame_id: str) -> Image:
         is_bigendian=0,
         step=width * 3,
         # An array.array is taken as it is; any other sequence is checked number by number, which
-        # costs seconds for a large picture.
+        # costs seconds for a large image.
         data=array("B", np.ascontiguousarray(image).tobytes()),
     )
 
 
 def camera_info(matrix: np.ndarray, width: int, height: int) -> CameraInfo:
-    """Camera info of an undistorted pinhole camera with the matrix K [3, 3] in pixels.
+    """Camera info of an undistorted pinhole camera.
 
-    A focal length of 0 marks a camera that is not calibrated.
+    Args:
+        matrix: K [3, 3] in pixels; a focal length of 0 marks a camera that is not calibrated.
+        width: of the images, in pixels.
+        height: of the images, in pixels.
     """
     return CameraInfo(
         width=width,
@@ -91,7 +100,17 @@ def camera_info(matrix: np.ndarray, width: int, height: int) -> CameraInfo:
 
 
 def image_array(message: Image) -> np.ndarray:
-    """Picture of an image message: uint8 RGB [height, width, 3]. Raises MessageError."""
+    """Pixels of an image message.
+
+    Args:
+        message: in one of the encodings rgb8, bgr8, rgba8, bgra8 and mono8.
+
+    Returns:
+        uint8 RGB [height, width, 3].
+
+    Raises:
+        MessageError: it has another encoding, or its fields contradict each other.
+    """
     channels = _CHANNELS.get(message.encoding)
     if channels is None:
         raise MessageError(
@@ -109,15 +128,6 @@ def image_array(message: Image) -> np.ndarray:
     if message.encoding == "rgb8":
         return image
     return cv2.cvtColor(np.ascontiguousarray(image), _TO_RGB[message.encoding])
-
-
-def decode_image(message: CompressedImage) -> np.ndarray:
-    """Picture of a JPEG or PNG: uint8 RGB [height, width, 3]. Raises MessageError."""
-    data = np.frombuffer(message.data, np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
-    if image is None:
-        raise MessageError(f"{len(data)} bytes cannot be decoded as an image; send a JPEG or PNG")
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
 # Poses --------------------------------------------------------------------------------------

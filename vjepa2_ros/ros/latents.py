@@ -18,7 +18,15 @@ _TYPES = {Latent.FLOAT32: np.dtype("<f4"), Latent.FLOAT16: np.dtype("<f2")}
 def latent_message(
     latent: torch.Tensor, grid: tuple[int, int], model: str, header: Header, half: bool = False
 ) -> Latent:
-    """Message of a latent [rows * columns, channels] of the model with that fingerprint."""
+    """Message of a latent.
+
+    Args:
+        latent: [rows * columns, channels], on any device.
+        grid: rows and columns.
+        model: fingerprint of the model that made it.
+        header: of its image.
+        half: send it as float16 instead of float32.
+    """
     rows, columns = grid
     encoding = Latent.FLOAT16 if half else Latent.FLOAT32
     values = latent.detach().cpu().float().numpy().astype(_TYPES[encoding])
@@ -36,9 +44,19 @@ def latent_message(
 def latent_tensor(
     message: Latent, grid: tuple[int, int], channels: int, model: str
 ) -> torch.Tensor:
-    """Float32 latent [rows * columns, channels] of a message.
+    """Latent of a message.
 
-    Raises MessageError if it comes from another model, has another shape, or is not finite.
+    Args:
+        message: in one of the encodings FLOAT32 and FLOAT16.
+        grid: expected rows and columns.
+        channels: expected channels.
+        model: fingerprint of the model that must have made it.
+
+    Returns:
+        float32 [rows * columns, channels] on the CPU.
+
+    Raises:
+        MessageError: it comes from another model, has another shape, or is not finite.
     """
     if message.model != model:
         raise MessageError(

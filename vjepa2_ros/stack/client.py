@@ -6,9 +6,11 @@ Nobody types the bytes of an image into `ros2 service call`; so a file is read a
 
 from __future__ import annotations
 
+import stat
 import time
 from array import array
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +20,42 @@ from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import CompressedImage
 from std_srvs.srv import Trigger
 
+from vjepa2_ros.camera.decoding import check_image
+from vjepa2_ros.robot.reason import Reason
+from vjepa2_ros.settings.declaration import parameters_of
+from vjepa2_ros.settings.encoder import EncoderNodeSettings
 from vjepa2_ros.settings.files import NAMESPACE
 from vjepa2_ros.srv import SetGoal
+from vjepa2_ros.stack.text import printable
 
 ANSWER_TIMEOUT = 620.0
 """Longest wait for an answer [s]: above the longest `encode_timeout` that a planner may have."""
+MAX_BYTES = 100_000_000
+"""Most bytes of all images of a request together."""
+# The encoder's own limit may be lower; only it knows.
+_MAX_PIXELS = round(parameters_of(EncoderNodeSettings)["max_image_megapixels"].maximum * 1e6)
 _SETTLING = 0.5
 
 
 class ClientError(RuntimeError):
     """The stack could not be asked; the text says what to do."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The stack's answer to a request.
+
+    Attributes:
+        accepted: whether it was done.
+        message: what was done, or why not; without control characters.
+        reason: the same as a code, NONE where the service has none.
+        goal_id: name of the new goal in commands and status, empty for other requests.
+    """
+
+    accepted: bool
+    message: str
+    reason: Reason = Reason.NONE
+    goal_id: str = ""
 
 
 def compressed_image(data: bytes) -> CompressedImage:
@@ -37,26 +65,53 @@ def compressed_image(data: bytes) -> CompressedImage:
 
 
 def read_images(paths: Sequence[str | Path]) -> list[CompressedImage]:
-    """Messages of image files; ClientError names the one that cannot be read."""
-    images = []
-    for path in paths:
-        try:
-            images.append(compressed_image(Path(path).expanduser().read_bytes()))
-        except OSError as error:
-            raise ClientError(f"cannot read {path}: {error.strerror}") from error
-    return images
+    """Read image files, checked by their headers.
+
+    Raises:
+        ClientError: names the one that cannot be read, is no JPEG or PNG, or is too large.
+    """
+    return [compressed_image(_read_image(Path(path).expanduser())) for path in paths]
+
+
+def _read_image(path: Path) -> bytes:
+    name = printable(str(path))
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ClientError(f"cannot read {name}: it is not a regular file")
+        if status.st_size > MAX_BYTES:
+            raise ClientError(
+                f"{name} has {status.st_size / 1e6:.0f} MB, more than {MAX_BYTES / 1e6:.0f}: "
+                "scale the image down"
+            )
+        data = path.read_bytes()
+        check_image(data, _MAX_PIXELS)
+    except OSError as error:
+        raise ClientError(f"cannot read {name}: {error.strerror or error}") from error
+    except ValueError as error:
+        # ImageError, or a path with a null character.
+        raise ClientError(f"{name}: {error}") from error
+    return data
 
 
 class StackClient:
-    """Calls the services of a running stack. Use it as a context manager.
+    """Calls the services of a running stack. A context manager; use one per question or few.
 
-    Its own context: it may live in a process that uses rclpy otherwise.
+    Args:
+        namespace: of the stack.
+
+    Raises:
+        ClientError: the namespace is invalid, or ROS cannot be started.
     """
 
     def __init__(self, namespace: str = NAMESPACE) -> None:
         self._context = Context()
-        rclpy.init(context=self._context)
-        self._node = rclpy.create_node("client", namespace=namespace, context=self._context)
+        try:
+            rclpy.init(context=self._context)
+            self._node = rclpy.create_node("client", namespace=namespace, context=self._context)
+        except Exception as error:
+            self._context.try_shutdown()
+            raise ClientError(f"cannot start a ROS node in {namespace!r}: {error}") from error
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         self._namespace = namespace
@@ -74,20 +129,52 @@ class StackClient:
         images: Sequence[CompressedImage],
         steps: Sequence[int] = (),
         gripper: Sequence[str] = (),
-    ) -> SetGoal.Response:
-        """Send goal images, one for each sub-goal; the answer says whether they were accepted."""
-        request = SetGoal.Request(images=images, steps=steps, gripper=gripper)
-        return self._call(SetGoal, "set_goal", request)
+    ) -> Answer:
+        """Send goal images.
 
-    def cancel(self) -> Trigger.Response:
+        Args:
+            images: one for each sub-goal, in order.
+            steps: to spend on each; empty for the planner's default.
+            gripper: "planned", "open", "hold" or "close" for each; empty for planned.
+
+        Returns:
+            Whether they were accepted, once they are encoded.
+
+        Raises:
+            ClientError: the request is too large or invalid, or there was no answer.
+        """
+        size = sum(len(image.data) for image in images)
+        if size > MAX_BYTES:
+            raise ClientError(
+                f"the images have {size / 1e6:.0f} MB together, more than {MAX_BYTES / 1e6:.0f}: "
+                "scale them down, or send fewer sub-goals"
+            )
+        try:
+            request = SetGoal.Request(images=images, steps=steps, gripper=gripper)
+        except (AssertionError, TypeError, ValueError, OverflowError) as error:
+            raise ClientError(f"the goal cannot be sent: {printable(str(error))}") from error
+        answer = self._call(SetGoal, "set_goal", request)
+        return Answer(
+            answer.accepted,
+            printable(answer.message),
+            _reason(answer.reason),
+            printable(answer.goal_id),
+        )
+
+    def cancel(self) -> Answer:
         """End the goal in flight; the robot holds at the end of its step."""
-        return self._call(Trigger, "cancel", Trigger.Request())
+        return self._trigger("cancel")
 
-    def stop(self) -> Trigger.Response:
+    def stop(self) -> Answer:
         """End the goal in flight and halt the robot now."""
-        return self._call(Trigger, "stop", Trigger.Request())
+        return self._trigger("stop")
+
+    def _trigger(self, name: str) -> Answer:
+        answer = self._call(Trigger, name, Trigger.Request())
+        return Answer(answer.success, printable(answer.message))
 
     def _call(self, service: type, name: str, request: Any) -> Any:
+        """Wait for a service and for its answer."""
         client = self._node.create_client(service, name)
         try:
             deadline = time.monotonic() + 10.0
@@ -109,7 +196,10 @@ class StackClient:
 
     def _answer(self, client: Any, name: str, request: Any) -> Any:
         """Wait as long as the service is offered: only the other side knows how long it takes."""
-        future = client.call_async(request)
+        try:
+            future = client.call_async(request)
+        except UnicodeEncodeError as error:
+            raise ClientError(f"the request cannot be sent: {error}") from error
         offered = time.monotonic()
         deadline = offered + ANSWER_TIMEOUT
         while not future.done():
@@ -125,3 +215,11 @@ class StackClient:
             if time.monotonic() > deadline:
                 raise ClientError(f"{name} gave no answer within {ANSWER_TIMEOUT:.0f} s")
         return future.result()
+
+
+def _reason(value: int) -> Reason:
+    """The reason with that code; NONE for a code of a later version."""
+    try:
+        return Reason(value)
+    except ValueError:
+        return Reason.NONE

@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Watches a running stack from outside: records all topics and keeps the numbers of interest."""
+"""Observes a stack from outside, from before its start to after its end.
+
+All topics are recorded, and what a report needs is kept in memory.
+"""
 
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
@@ -16,8 +22,12 @@ from vjepa2_ros.evaluation.record import Progress, Record
 from vjepa2_ros.execution.goal_status import TERMINAL
 from vjepa2_ros.msg import Command, Latent, PlanningStatus, RobotState
 from vjepa2_ros.ros.conversions import image_array, pose_arrays, seconds
+from vjepa2_ros.settings.stack import NODES
 from vjepa2_ros.stack.recorder import Recorder
 
+# Longest time for messages that still wait at the end, and without one all are taken [s].
+_LAST_MESSAGES = 3.0
+_QUIET = 0.2
 _STATE_NAMES = {
     value: name
     for name in dir(PlanningStatus)
@@ -28,7 +38,18 @@ _STATE_NAMES = {
 class StackObserver:
     """Records every topic into `bag` and fills `record`, in a thread of its own.
 
-    A context manager; the bag is complete when it is left.
+    A context manager. Enter it before the stack is started and leave it after the stack has ended,
+    so that the bag has the first and the last transition of every node.
+
+    Args:
+        namespace: of the stack.
+        bag: folder of the bag; must not exist yet.
+
+    Attributes:
+        record: what was received so far, until `finish_record`.
+
+    Raises:
+        OSError: when it is left: the bag could not be written.
     """
 
     def __init__(self, namespace: str, bag: Path) -> None:
@@ -48,7 +69,10 @@ class StackObserver:
             f"{namespace}/latent": self._on_latent,
             f"{namespace}/command": self._on_command,
         }
-        self._recorder = Recorder(self._node, bag, listeners)
+        managed = [f"{namespace}/{name}" for name, entry in NODES.items() if entry.where]
+        listeners = {topic: self._while_recording(f) for topic, f in listeners.items()}
+        self._recorder = Recorder(self._node, bag, listeners, managed)
+        self._recording = True
         self._closing = False
         self._thread = threading.Thread(target=self._spin, name="observer", daemon=True)
         self._thread.start()
@@ -59,19 +83,47 @@ class StackObserver:
     def __exit__(self, *_: object) -> None:
         self._closing = True
         self._thread.join()
-        self._recorder.close()
-        self._executor.shutdown()
-        self._node.destroy_node()
-        self._context.try_shutdown()
+        try:
+            self._recorder.close()
+        finally:
+            self._executor.shutdown()
+            self._node.destroy_node()
+            self._context.try_shutdown()
 
     @property
     def counts(self) -> dict[str, int]:
         """Messages recorded by topic."""
         return dict(self._recorder.counts)
 
+    def _while_recording(
+        self, listener: Callable[[Any, float], None]
+    ) -> Callable[[Any, float], None]:
+        def guarded(message: Any, received: float) -> None:
+            if self._recording:
+                listener(message, received)
+
+        return guarded
+
+    def finish_record(self) -> Record:
+        """Return the record as it is now; only the bag is continued."""
+        self._recording = False
+        return self.record
+
     def _spin(self) -> None:
         while not self._closing:
             self._executor.spin_once(timeout_sec=0.1)
+        # Messages sent last of all may still be waiting.
+        deadline = time.monotonic() + _LAST_MESSAGES
+        while time.monotonic() < deadline:
+            before = sum(self.counts.values())
+            self._spin_for(_QUIET)
+            if sum(self.counts.values()) == before:
+                return
+
+    def _spin_for(self, duration: float) -> None:
+        end = time.monotonic() + duration
+        while (left := end - time.monotonic()) > 0:
+            self._executor.spin_once(timeout_sec=left)
 
     def _on_diagnostics(self, message: DiagnosticArray, received: float) -> None:
         status = message.status[0]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Records every topic into an MCAP bag, as `ros2 bag record --all` does where it is to be had.
+"""Records every topic into an MCAP bag, as `ros2 bag record --all` does where it is available.
 
 Messages are written as they come over the wire, without decoding them.
 """
@@ -7,7 +7,7 @@ Messages are written as they come over the wire, without decoding them.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,29 +23,27 @@ from rosbags.interfaces import (
     QosTime,
 )
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
-from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-from rosbags.typesys.store import Typestore
 
-from vjepa2_ros.share import share_directory
+from vjepa2_ros.stack.definitions import definition, typestore
 
 _DISCOVERY_PERIOD = 0.5
-
-
-def typestore() -> Typestore:
-    """Message types of ROS 2 and of this package, to write and to read bags with."""
-    store = get_typestore(Stores.ROS2_JAZZY)
-    for path in sorted((share_directory() / "msg").glob("*.msg")):
-        store.register(get_types_from_msg(path.read_text(), f"vjepa2_ros/msg/{path.stem}"))
-    return store
+_TRANSITION_EVENT = "lifecycle_msgs/msg/TransitionEvent"
 
 
 class Recorder:
-    """Subscribes to every topic that appears and writes what comes; closed, the bag is complete.
-
-    listeners: called with (message, receive time in seconds) for topics of interest, by full name.
-    counts: messages written so far by topic.
+    """Subscribes to every topic that appears and writes what comes.
 
     All in the thread of the node's executor but `close`, which needs the executor at rest.
+
+    Args:
+        node: subscribes.
+        folder: of the bag; must not exist yet.
+        listeners: called with (message, receive time in seconds) for topics by full name.
+        managed_nodes: full names of nodes whose transitions are recorded from the first on. A
+            topic is discovered too late for that.
+
+    Attributes:
+        counts: messages written so far by topic.
     """
 
     def __init__(
@@ -53,6 +51,7 @@ class Recorder:
         node: Node,
         folder: Path,
         listeners: Mapping[str, Callable[[Any, float], None]],
+        managed_nodes: Iterable[str] = (),
     ) -> None:
         self._node = node
         self._listeners = listeners
@@ -60,27 +59,40 @@ class Recorder:
         self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
         self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
         self._writer.open()
+        self._problem: OSError | None = None
         self._seen: set[str] = set()
         self.counts: dict[str, int] = {}
+        for name in managed_nodes:
+            self._record(f"{name}/transition_event", _TRANSITION_EVENT, reliable=True)
         self._timer = node.create_timer(_DISCOVERY_PERIOD, self.discover)
 
     def discover(self) -> None:
         """Subscribe to topics that are new."""
         for topic, (type_name, *_) in self._node.get_topic_names_and_types():
-            publishers = self._node.get_publishers_info_by_topic(topic)
-            if topic in self._seen or not publishers or type_name not in self._types.types:
+            if topic in self._seen:
                 continue
-            self._seen.add(topic)
-            self._subscribe(topic, type_name, [entry.qos_profile for entry in publishers])
+            offered = [info.qos_profile for info in self._node.get_publishers_info_by_topic(topic)]
+            if offered:
+                reliable = all(p.reliability == QoSReliabilityPolicy.RELIABLE for p in offered)
+                latched = all(p.durability == QoSDurabilityPolicy.TRANSIENT_LOCAL for p in offered)
+                self._record(topic, type_name, reliable, latched)
 
     def close(self) -> None:
-        """Finish the bag."""
+        """Finish the bag.
+
+        Raises:
+            OSError: some of it could not be written.
+        """
         self._node.destroy_timer(self._timer)
         self._writer.close()
+        if self._problem is not None:
+            raise self._problem
 
-    def _subscribe(self, topic: str, type_name: str, offered: list[QoSProfile]) -> None:
-        reliable = all(p.reliability == QoSReliabilityPolicy.RELIABLE for p in offered)
-        latched = all(p.durability == QoSDurabilityPolicy.TRANSIENT_LOCAL for p in offered)
+    def _record(self, topic: str, type_name: str, reliable: bool, latched: bool = False) -> None:
+        self._seen.add(topic)
+        message_type = _message_type(type_name)
+        if message_type is None or type_name not in self._types.types:
+            return
         qos = QoSProfile(
             depth=50,
             reliability=_either(reliable, QoSReliabilityPolicy, "RELIABLE", "BEST_EFFORT"),
@@ -89,16 +101,20 @@ class Recorder:
         connection = self._writer.add_connection(
             topic,
             type_name,
-            typestore=self._types,
+            msgdef=definition(self._types, type_name),
+            rihs01=self._types.hash_rihs01(type_name),
             offered_qos_profiles=[_recorded(reliable, latched)],
         )
-        message_type = _message_type(type_name)
         listener = self._listeners.get(topic)
         self.counts[topic] = 0
 
         def on_message(data: bytes) -> None:
             now = self._node.get_clock().now().nanoseconds
-            self._writer.write(connection, now, data)
+            if self._problem is None:
+                try:
+                    self._writer.write(connection, now, data)
+                except OSError as error:
+                    self._problem = error
             self.counts[topic] += 1
             if listener is not None:
                 listener(deserialize_message(data, message_type), now * 1e-9)
@@ -110,9 +126,13 @@ def _either(condition: bool, policy: type, yes: str, no: str) -> Any:
     return getattr(policy, yes if condition else no)
 
 
-def _message_type(name: str) -> type:
+def _message_type(name: str) -> type | None:
+    """Class of a message; None if its package is not installed here."""
     package, _, message = name.split("/")
-    return getattr(importlib.import_module(f"{package}.msg"), message)
+    try:
+        return getattr(importlib.import_module(f"{package}.msg"), message, None)
+    except ImportError:
+        return None
 
 
 def _recorded(reliable: bool, latched: bool) -> Qos:
