@@ -18,7 +18,8 @@ from vjepa2_ros.benchmark.gpu import TEST_DEVICE
 from vjepa2_ros.benchmark.gpu_measurements import host_synchronisations
 from vjepa2_ros.planning.action_space import ActionSpace
 from vjepa2_ros.planning.objective import LatentDistance
-from vjepa2_ros.planning.planners import make_planner
+from vjepa2_ros.planning.planners import make_planner_named
+from vjepa2_ros.settings.planning import search_names
 from vjepa2_ros.verification.verify import full_precision, run
 from vjepa2_ros.world_model.checkpoint import load_world_model, save_world_model
 
@@ -97,9 +98,9 @@ def test_energies_in_bfloat16_rank_like_those_in_float32(folder, reference, late
     assert spearmanr(energies, expected)[0] > 0.9
 
 
-@pytest.mark.parametrize("name", ["latent_quadratic", "quadratic", "icem", "cma_es", "mppi", "cem"])
+@pytest.mark.parametrize("name", search_names())
 def test_planners_find_plans_whose_energies_are_those_of_the_cpu(model, reference, latent, name):
-    planner = make_planner(name, 40)
+    planner = make_planner_named(name, 40)
     plan = planner.plan(objective(model, latent), ActionSpace(), torch.Generator().manual_seed(0))
     assert plan.actions.device.type == "cpu"
     expected = objective(reference, latent)(plan.actions.unsqueeze(0))

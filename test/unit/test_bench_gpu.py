@@ -279,7 +279,7 @@ def test_a_run_without_a_gpu_does_not_overwrite_the_document(tmp_path, monkeypat
     ("words", "said"),
     [
         (("--device", "cpu", "--size", "published"), "takes hours on a CPU"),
-        (("--device", "cuda:99"), "'cuda:99' is not there"),
+        (("--device", "cuda:99"), "'cuda:99'"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_with_the_reason(words, said, capsys):

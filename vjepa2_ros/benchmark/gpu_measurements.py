@@ -25,8 +25,7 @@ from vjepa2_ros.benchmark.acceleration import NotOnThisDevice, captured, compile
 from vjepa2_ros.benchmark.model import VIT_GIANT, published_size
 from vjepa2_ros.planning.action_space import ActionSpace
 from vjepa2_ros.planning.objective import LatentDistance
-from vjepa2_ros.planning.planner import Planner
-from vjepa2_ros.planning.planners import make_planner
+from vjepa2_ros.planning.planners import make_planner_named
 from vjepa2_ros.share import model_path
 from vjepa2_ros.world_model.checkpoint import load_world_model
 from vjepa2_ros.world_model.encoder import Encoder, encoder_config
@@ -426,7 +425,7 @@ class _CountedObjective:
 
 
 def _plan(objective: _CountedObjective, name: str, count: int) -> Row:
-    planner, space = _planner(name, count), ActionSpace()
+    planner, space = make_planner_named(name, count), ActionSpace()
 
     def run() -> None:
         objective.rounds = 0
@@ -436,10 +435,6 @@ def _plan(objective: _CountedObjective, name: str, count: int) -> Row:
     waits = host_synchronisations(run, objective.device)
     row = {"time_ms": 1e3 * seconds, "rounds": objective.rounds, "host_synchronisations": waits}
     return row | ({} if waits is None else {"per_round": waits / objective.rounds})
-
-
-def _planner(name: str, count: int) -> Planner:
-    return make_planner(name, count)
 
 
 MEASUREMENTS: dict[str, Callable[[torch.device, Size], Iterator[Row]]] = {
