@@ -15,10 +15,10 @@ SEED ?= 1
 REPORT ?= runs/evaluate/reach.json
 GOLDEN ?= test/golden
 
-.PHONY: help setup demo check test lint train evaluate verify clean
+.PHONY: help setup demo check test lint train evaluate verify bench-gpu clean
 
 help: ## this list
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
 
 setup: ## only the set-up: virtual environment, dependencies, messages and services
 	@scripts/setup
@@ -45,6 +45,9 @@ evaluate: setup ## reach EPISODES goals from SEED and write REPORT
 
 verify: setup ## compare with tensors of the reference implementation, in the folder GOLDEN
 	$(PROGRAM) verify $(GOLDEN) $(ARGS)
+
+bench-gpu: setup ## all figures that need a GPU, into docs/gpu.md
+	$(PROGRAM) bench gpu $(ARGS)
 
 clean: ## remove what set-up and builds made; runs/ stays
 	rm -rf .venv build install log dist *.egg-info vjepa2_ros/msg vjepa2_ros/srv vjepa2_ros/*.so

@@ -57,12 +57,12 @@ def run(folder: str | Path, device: str = "cpu") -> list[Case]:
         chosen, _ = choose_computation(device, "float32", "sdpa")
     except ValueError as error:
         raise GoldenError(str(error)) from error
-    with _full_precision():
+    with full_precision():
         return [case for path in sets for case in run_set(GoldenSet(path, chosen))]
 
 
 @contextmanager
-def _full_precision() -> Iterator[None]:
+def full_precision() -> Iterator[None]:
     """Convolutions in float32: PyTorch allows TF32 for them by default, with 1e-3 of error."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
