@@ -12,6 +12,7 @@ from vjepa2_ros.planning.planners import make_planner
 from vjepa2_ros.planning.receding_horizon import make_loop
 from vjepa2_ros.ros.conversions import pose_arrays
 from vjepa2_ros.settings.files import resolve
+from vjepa2_ros.settings.stack import managed_nodes
 from vjepa2_ros.share import share_directory
 from vjepa2_ros.simulation.simulator import Simulator
 from vjepa2_ros.srv import SetGoal
@@ -46,7 +47,7 @@ def executed_by_the_nodes(episode):
     try:
         with ProcessGroup() as group:
             changes = {"simulator_node": {"seed": episode.seed}}
-            start_stack(group, parameters=changes, namespace=namespace)
+            start_stack(group, managed_nodes("simulation"), changes, namespace)
             probe.wait("/diagnostics", planner_sees, after=0)
             answer = probe.call(SetGoal, "set_goal", SetGoal.Request(images=[image]))
             assert answer.accepted, answer.message
