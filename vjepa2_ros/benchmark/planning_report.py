@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The rows of the planning benchmark as a table, as Markdown and as a figure."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
@@ -11,7 +12,7 @@ from vjepa2_ros.evaluation import plain_json
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  (the back end is chosen before)
 
-_COLUMNS = (
+_COLUMNS: tuple[tuple[str, str, Callable[..., str]], ...] = (
     ("planner", "planner", str),
     ("evaluations", "evaluations", str),
     ("energy_ratio_median", "energy", "{:.4f}".format),
@@ -66,9 +67,9 @@ def write_figure(rows: list[dict], path: Path) -> None:
         ("action_error_m_median", "error of the action [cm], median", 100.0),
         ("final_distance_m_median", "end of the closed loop [cm], median", 100.0),
     )
-    panels = [panel for panel in panels if any(row[panel[0]] is not None for row in rows)]
-    figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 3.8), squeeze=False)
-    for axis, (key, title, scale) in zip(axes[0], panels, strict=True):
+    shown = [panel for panel in panels if any(row[panel[0]] is not None for row in rows)]
+    figure, axes = plt.subplots(1, len(shown), figsize=(4.6 * len(shown), 3.8), squeeze=False)
+    for axis, (key, title, scale) in zip(axes[0], shown, strict=True):
         for planner in dict.fromkeys(row["planner"] for row in rows):
             curve = sorted(
                 (row["evaluations"], scale * row[key])

@@ -31,7 +31,6 @@ from vjepa2_ros.ros.conversions import MessageError, seconds, stamp
 from vjepa2_ros.ros.goal_messages import (
     command_message,
     goal_message,
-    reason_of,
     robot_report,
     status_message,
 )
@@ -203,7 +202,7 @@ class PlannerNode(ManagedNode):
                 Reason.ENCODER_TIMEOUT,
             ) from None
         if not answer.success:
-            raise Refused(answer.message, reason_of(answer.reason))
+            raise Refused(answer.message, Reason.of(answer.reason))
         if len(answer.latents) != len(images):
             raise Refused(
                 f"encoder_node gave {len(answer.latents)} latents for {len(images)} images",

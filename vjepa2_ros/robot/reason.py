@@ -22,6 +22,13 @@ class Reason(IntEnum):
         member.text = text
         return member
 
+    @classmethod
+    def of(cls, code: int) -> Reason:
+        """The reason with a code; NONE for one that this version does not know."""
+        member = cls._value2member_map_.get(code, cls.NONE)
+        assert isinstance(member, cls)
+        return member
+
     NONE = 0, "no reason given"
 
     # A command that the controller took.

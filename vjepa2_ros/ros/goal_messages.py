@@ -17,14 +17,6 @@ from vjepa2_ros.robot.safety import MotionCommand
 from vjepa2_ros.ros.conversions import duration, pose_message, robot_state, seconds, stamp
 
 
-def reason_of(value: int) -> Reason:
-    """The reason with that code, NONE for a code that is not known."""
-    try:
-        return Reason(value)
-    except ValueError:
-        return Reason.NONE
-
-
 def robot_report(message: RobotState) -> RobotReport:
     """What goal execution takes from a message of the controller."""
     return RobotReport(
@@ -33,12 +25,12 @@ def robot_report(message: RobotState) -> RobotReport:
         moving=message.moving,
         accepted=(message.goal_id, message.sequence),
         refused=(message.refused_goal_id, message.refused_sequence),
-        refused_reason=reason_of(message.refused_reason),
+        refused_reason=Reason.of(message.refused_reason),
         halts=message.halts,
         last_halt=seconds(message.last_halt) or -math.inf,
-        reason=reason_of(message.reason),
+        reason=Reason.of(message.reason),
         message=message.message,
-        fault_reason=reason_of(message.fault_reason),
+        fault_reason=Reason.of(message.fault_reason),
         fault=message.fault,
     )
 

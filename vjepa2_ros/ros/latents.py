@@ -12,7 +12,7 @@ from std_msgs.msg import Header
 from vjepa2_ros.msg import Latent
 from vjepa2_ros.ros.conversions import MessageError
 
-_TYPES = {Latent.FLOAT32: np.dtype("<f4"), Latent.FLOAT16: np.dtype("<f2")}
+_TYPES: dict[int, np.dtype] = {Latent.FLOAT32: np.dtype("<f4"), Latent.FLOAT16: np.dtype("<f2")}
 
 
 def latent_message(

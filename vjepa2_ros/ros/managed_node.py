@@ -220,7 +220,7 @@ class ManagedNode(LifecycleNode):
         if error is None:
             future.set_result(job.result())
         else:
-            future.set_exception(error)
+            future.set_exception(error)  # type: ignore[arg-type]
         # The coroutine that awaits was looked at before this: have the executor look again.
         self.executor.wake()
 

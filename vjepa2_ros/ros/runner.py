@@ -35,7 +35,11 @@ def initialise(arguments: Sequence[str] | None, context: Context | None = None) 
     longer halt the robot nor say goodbye.
     """
     try:
-        rclpy.init(args=arguments, context=context, signal_handler_options=SignalHandlerOptions.NO)
+        rclpy.init(
+            args=None if arguments is None else list(arguments),
+            context=context,
+            signal_handler_options=SignalHandlerOptions.NO,
+        )
     except Exception as error:  # noqa: BLE001 - rclpy raises several types for bad arguments
         print(f"ROS arguments refused: {error}", file=sys.stderr, flush=True)
         return False

@@ -152,12 +152,16 @@ def inline(settings: type) -> Any:
     return dataclasses.field(default_factory=settings, metadata={_GROUP: (settings, False)})
 
 
-@lru_cache
-def parameters_of(settings: Any) -> dict[str, Parameter]:
+def parameters_of(settings: type) -> dict[str, Parameter]:
     """All settings of a class by their full names, in the order of declaration.
 
     A default is the one of an instance: a group may be given other defaults than its class has.
     """
+    return _parameters(settings)
+
+
+@lru_cache
+def _parameters(settings: Any) -> dict[str, Parameter]:
     return _declared(settings(), "")
 
 

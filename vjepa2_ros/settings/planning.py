@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from typing import Any
 
 from vjepa2_ros.settings.cell import MotionCell
 from vjepa2_ros.settings.declaration import Settings, group, inline, setting
@@ -148,8 +149,8 @@ class SearchSettings(Settings):
             )
 
     @property
-    def chosen(self) -> object:
-        """Settings of the search that plans."""
+    def chosen(self) -> Any:
+        """Settings of the search that plans; every class of them has `evaluations`."""
         return getattr(self, self.planner if ":" not in self.planner else "custom")
 
 

@@ -157,7 +157,7 @@ class StackClient:
         return Answer(
             answer.accepted,
             printable(answer.message),
-            _reason(answer.reason),
+            Reason.of(answer.reason),
             printable(answer.goal_id),
         )
 
@@ -215,11 +215,3 @@ class StackClient:
             if time.monotonic() > deadline:
                 raise ClientError(f"{name} gave no answer within {ANSWER_TIMEOUT:.0f} s")
         return future.result()
-
-
-def _reason(value: int) -> Reason:
-    """The reason with that code; NONE for a code of a later version."""
-    try:
-        return Reason(value)
-    except ValueError:
-        return Reason.NONE

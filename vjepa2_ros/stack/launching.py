@@ -85,7 +85,7 @@ def plan_stack(arguments: Mapping[str, str]) -> StackPlan:
         )
     nodes = managed_nodes("simulation" if simulation else "hardware")
     namespace = "/" + given["namespace"].strip("/")
-    options = {
+    options: dict[str, dict[str, Any]] = {
         ALL_NODES: {"checkpoint": given["checkpoint"]} if given["checkpoint"] else {},
         "simulator_node": {"seed": _whole("seed", given["seed"])} if given["seed"] else {},
         "camera_node": source_of(given["camera"]) if given["camera"] else {},

@@ -70,8 +70,8 @@ class StackObserver:
             f"{namespace}/command": self._on_command,
         }
         managed = [f"{namespace}/{name}" for name, entry in NODES.items() if entry.where]
-        listeners = {topic: self._while_recording(f) for topic, f in listeners.items()}
-        self._recorder = Recorder(self._node, bag, listeners, managed)
+        guarded = {topic: self._while_recording(f) for topic, f in listeners.items()}
+        self._recorder = Recorder(self._node, bag, guarded, managed)
         self._recording = True
         self._closing = False
         self._thread = threading.Thread(target=self._spin, name="observer", daemon=True)

@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import yaml
@@ -213,7 +214,7 @@ class ProcessGroup:
     def _raise_if_ended(self) -> None:
         for process in self.processes.values():
             if process.popen.poll() is not None:
-                self._changed.wait_for(lambda p=process: p.output_ended, _LAST_WORDS)
+                self._changed.wait_for(partial(getattr, process, "output_ended"), _LAST_WORDS)
                 raise ProcessGroupError(
                     f"{process.name} ended with exit code {process.popen.wait()}; it said:\n"
                     f"{process.tail()}"

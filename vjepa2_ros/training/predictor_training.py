@@ -89,9 +89,9 @@ def start_as_identity(predictor: ActionConditionedPredictor) -> None:
             layer.weight.copy_(torch.eye(width))
             layer.bias.zero_()
         for block in predictor.predictor_blocks:
-            for layer in (block.attn.proj, block.mlp.fc2):
-                layer.weight.mul_(0.05)
-                layer.bias.zero_()
+            for branch in (block.attn.proj, block.mlp.fc2):
+                branch.weight.mul_(0.05)
+                branch.bias.zero_()
 
 
 class Rollout(nn.Module):
