@@ -160,10 +160,12 @@ class ProcessGroup:
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
             while True:
+                ended = self._first_ended()
                 found = next((line for line in self.processes[name].lines if text in line), None)
                 if found is not None:
                     return found
-                self._raise_if_ended()
+                if ended is not None:
+                    raise _end_of(ended)
                 if stop is not None and stop.is_set():
                     raise ProcessGroupError("told to stop")
                 if deadline is not None and time.monotonic() > deadline:
@@ -184,7 +186,9 @@ class ProcessGroup:
     def check(self) -> None:
         """Raise ProcessGroupError if a process has ended."""
         with self._changed:
-            self._raise_if_ended()
+            ended = self._first_ended()
+        if ended is not None:
+            raise _end_of(ended)
 
     def stop(self, timeout: float | None = None) -> None:
         """End all in reverse order of their start: interrupt, wait, and kill what is left.
@@ -211,14 +215,13 @@ class ProcessGroup:
         while self._at_end:
             self._at_end.pop()()
 
-    def _raise_if_ended(self) -> None:
+    def _first_ended(self) -> Process | None:
+        """A process that has ended, once its last words are known."""
         for process in self.processes.values():
             if process.popen.poll() is not None:
                 self._changed.wait_for(partial(getattr, process, "output_ended"), _LAST_WORDS)
-                raise ProcessGroupError(
-                    f"{process.name} ended with exit code {process.popen.wait()}; it said:\n"
-                    f"{process.tail()}"
-                )
+                return process
+        return None
 
     def _read(self, process: Process) -> None:
         for line in process.popen.stdout:
@@ -285,6 +288,12 @@ def print_line(name: str, line: str) -> None:
     data = f"[{name}] {line}\n".encode(errors="replace")
     while data:
         data = data[os.write(sys.__stdout__.fileno(), data) :]
+
+
+def _end_of(process: Process) -> ProcessGroupError:
+    return ProcessGroupError(
+        f"{process.name} ended with exit code {process.popen.wait()}; it said:\n{process.tail()}"
+    )
 
 
 def _prepare_child() -> None:
