@@ -2,18 +2,50 @@
 """The training recipe at the smallest size: whole, resumable, blind to the truth about objects."""
 
 import argparse
+import errno
 import json
+import multiprocessing
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from small_model import small_predictor, small_world_model
 
 from vjepa2_ros.cli import train as cli
-from vjepa2_ros.training.dataset import Dataset, collect
+from vjepa2_ros.settings.cell import Workspace
+from vjepa2_ros.settings.stack import StackSettings
+from vjepa2_ros.training import dataset as dataset_module
+from vjepa2_ros.training.dataset import (
+    Dataset,
+    RecordingConfig,
+    RecordingError,
+    allocate,
+    collect,
+)
+from vjepa2_ros.training.fine_tuning import FineTuning, fine_tune
 from vjepa2_ros.training.loop import LoopConfig
-from vjepa2_ros.training.predictor_training import encode_dataset, start_as_identity
-from vjepa2_ros.training.pretrain import PretrainConfig, encode_patches, pretrain
+from vjepa2_ros.training.predictor_training import (
+    Rollout,
+    encode_dataset,
+    error_by_step,
+    start_as_identity,
+    train_predictor,
+)
+from vjepa2_ros.training.pretrain import (
+    MaskedPrediction,
+    PretrainConfig,
+    encode_patches,
+    pretrain,
+)
 from vjepa2_ros.training.readout import ridge
 from vjepa2_ros.training.recipe import (
     Recipe,
@@ -23,7 +55,7 @@ from vjepa2_ros.training.recipe import (
     predictor_geometry,
 )
 from vjepa2_ros.training.recipe import run as train_all
-from vjepa2_ros.world_model.checkpoint import load_world_model
+from vjepa2_ros.world_model.checkpoint import load_world_model, save_world_model
 from vjepa2_ros.world_model.encoder import Encoder
 from vjepa2_ros.world_model.predictor import ActionConditionedPredictor
 from vjepa2_ros.world_model.preprocessing import preprocess
@@ -42,12 +74,12 @@ TINY = Recipe(
     predictor_loop=LoopConfig(4, checkpoint_every=2),
 )
 
+RECORDING = RecordingConfig(TINY.episodes, TINY.length, TINY.image_size)
+
 
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory):
-    return collect(
-        tmp_path_factory.mktemp("data"), TINY.episodes, TINY.length, TINY.image_size, seed=0
-    )
+    return collect(tmp_path_factory.mktemp("data"), RECORDING)
 
 
 def test_a_recording_shows_motion_within_the_planners_bound(recording):
@@ -67,7 +99,7 @@ def test_the_whole_recipe_leaves_a_model_that_loads_and_its_figures(tmp_path):
     model = load_world_model(tmp_path / "model")
     assert model.latent_shape == (16, 48)
     assert set(card["readout"]) == {"hand_m", "gripper_r2", "cup_m", "box_m"}
-    assert len(card["imagined_relative_to_copy"]) == 4
+    assert len(card["prediction_relative_to_copy"]) == 4
     assert {"encoder.png", "predictor.png", "recipe.json"} <= {
         p.name for p in (tmp_path / "work").iterdir()
     }
@@ -193,9 +225,9 @@ def test_a_recording_too_short_to_hold_something_out_ends_the_command_with_2(tmp
 
 
 def test_arguments_change_the_recipe_and_nothing_else_does():
-    assert cli.chosen_recipe(command()) == Recipe()
+    assert cli.chosen_recipe(command(), StackSettings()) == Recipe()
     words = ("--pretrain-iterations", 5, "--state-weight", 0, "--seed", 7, "--episodes", 40)
-    recipe = cli.chosen_recipe(command(*words))
+    recipe = cli.chosen_recipe(command(*words), StackSettings())
     assert recipe.pretrain_loop == LoopConfig(5, seed=7)
     assert recipe.predictor_loop == replace(Recipe().predictor_loop, seed=7)
     assert (recipe.pretrain.state_weight, recipe.episodes, recipe.held_out) == (0.0, 40, 2)
@@ -233,3 +265,382 @@ def test_the_ridge_read_out_recovers_a_linear_map():
     weights, offset = ridge(features, features @ truth + 2.0, strength=1e-6)
     torch.testing.assert_close(weights, truth, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(offset, torch.full((3,), 2.0), atol=1e-3, rtol=1e-3)
+
+
+def test_the_hand_stays_in_the_workspace_that_a_recording_is_made_for(tmp_path):
+    workspace = Workspace((0.45, -0.05, 0.2), (0.55, 0.05, 0.3))
+    config = RecordingConfig(2, 6, 64, workspace=workspace, max_translation=0.2)
+    states = collect(tmp_path, config, workers=1).states
+    assert (states[..., :3] > np.array(workspace.lower) - 0.01).all()
+    assert (states[..., :3] < np.array(workspace.upper) + 0.01).all()
+    assert np.abs(np.diff(states[..., :3], axis=1)).max() > 0.06
+
+
+def test_a_recording_of_other_settings_is_made_anew(tmp_path):
+    config = RecordingConfig(1, 3, 64)
+    first = np.array(collect(tmp_path, config, workers=1).states)
+    made = (tmp_path / "frames.npy").stat().st_mtime_ns
+    collect(tmp_path, config, workers=1)
+    assert (tmp_path / "frames.npy").stat().st_mtime_ns == made
+    other = collect(tmp_path, replace(config, max_translation=0.02), workers=1).states
+    assert np.abs(other - first).max() > 0.01
+
+
+def cell_file(tmp_path):
+    path = tmp_path / "cell.yaml"
+    path.write_text("/**:\n  ros__parameters:\n    workspace.lower: [0.4, -0.2, 0.1]\n")
+    return path
+
+
+def test_the_workspace_of_a_parameter_file_is_recorded_in(tmp_path, monkeypatch):
+    seen = []
+
+    def train(recipe, folder, output, device):
+        seen.append(recipe)
+        return {"recipe": {}}
+
+    monkeypatch.setattr("vjepa2_ros.training.recipe.run", train)
+    assert cli.run(command("--config", cell_file(tmp_path))) == 0
+    assert seen[0].workspace.lower == (0.4, -0.2, 0.1)
+
+
+# Devices
+
+
+def test_no_tensor_of_the_predictor_training_stays_on_the_cpu():
+    """The device `meta` has no values, but does not mix with the CPU."""
+    module = Rollout(ActionConditionedPredictor(predictor_geometry(TINY))).to("meta")
+    losses = module.losses(
+        torch.zeros(2, 3, 16, 48, device="meta"), torch.zeros(2, 3, 7, device="meta")
+    )
+    losses["loss"].backward()
+    assert {loss.device.type for loss in losses.values()} == {"meta"}
+
+
+def test_no_tensor_of_the_pretraining_stays_on_the_cpu():
+    module = MaskedPrediction(Encoder(encoder_geometry(TINY)), TINY.pretrain).to("meta")
+    frames, patches = torch.zeros(2, 3, 64, 64), torch.arange(8).expand(2, -1)
+    inputs = (frames, frames, patches[:, :3], patches[:, 3:], torch.zeros(2, 4))
+    losses = module.losses(*(value.to("meta") for value in inputs))
+    losses["loss"].backward()
+    module.follow(0.5)
+    assert {loss.device.type for loss in losses.values()} == {"meta"}
+
+
+def test_every_batch_is_moved_to_the_device_of_the_weights(recording, tmp_path):
+    """On the device `meta` a run ends where it needs the first value of a result."""
+    latents = np.zeros((TINY.episodes, TINY.length, 16, 48), np.float16)
+    predictor = ActionConditionedPredictor(predictor_geometry(TINY)).to("meta")
+    encoder = Encoder(encoder_geometry(TINY)).to("meta")
+    seen = set()
+    encoder.register_forward_pre_hook(lambda _, inputs: seen.add(inputs[0].device.type))
+    loop = TINY.predictor_loop
+    for run in (
+        lambda: train_predictor(recording, latents, predictor, 4, loop, tmp_path, 4),
+        lambda: pretrain(recording, encoder, TINY.pretrain, loop, tmp_path, 4),
+        lambda: encode_dataset(recording, encoder, tmp_path),
+        lambda: error_by_step(predictor, latents, recording.states, 2),
+    ):
+        with pytest.raises(RuntimeError, match="out of meta|called on meta"):
+            run()
+    assert seen == {"meta"}
+
+
+def test_a_training_of_another_device_is_resumed(recording, tmp_path, monkeypatch):
+    latents = np.random.default_rng(0).normal(size=(6, 5, 16, 48)).astype(np.float16)
+
+    def train(iterations):
+        torch.manual_seed(0)
+        predictor = ActionConditionedPredictor(predictor_geometry(TINY))
+        loop = LoopConfig(iterations, warmup=1)
+        train_predictor(recording, latents, predictor, 4, loop, tmp_path, 4)
+        return predictor
+
+    with monkeypatch.context() as patch:
+        # As on a machine with a GPU, which this one may lack.
+        patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+        first = train(1)
+    resumed = train(1)
+    torch.testing.assert_close(resumed.state_dict(), first.state_dict(), rtol=0, atol=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="NO GPU: training on one is not tested")
+def test_the_recipe_runs_on_a_gpu_and_is_resumed_on_the_cpu(tmp_path):
+    train_all(TINY, tmp_path, tmp_path / "model", descents=1, device="cuda")
+    for name in ("encoder.pt", "predictor.pt"):
+        assert (tmp_path / name).is_file()
+    card = train_all(TINY, tmp_path, tmp_path / "model", descents=1, device="cpu")
+    assert len(card["prediction_relative_to_copy"]) == 4
+
+
+def test_an_absent_device_ends_the_command_with_2(tmp_path, capsys):
+    folder = tmp_path / "work"
+    assert cli.run(command("--folder", folder, "--device", "cuda:99")) == 2
+    assert "device 'cuda:99' is absent" in capsys.readouterr().err and not folder.exists()
+
+
+# Fine-tuning
+
+
+@pytest.fixture
+def start(tmp_path):
+    model = small_world_model(3)
+    save_world_model(model, tmp_path / "start", {})
+    return tmp_path / "start"
+
+
+def tuning(model, **changes):
+    loop = LoopConfig(4, learning_rate=1e-3, warmup=1, checkpoint_every=2)
+    return FineTuning(model.fingerprint, episodes=4, length=5, batch=4, **{"loop": loop} | changes)
+
+
+def test_fine_tuning_without_iterations_returns_exactly_the_same_weights(start, tmp_path):
+    model = load_world_model(start)
+    settings = tuning(model, loop=LoopConfig(0))
+    fine_tune(model, settings, tmp_path / "work", tmp_path / "tuned")
+    before, after = load_world_model(start), load_world_model(tmp_path / "tuned")
+    assert after.fingerprint == before.fingerprint
+    for part in ("encoder", "predictor"):
+        states = [getattr(each, part).state_dict() for each in (before, after)]
+        torch.testing.assert_close(*states, rtol=0, atol=0)
+
+
+def test_fine_tuning_changes_the_predictor_only_and_not_the_file_it_starts_from(start, tmp_path):
+    stored = (start / "model.safetensors").read_bytes()
+    model = load_world_model(start)
+    card = fine_tune(model, tuning(model), tmp_path / "work", tmp_path / "tuned")
+    assert (start / "model.safetensors").read_bytes() == stored
+    before, after = load_world_model(start), load_world_model(tmp_path / "tuned")
+    torch.testing.assert_close(
+        after.encoder.state_dict(), before.encoder.state_dict(), rtol=0, atol=0
+    )
+    weights = [each.predictor.predictor_proj.weight for each in (before, after)]
+    assert 0 < (weights[1] - weights[0]).abs().max() < 0.02
+    errors = card["prediction_relative_to_copy"]
+    assert np.mean(errors["after"]) < np.mean(errors["before"])
+
+
+def test_fine_tuning_again_resumes_and_another_start_is_refused(start, tmp_path):
+    def tune(model):
+        return fine_tune(model, tuning(model), tmp_path / "work", tmp_path / "tuned")
+
+    tune(load_world_model(start))
+    first = load_world_model(tmp_path / "tuned").fingerprint
+    tune(load_world_model(start))
+    assert load_world_model(tmp_path / "tuned").fingerprint == first
+    with pytest.raises(RecipeError, match=r"\(start\)"):
+        tune(small_world_model(4))
+
+
+def own_recording(folder, episodes=3, length=4, **changes):
+    """A recording of a robot: no truth about objects, images that are not square."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    arrays = {
+        "frames": random.integers(0, 256, (episodes, length, 90, 120, 3), dtype=np.uint8),
+        "states": random.normal(size=(episodes, length, 7)).astype(np.float32),
+    }
+    for name, array in (arrays | changes).items():
+        np.save(folder / f"{name}.npy", array)
+    (folder / "dataset.json").write_text("{}")
+    return folder
+
+
+def test_the_command_fine_tunes_on_a_recording_of_ones_own(start, tmp_path, capsys):
+    words = ("--from", start, "--recording", own_recording(tmp_path / "own"), "--batch", 2)
+    words += ("--folder", tmp_path / "work", "--output", tmp_path / "tuned")
+    assert cli.run(command(*words, "--predictor-iterations", 2)) == 0
+    assert "prediction_relative_to_copy" in capsys.readouterr().out
+    assert load_world_model(tmp_path / "tuned").fingerprint != load_world_model(start).fingerprint
+    assert not (tmp_path / "work" / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"frames": np.zeros((3, 4, 90, 120, 3), np.float32)}, "frames.npy must be uint8"),
+        ({"frames": np.zeros((3, 4, 90, 120), np.uint8)}, "frames.npy must be uint8"),
+        ({"states": np.zeros((3, 5, 7), np.float32)}, r"must be float32 \[3, 4, 7\]"),
+        ({"states": np.full((3, 4, 7), np.nan, np.float32)}, "not finite"),
+        ({"states": np.array([None])}, "cannot be read"),
+        ({"episodes": 1}, "of 1 episodes 1 would be held out"),
+        ({"length": 2}, "have 2 frames"),
+    ],
+)
+def test_a_recording_that_cannot_be_trained_on_ends_the_command_with_2(
+    start, tmp_path, capsys, changes, complaint
+):
+    folder = own_recording(tmp_path / "own", **changes)
+    words = ("--from", start, "--recording", folder, "--folder", tmp_path / "work")
+    assert cli.run(command(*words, "--output", tmp_path / "tuned")) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    with pytest.raises((RecordingError, RecipeError), match=complaint):
+        model = load_world_model(start)
+        settings = tuning(model, recording=str(folder))
+        fine_tune(model, settings, tmp_path / "other", tmp_path / "tuned")
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--from", "nothing"), "no checkpoint at"),
+        (("--from", "reach", "--state-weight", 1), "--state-weight cannot be used with --from"),
+        (("--from", "reach", "--recording", "x", "--episodes", 3), "--episodes cannot be used"),
+        (("--recording", "x"), "--recording cannot be used without --from"),
+        (("--batch", 3), "--batch cannot be used without --from"),
+        (("--config", "nothing.yaml"), "nothing.yaml"),
+    ],
+)
+def test_arguments_that_cannot_be_used_end_the_command_with_2(tmp_path, capsys, words, complaint):
+    folder = tmp_path / "work"
+    assert cli.run(command("--folder", folder, *words)) == 2
+    error = capsys.readouterr().err
+    assert complaint in error and len(error.splitlines()) == 1 and not folder.exists()
+
+
+@pytest.mark.parametrize("options", [{"use_extrinsics": True}, {"num_frames": 3}])
+def test_a_predictor_that_cannot_be_trained_on_recordings_is_refused(tmp_path, options):
+    model = small_world_model()
+    model.predictor = small_predictor(**options)
+    with pytest.raises(RecipeError, match="cannot be fine-tuned"):
+        fine_tune(model, tuning(model), tmp_path / "work", tmp_path / "tuned")
+
+
+# Full disks, folders that cannot be written, interruptions
+
+
+@contextmanager
+def largest_file(size):
+    """Let no file grow beyond a size, as a full disk does not."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_the_space_of_a_recording_is_reserved_before_it_is_made(tmp_path):
+    array = allocate(tmp_path / "array.npy", np.uint8, (1000, 1000))
+    assert os.stat(tmp_path / "array.npy").st_blocks * 512 >= array.nbytes
+    with largest_file(100_000), pytest.raises(OSError, match="array.npy"):
+        allocate(tmp_path / "array.npy", np.uint8, (1000, 1000))
+    assert not (tmp_path / "array.npy").exists()
+
+
+def test_a_disk_without_space_for_the_recording_ends_the_command_with_1(tmp_path, capsys):
+    words = ("--folder", tmp_path / "work", "--output", tmp_path / "model", "--episodes", 10)
+    with largest_file(1_000_000):
+        assert cli.run(command(*words)) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("cannot train: ") and line.endswith("frames.npy")
+
+
+def test_a_checkpoint_that_does_not_fit_the_disk_leaves_the_last_one(recording, tmp_path):
+    latents = np.zeros((6, 5, 16, 48), np.float16)
+
+    def train(iterations):
+        torch.manual_seed(0)
+        predictor = ActionConditionedPredictor(predictor_geometry(TINY))
+        loop = LoopConfig(iterations, warmup=1, checkpoint_every=1)
+        train_predictor(recording, latents, predictor, 4, loop, tmp_path, 4)
+
+    train(1)
+    before = (tmp_path / "predictor.pt").read_bytes()
+    with largest_file(100_000), pytest.raises(OSError, match="predictor.pt"):
+        train(3)
+    assert (tmp_path / "predictor.pt").read_bytes() == before
+    assert not list(tmp_path.glob("*.part"))
+    train(3)
+    assert len((tmp_path / "predictor.jsonl").read_text().splitlines()) == 3
+
+
+@pytest.mark.parametrize("option", ["--folder", "--output"])
+def test_a_folder_that_cannot_be_written_ends_the_command_before_any_work(
+    tmp_path, capsys, monkeypatch, option
+):
+    monkeypatch.setattr(dataset_module, "Simulator", None)
+    (tmp_path / "file").write_text("")
+    folders = {"--folder": tmp_path / "work", "--output": tmp_path / "model"}
+    folders[option] = tmp_path / "file" / "inside"
+    words = [word for pair in folders.items() for word in pair]
+    assert cli.run(command(*words)) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"cannot train: {os.strerror(errno.ENOTDIR)}: {folders[option]}"
+
+
+def children(pid):
+    """Processes below one, as the kernel lists them."""
+    try:
+        listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except FileNotFoundError:
+        return set()
+    return {int(child) for child in listed}.union(*(children(child) for child in listed))
+
+
+def wait_until(condition, seconds=60.0):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def training(tmp_path):
+    """The command as a process group, as a terminal starts it."""
+    words = [sys.executable, "-m", "vjepa2_ros.cli.main", "train", "--episodes", "200"]
+    words += ["--folder", str(tmp_path / "work"), "--output", str(tmp_path / "model")]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    yield process
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+@pytest.mark.parametrize("moment", ["workers start", "workers record"])
+def test_an_interrupted_recording_ends_with_one_line_and_130(training, tmp_path, moment):
+    frames = tmp_path / "work" / "data" / "frames.npy"
+    # A resource tracker and two workers.
+    wait_until(lambda: len(children(training.pid)) >= 3)
+    if moment == "workers record":
+        wait_until(lambda: np.load(frames, mmap_mode="r")[:, 0].any())
+    started = children(training.pid)
+    os.killpg(training.pid, signal.SIGINT)
+    _, errors = training.communicate(timeout=30)
+    assert training.returncode == 130
+    assert errors.splitlines()[-1].endswith("the same command resumes the training")
+    assert "Traceback" not in errors and "Error" not in errors
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started), 10.0)
+
+
+def test_no_worker_outlives_a_training_that_was_killed(training, tmp_path):
+    frames = tmp_path / "work" / "data" / "frames.npy"
+    wait_until(lambda: frames.exists() and np.load(frames, mmap_mode="r")[:, 0].any())
+    started = children(training.pid)
+    assert len(started) >= 3
+    training.kill()
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started), 10.0)
+
+
+def test_an_interruption_anywhere_in_the_training_ends_the_command_with_130(
+    tmp_path, capsys, monkeypatch
+):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("vjepa2_ros.training.recipe.run", interrupted)
+    assert cli.run(command("--folder", tmp_path)) == 130
+    assert capsys.readouterr().err == "interrupted; the same command resumes the training\n"
+
+
+def test_a_worker_that_dies_ends_the_command_with_1(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(dataset_module, "_record", _die)
+    words = ("--folder", tmp_path / "work", "--output", tmp_path / "model", "--episodes", 2)
+    assert cli.run(command(*words)) == 1
+    assert "a process that records was killed" in capsys.readouterr().err
+    assert multiprocessing.active_children() == []
+
+
+def _die(*arguments):
+    os.kill(os.getpid(), signal.SIGKILL)

@@ -1,15 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vjepa2-ros train`: collect data in the simulation and train the small world model."""
+"""`vjepa2-ros train`: train the small world model in simulation, or fine-tune an existing one."""
+
+from __future__ import annotations
 
 import argparse
 import json
 import sys
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vjepa2_ros.cli.arguments import non_negative_number, positive_integer, seed
 
+if TYPE_CHECKING:
+    import torch
+
+    from vjepa2_ros.settings.stack import StackSettings
+    from vjepa2_ros.training.recipe import Recipe
+
+_ONLY_FROM_NOTHING = ("pretrain_iterations", "state_weight")
+_ONLY_FINE_TUNING = ("recording", "batch")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
     parser.add_argument(
         "--folder",
         type=Path,
@@ -21,7 +36,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=seed, default=0, help="of data, weights and batches")
     parser.add_argument(
-        "--episodes", type=positive_integer, help="episodes of ten frames to record, from 2"
+        "--device", default="auto", help="auto (a GPU if there is one), cpu, cuda or cuda:N"
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="parameter file, of which workspace and max_translation are used (may be repeated)",
+    )
+    parser.add_argument(
+        "--from",
+        dest="start",
+        metavar="CHECKPOINT",
+        help="fine-tune the predictor of this model (a name under models/, a folder or a .pt "
+        "file), with its encoder as it is, instead of training from nothing",
+    )
+    parser.add_argument(
+        "--recording",
+        type=Path,
+        metavar="DIR",
+        help="with --from: fine-tune on this recording instead of one made in simulation",
+    )
+    parser.add_argument(
+        "--batch", type=positive_integer, help="with --from: windows per step; fewer take less "
+        "memory"
+    )  # fmt: skip
+    parser.add_argument(
+        "--episodes", type=positive_integer, help="episodes of ten frames to record, at least 2"
     )
     parser.add_argument(
         "--pretrain-iterations", type=positive_integer, help="steps of the encoder's training"
@@ -32,33 +75,93 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--state-weight",
         type=non_negative_number,
-        help="weight of the robot's own state in pre-training; 0 leaves masked prediction alone",
+        help="weight of the robot's own state in pre-training; 0 disables it",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the recipe and print the card's figures; 2 where folder or settings cannot be used."""
-    from vjepa2_ros.training.recipe import RecipeError
-    from vjepa2_ros.training.recipe import run as train
+    """Train, print the card's figures, and return the exit code.
+
+    Returns:
+        0; 1 if the training failed; 2 if settings or files cannot be used; 130 after Ctrl-C.
+    """
+    try:
+        return _run(arguments)
+    except KeyboardInterrupt:
+        return _fail("interrupted; the same command resumes the training", 130)
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        return _fail(f"cannot train: {error.strerror or error}{where}", 1)
+    except BrokenProcessPool:
+        return _fail(
+            "cannot train: a process that records was killed; free memory and disk, then resume "
+            "with the same command",
+            1,
+        )
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from vjepa2_ros.settings.files import resolve
+    from vjepa2_ros.world_model.checkpoint import choose_computation
 
     try:
-        card = train(chosen_recipe(arguments), arguments.folder, arguments.output)
-    except RecipeError as error:
-        print(error, file=sys.stderr)
-        return 2
-    del card["recipe"]
+        _check_combination(arguments)
+        settings = resolve(arguments.config).settings
+        device, _ = choose_computation(arguments.device, "float32", "sdpa")
+        work = _fine_tune if arguments.start is not None else _train
+        card = work(arguments, settings, device)
+    except ValueError as error:  # of settings, checkpoint, recording or recipe; each says which
+        return _fail(str(error), 2)
+    except torch.OutOfMemoryError:
+        return _fail(f"{device} is out of memory: lower --batch, or choose another --device", 1)
     print(json.dumps(card, indent=1))
     print(f"model in {arguments.output}, loss curves in {arguments.folder}")
     return 0
 
 
-def chosen_recipe(arguments: argparse.Namespace):
-    """The recipe with what the arguments change; RecipeError if that makes no sense."""
-    from dataclasses import replace
+def _fail(text: str, code: int) -> int:
+    print(text, file=sys.stderr)
+    return code
 
+
+def _check_combination(arguments: argparse.Namespace) -> None:
+    """Raise ValueError for options that have no effect together."""
+    fine_tuning = arguments.start is not None
+    without_effect = [
+        "--" + name.replace("_", "-")
+        for name in (_ONLY_FROM_NOTHING if fine_tuning else _ONLY_FINE_TUNING)
+        if getattr(arguments, name) is not None
+    ]
+    if arguments.recording is not None and arguments.episodes is not None:
+        without_effect.append("--episodes")
+    if without_effect:
+        beside = "with" if fine_tuning else "without"
+        raise ValueError(f"{', '.join(without_effect)} cannot be used {beside} --from")
+
+
+def _train(arguments: argparse.Namespace, settings: StackSettings, device: torch.device) -> dict:
+    from vjepa2_ros.training.recipe import run as train
+
+    recipe = chosen_recipe(arguments, settings)
+    card = train(recipe, arguments.folder, arguments.output, device=device)
+    return {name: value for name, value in card.items() if name != "recipe"}
+
+
+def chosen_recipe(arguments: argparse.Namespace, settings: StackSettings) -> Recipe:
+    """The recipe with what arguments and settings change.
+
+    Raises:
+        RecipeError: it is invalid.
+    """
     from vjepa2_ros.training.recipe import Recipe
 
-    recipe = Recipe(seed=arguments.seed)
+    recipe = Recipe(
+        seed=arguments.seed,
+        workspace=settings.simulator.workspace,
+        max_translation=settings.planner.action.max_translation,
+    )
     if arguments.episodes is not None:
         recipe = replace(
             recipe, episodes=arguments.episodes, held_out=max(1, arguments.episodes // 20)
@@ -76,3 +179,30 @@ def chosen_recipe(arguments: argparse.Namespace):
             recipe, pretrain=replace(recipe.pretrain, state_weight=arguments.state_weight)
         )
     return recipe
+
+
+def _fine_tune(
+    arguments: argparse.Namespace, settings: StackSettings, device: torch.device
+) -> dict:
+    from vjepa2_ros.share import model_path
+    from vjepa2_ros.training.fine_tuning import FineTuning, fine_tune
+    from vjepa2_ros.world_model.checkpoint import load_world_model
+
+    model = load_world_model(model_path(arguments.start), str(device), "float32")
+    chosen = FineTuning(
+        start=model.fingerprint,
+        workspace=settings.simulator.workspace,
+        max_translation=settings.planner.action.max_translation,
+    )
+    loop = replace(chosen.loop, seed=arguments.seed)
+    if arguments.predictor_iterations is not None:
+        loop = replace(loop, iterations=arguments.predictor_iterations)
+    given = {
+        "episodes": arguments.episodes,
+        "batch": arguments.batch,
+        "recording": arguments.recording and str(arguments.recording.resolve()),
+    }
+    changes = {name: value for name, value in given.items() if value is not None}
+    chosen = replace(chosen, loop=loop, **changes)
+    card = fine_tune(model, chosen, arguments.folder, arguments.output)
+    return {name: value for name, value in card.items() if name != "fine_tuning"}

@@ -3,62 +3,132 @@
 
 A folder holds `frames.npy` uint8 [E, T, S, S, 3] (RGB), `states.npy` float32 [E, T, 7] (measured,
 see `Simulator.state`) and `objects.npy` float32 [E, T, 2, 3] (true centres of cup and box [m]).
-The last one is for read-outs alone: no training step opens it.
+The last one is for read-outs only: no training step opens it.
 """
+
+from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from multiprocessing import resource_tracker
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import cv2
 import numpy as np
 from tqdm import tqdm
 
-from vjepa2_ros.simulation.simulator import DOWN, TRAINING_SCENES, Simulator
+from vjepa2_ros.settings.cell import Workspace
+from vjepa2_ros.settings.planning import ActionSettings
+from vjepa2_ros.simulation.simulator import DOWN, TRAINING_SCENES, Simulator, SimulatorConfig
 
 RENDER_SIZE = 256
 """Side [px] at which the camera of the cell publishes; smaller training frames are made from it."""
 SCENES_PER_SEED = 10_000
 """Distance of the scenes of two training seeds."""
+EPISODES_PER_JOB = 20
+
+
+@dataclass(frozen=True)
+class RecordingConfig:
+    """What is recorded.
+
+    Attributes:
+        episodes: number of episodes E.
+        length: frames in an episode T, one second apart.
+        size: side of the frames S [px].
+        seed: of scenes and motion.
+        workspace: box in which the hand moves.
+        max_translation: bound of one step on each axis [m], the planner's.
+    """
+
+    episodes: int
+    length: int
+    size: int
+    seed: int = 0
+    workspace: Workspace = Workspace()
+    max_translation: float = ActionSettings().max_translation
+
+
+class RecordingError(ValueError):
+    """A folder whose files are no recording to train on; the text says why."""
 
 
 @dataclass
 class Dataset:
-    """Memory-mapped arrays of one recording; see the module's text for shapes."""
+    """Memory-mapped arrays of one recording; the module's docstring has their shapes.
+
+    Attributes:
+        frames: uint8 [E, T, H, W, 3].
+        states: float32 [E, T, 7].
+        objects: float32 [E, T, 2, 3], or None where they are unknown, as on a robot.
+    """
 
     frames: np.ndarray
     states: np.ndarray
-    objects: np.ndarray
+    objects: np.ndarray | None
 
     @classmethod
-    def open(cls, folder: Path) -> "Dataset":
+    def open(cls, folder: Path) -> Dataset:
         """Map a finished recording.
 
         Raises:
             FileNotFoundError: the folder holds none, or one that was not finished.
+            RecordingError: the arrays are damaged, have other shapes or are not finite.
         """
         if not (folder / "dataset.json").is_file():
             raise FileNotFoundError(
                 f"no finished recording in {folder}: run `vjepa2-ros train` to make one"
             )
-        return cls(
-            *(
-                np.load(folder / f"{name}.npy", mmap_mode="r")
-                for name in ("frames", "states", "objects")
+        try:
+            frames, states = (
+                np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("frames", "states")
             )
-        )
+            objects = None
+            if (folder / "objects.npy").exists():
+                objects = np.load(folder / "objects.npy", mmap_mode="r")
+        except (EOFError, ValueError) as error:
+            raise RecordingError(f"the arrays in {folder} cannot be read: {error}") from error
+        if frames.ndim != 5 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
+            raise RecordingError(
+                f"{folder}/frames.npy must be uint8 [E, T, H, W, 3], not {frames.dtype} "
+                f"{list(frames.shape)}"
+            )
+        if states.shape != (*frames.shape[:2], 7) or states.dtype != np.float32:
+            raise RecordingError(
+                f"{folder}/states.npy must be float32 {[*frames.shape[:2], 7]}, not {states.dtype} "
+                f"{list(states.shape)}"
+            )
+        if not np.isfinite(states).all():
+            raise RecordingError(f"{folder}/states.npy holds values that are not finite")
+        return cls(frames, states, objects)
 
 
-def random_episode(simulator: Simulator, seed: int, length: int, size: int):
+def random_episode(
+    simulator: Simulator, seed: int, length: int, size: int, max_translation: float
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yield one episode of random motion step by step.
 
-    Each step is (frame [size, size, 3] uint8, state [7], objects [2, 3]).
+    The hand starts anywhere in the workspace. Each step of one second moves it by at most
+    `max_translation` per axis, every third time less; the gripper opens or closes, fully or partly,
+    in half of the steps.
 
-    The hand starts anywhere in the workspace, and each step of one second moves it by at most the
-    planner's bound of 7.5 cm per axis, every third time less; the gripper opens or closes, fully
-    or partly, in half of the steps.
+    Args:
+        simulator: reset by this function.
+        seed: of scene and motion.
+        length: number of steps.
+        size: side of the frames [px].
+        max_translation: bound of one step on each axis [m].
+
+    Yields:
+        Frame [size, size, 3] uint8, state [7], objects [2, 3].
     """
     random = np.random.default_rng(seed)
     config = simulator.config
@@ -67,7 +137,7 @@ def random_episode(simulator: Simulator, seed: int, length: int, size: int):
     simulator.place(simulator.pose()[0], DOWN, closedness)
     for step in range(length):
         if step > 0:
-            reach = 0.075 * (1.0 if random.uniform() < 0.67 else random.uniform())
+            reach = max_translation * (1.0 if random.uniform() < 0.67 else random.uniform())
             target = simulator.pose()[0] + random.uniform(-reach, reach, 3)
             if random.uniform() < 0.5:
                 closedness = random.choice([0.0, 1.0, random.uniform()])
@@ -88,50 +158,114 @@ def scene_seed(seed: int, episode: int) -> int:
     return TRAINING_SCENES[(seed * SCENES_PER_SEED + episode) % len(TRAINING_SCENES)]
 
 
-def _record(folder: Path, first: int, last: int, seed: int) -> int:
-    arrays = [
-        np.load(folder / f"{name}.npy", mmap_mode="r+") for name in ("frames", "states", "objects")
-    ]
-    simulator = Simulator()
-    for episode in range(first, last):
-        length, size = arrays[0].shape[1:3]
-        samples = random_episode(simulator, scene_seed(seed, episode), length, size)
-        for step, sample in enumerate(samples):
-            for array, value in zip(arrays, sample, strict=True):
-                array[episode, step] = value
-    return last - first
+def allocate(path: Path, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
+    """Make a memory-mapped `.npy` file whose space on the disk is reserved.
+
+    A mapped file without reserved space kills the process that writes to it when the disk is full.
+
+    Raises:
+        OSError: there is no space, or the file cannot be written.
+    """
+    try:
+        array = np.lib.format.open_memmap(path, "w+", dtype, shape)
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
+    return array
 
 
-def collect(
-    folder: Path, episodes: int, length: int, size: int, seed: int, workers: int = 2
-) -> Dataset:
-    """Record `episodes` × `length` frames of `size` × `size` px, or open them if already there."""
-    wanted = {"episodes": episodes, "length": length, "size": size, "seed": seed}
+def collect(folder: Path, config: RecordingConfig, workers: int = 2) -> Dataset:
+    """Record random motion into a folder, or open the recording if it is already there.
+
+    Raises:
+        OSError: the folder cannot be written, or its disk has no space.
+        SimulatorError: MuJoCo cannot render.
+    """
+    wanted = json.dumps(asdict(config))
     marker = folder / "dataset.json"
-    if marker.is_file() and json.loads(marker.read_text()) == wanted:
+    if marker.is_file() and marker.read_text() == wanted:
         return Dataset.open(folder)
     folder.mkdir(parents=True, exist_ok=True)
     marker.unlink(missing_ok=True)
-    for name, shape, kind in (
-        ("frames", (size, size, 3), np.uint8),
+    for name, shape, dtype in (
+        ("frames", (config.size, config.size, 3), np.uint8),
         ("states", (7,), np.float32),
         ("objects", (2, 3), np.float32),
     ):
-        np.lib.format.open_memmap(
-            folder / f"{name}.npy", "w+", kind, (episodes, length, *shape)
-        ).flush()
-    # a renderer does not survive a fork
+        allocate(folder / f"{name}.npy", dtype, (config.episodes, config.length, *shape))
+    # A renderer does not survive a fork.
     context = multiprocessing.get_context("spawn")
-    chunk = 20
+    stop = context.Event()
     with (
-        ProcessPoolExecutor(workers, mp_context=context) as pool,
-        tqdm(total=episodes, desc="collect", unit="episode") as bar,
+        ProcessPoolExecutor(workers, context, _start_worker, (stop,)) as pool,
+        tqdm(total=config.episodes, desc="collect", unit="episode") as bar,
     ):
-        jobs = [
-            pool.submit(_record, folder, first, min(first + chunk, episodes), seed)
-            for first in range(0, episodes, chunk)
-        ]
-        for job in as_completed(jobs):
-            bar.update(job.result())
-    marker.write_text(json.dumps(wanted))
+        with _interrupts_blocked():  # the workers inherit this
+            jobs = [
+                pool.submit(
+                    _record,
+                    folder,
+                    config,
+                    range(config.episodes)[first : first + EPISODES_PER_JOB],
+                )
+                for first in range(0, config.episodes, EPISODES_PER_JOB)
+            ]
+        try:
+            for job in as_completed(jobs):
+                bar.update(job.result())
+        except BaseException:
+            stop.set()
+            pool.shutdown(cancel_futures=True)
+            raise
+    marker.write_text(wanted)
     return Dataset.open(folder)
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """Let only this process, not those that it starts in here, handle Ctrl-C."""
+    resource_tracker.ensure_running()  # otherwise the first worker starts it, and it unblocks
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_worker(stop: Event) -> None:
+    """Keep the event that ends the recording, and end with the process that started this one."""
+    global _stop
+    _stop = stop
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+_stop: Event
+
+
+def _record(folder: Path, config: RecordingConfig, episodes: range) -> int:
+    """Record some of the episodes in a worker; returns their number."""
+    arrays = [
+        np.load(folder / f"{name}.npy", mmap_mode="r+") for name in ("frames", "states", "objects")
+    ]
+    simulator = Simulator(SimulatorConfig(workspace=config.workspace))
+    for episode in episodes:
+        samples = random_episode(
+            simulator,
+            scene_seed(config.seed, episode),
+            config.length,
+            config.size,
+            config.max_translation,
+        )
+        for step, sample in enumerate(samples):
+            if _stop.is_set():
+                return 0
+            for array, value in zip(arrays, sample, strict=True):
+                array[episode, step] = value
+    return len(episodes)

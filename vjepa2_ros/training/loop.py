@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One training loop for both halves: progress, resumable checkpoints, history and loss curves."""
+"""The training loop of encoder and predictor: progress, checkpoints, history and loss curves."""
 
 import json
 import math
@@ -23,7 +23,7 @@ class LoopConfig:
 
     Attributes:
         iterations: number of optimiser steps.
-        learning_rate: peak; linear warm-up, then a half cosine to a hundredth of it.
+        learning_rate: peak; linear warm-up, then half a cosine down to 1 % of it.
         warmup: iterations of warm-up.
         weight_decay: of AdamW (0.04 in the paper).
         checkpoint_every: iterations between two checkpoints.
@@ -53,13 +53,20 @@ def train(
     folder: Path,
     after_step: Callable[[float], None] = lambda progress: None,
 ) -> None:
-    """Minimise `losses(random, progress)["loss"]` over the parameters that need gradients.
+    """Minimise `losses(random, progress)["loss"]` over the parameters that require gradients.
+
+    A run that was interrupted resumes from its last checkpoint, also on another device.
 
     Args:
         name: of the files `<name>.pt`, `<name>.jsonl` and `<name>.png` in `folder`, and of the bar.
-        module: trained in place; its whole state is what a checkpoint holds.
+        module: trained in place, on the device where it is; a checkpoint holds its whole state.
         losses: draws a batch with the generator and returns scalars; "loss" is the one minimised.
-        after_step: called after each step with the progress 0…1 (for an EMA).
+        config: length, learning rate and seed.
+        folder: made if it does not exist.
+        after_step: called after each step with the progress from 0 to 1 (for an EMA).
+
+    Raises:
+        OSError: a file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
@@ -73,7 +80,8 @@ def train(
     checkpoint, history = folder / f"{name}.pt", folder / f"{name}.jsonl"
     first = 0
     if checkpoint.is_file():
-        saved = torch.load(checkpoint, weights_only=True)
+        # Module and optimiser copy it to their own device.
+        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
         module.load_state_dict(saved["module"])
         optimiser.load_state_dict(saved["optimiser"])
         first = saved["iteration"]
@@ -99,22 +107,31 @@ def train(
             done = iteration + 1
             if done % config.checkpoint_every == 0 or done == config.iterations:
                 log.flush()
-                partial = checkpoint.with_suffix(".part")
-                torch.save(
-                    {
-                        "module": module.state_dict(),
-                        "optimiser": optimiser.state_dict(),
-                        "iteration": done,
-                    },
-                    partial,
-                )
-                partial.replace(checkpoint)
+                state = {
+                    "module": module.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                    "iteration": done,
+                }
+                _save(state, checkpoint)
     plot(name, history, folder / f"{name}.png")
 
 
-def plot(name: str, history: Path, picture: Path) -> None:
+def _save(state: dict, path: Path) -> None:
+    """Replace a checkpoint at once, or raise OSError and leave the old one."""
+    partial = path.with_suffix(".part")
+    try:
+        torch.save(state, partial)
+    except RuntimeError as error:  # how torch reports a full disk
+        partial.unlink(missing_ok=True)
+        raise OSError(f"cannot write {path} (is the disk full?)") from error
+    partial.replace(path)
+
+
+def plot(name: str, history: Path, image: Path) -> None:
     """Draw every column of a history file over the iterations, smoothed, into a PNG."""
     records = [json.loads(line) for line in history.read_text().splitlines()]
+    if not records:
+        return
     keys = list(records[0])
     width = max(1, len(records) // 100)
     figure, axes = plt.subplots(1, len(keys), figsize=(4 * len(keys), 3), squeeze=False)
@@ -129,5 +146,5 @@ def plot(name: str, history: Path, picture: Path) -> None:
             yscale="log" if (values > 0).all() else "linear",
         )
     figure.tight_layout()
-    figure.savefig(picture, dpi=100)
+    figure.savefig(image, dpi=100)
     plt.close(figure)

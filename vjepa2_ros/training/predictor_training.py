@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Training of the action-conditioned predictor on the frozen encoder's latents.
 
-The paper's two losses (section 3.1): teacher forcing, where each next latent is predicted from the
-true ones before it, and a two-step rollout, where the second prediction is made from the first.
-Both are L1 on layer-normed latents.
+It minimises the two losses of the paper (arXiv 2506.09985, section 3.1): teacher forcing, where
+each latent is predicted from the true ones before it, and a two-step rollout, where the second
+prediction is made from the first. Both are L1 distances of layer-normed latents.
 """
 
 import hashlib
@@ -16,39 +16,61 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from vjepa2_ros.training.dataset import Dataset
+from vjepa2_ros.training.dataset import Dataset, allocate
 from vjepa2_ros.training.loop import LoopConfig, train
 from vjepa2_ros.world_model.encoder import Encoder
 from vjepa2_ros.world_model.poses import difference
 from vjepa2_ros.world_model.predictor import ActionConditionedPredictor
-from vjepa2_ros.world_model.preprocessing import preprocess
+from vjepa2_ros.world_model.preprocessing import TRAINING_ASPECT, preprocess
+
+_FRAMES_AT_ONCE = 100
 
 
 @torch.inference_mode()
-def encode_dataset(dataset: Dataset, encoder: Encoder, folder: Path) -> np.ndarray:
-    """Latents of every frame, memory-mapped float16 [E, T, N, D].
+def encode_dataset(
+    dataset: Dataset, encoder: Encoder, folder: Path, crop_aspect: float = TRAINING_ASPECT
+) -> np.ndarray:
+    """Encode every frame of a recording, on the encoder's device.
 
-    They are made once for each pair of encoder and recording, which `latents.json` beside them
-    names; those of another pair are replaced.
+    The latents are kept in `folder`; `latents.json` names the encoder and the recording that they
+    were made from, and latents of others are replaced.
+
+    Args:
+        dataset: of E episodes of T frames.
+        encoder: frozen.
+        folder: for the files.
+        crop_aspect: width / height of the central crop.
+
+    Returns:
+        Latents [E, T, N, D] float16, memory-mapped.
+
+    Raises:
+        OSError: the folder cannot be written, or its disk has no space.
     """
     episodes, length = dataset.frames.shape[:2]
     shape = (episodes, length, encoder.rows * encoder.columns, encoder.channels)
+    device = next(encoder.parameters()).device
     path, origin = folder / "latents.npy", folder / "latents.json"
-    made_from = json.dumps({"encoder": _encoder_hash(encoder), "frames": _frames_hash(dataset)})
+    made_from = json.dumps(
+        {
+            "encoder": _encoder_hash(encoder),
+            "frames": _frames_hash(dataset),
+            "crop_aspect": crop_aspect,
+        }
+    )
     if path.is_file() and origin.is_file() and origin.read_text() == made_from:
         latents = np.load(path, mmap_mode="r")
         if latents.shape == shape:
             return latents
-    # First of all, so that it never stands beside latents that it does not describe.
+    # First of all, so that it never describes other latents than those beside it.
     origin.unlink(missing_ok=True)
     partial = folder / "latents.part.npy"
-    latents = np.lib.format.open_memmap(partial, "w+", np.float16, shape)
-    for episode in tqdm(range(0, episodes, 10), desc="encode", unit="10 episodes"):
-        frames = dataset.frames[episode : episode + 10]
-        tokens = encoder(preprocess(frames.reshape(-1, *frames.shape[2:]), encoder.size))
-        latents[episode : episode + 10] = (
-            tokens.reshape(len(frames), length, *shape[2:]).half().numpy()
-        )
+    latents = allocate(partial, np.float16, shape)
+    frames, rows = (array.reshape(-1, *array.shape[2:]) for array in (dataset.frames, latents))
+    for first in tqdm(range(0, len(frames), _FRAMES_AT_ONCE), desc="encode", unit="batch"):
+        part = np.array(frames[first : first + _FRAMES_AT_ONCE])  # the mapped ones are read-only
+        batch = preprocess(part, encoder.size, crop_aspect)
+        rows[first : first + len(batch)] = encoder(batch.to(device)).half().cpu().numpy()
     latents.flush()
     partial.replace(path)
     origin.write_text(made_from)
@@ -65,7 +87,7 @@ def _encoder_hash(encoder: Encoder) -> str:
 
 
 def _frames_hash(dataset: Dataset) -> str:
-    """SHA-256 of a recording's frames: the same settings record something else in another scene."""
+    """SHA-256 of a recording's frames: equal settings record other frames in another scene."""
     digest = hashlib.sha256(str(dataset.frames.shape).encode())
     for episode in dataset.frames:
         digest.update(episode.tobytes())
@@ -73,10 +95,10 @@ def _frames_hash(dataset: Dataset) -> str:
 
 
 def start_as_identity(predictor: ActionConditionedPredictor) -> None:
-    """Set the predictor up to return the frame that it is given.
+    """Initialise a predictor such that it returns the frame that it is given.
 
-    Nothing changes between two frames but what the action moves, so copying is the place to learn
-    from; a default initialisation spends most of a short training on finding it.
+    Two frames differ only by what the action moves, so copying is a good start; from the default
+    initialisation, most of a short training is spent on learning to copy.
 
     Raises:
         ValueError: predictor and encoder differ in width, so that no identity exists.
@@ -107,14 +129,18 @@ class Rollout(nn.Module):
         Args:
             latents: [B, 3, N, D].
             states: [B, 3, 7].
+
+        Returns:
+            Scalars: "loss", its two terms "teacher" and "rollout", and "relative_to_copy", the
+            teacher-forcing loss relative to that of copying the last frame.
         """
         batch, _, patches, channels = latents.shape
         actions = difference(states[:, :-1], states[:, 1:])
         context, wanted = latents[:, :2].flatten(1, 2), latents[:, 1:].flatten(1, 2)
         forced = self._predict(context, actions, states[:, :2])
         teacher = functional.l1_loss(forced, wanted)
-        imagined = torch.cat([context[:, :patches], forced[:, :patches]], dim=1)
-        last = self._predict(imagined, actions, states[:, :2])[:, patches:]
+        predicted = torch.cat([context[:, :patches], forced[:, :patches]], dim=1)
+        last = self._predict(predicted, actions, states[:, :2])[:, patches:]
         rollout = functional.l1_loss(last, wanted[:, patches:])
         copied = functional.l1_loss(context, wanted)
         return {
@@ -140,9 +166,18 @@ def train_predictor(
     folder: Path,
     episodes: int,
 ) -> None:
-    """Train `predictor` in place on random windows of the first `episodes`."""
-    torch.manual_seed(loop.seed)
-    start_as_identity(predictor)
+    """Train a predictor from its present weights, in place and on its device.
+
+    Args:
+        dataset: of which the states are used.
+        latents: of its frames, [E, T, N, D].
+        predictor: trained in place.
+        batch: windows of three frames per step.
+        loop: length, learning rate and seed.
+        folder: for checkpoints, history and loss curves.
+        episodes: only windows of that many first episodes are used.
+    """
+    device = next(predictor.parameters()).device
     module = Rollout(predictor)
     length = latents.shape[1]
 
@@ -150,8 +185,8 @@ def train_predictor(
         episode = random.integers(0, episodes, (batch, 1))
         step = random.integers(0, length - 2, (batch, 1)) + np.arange(3)
         return module.losses(
-            torch.from_numpy(latents[episode, step]).float(),
-            torch.from_numpy(dataset.states[episode, step]),
+            torch.from_numpy(latents[episode, step]).to(device).float(),
+            torch.from_numpy(dataset.states[episode, step]).to(device),
         )
 
     train("predictor", module, losses, loop, folder)
@@ -162,14 +197,20 @@ def train_predictor(
 def error_by_step(
     predictor: ActionConditionedPredictor, latents: np.ndarray, states: np.ndarray, steps: int
 ) -> np.ndarray:
-    """Mean L1 of imagined latents after 1 … `steps` steps, relative to copying the first frame.
+    """Mean L1 error of latents predicted 1 to `steps` steps ahead, relative to copying the first.
 
     Args:
-        latents: [E, T, N, D] of held-out episodes, T > steps.
+        predictor: on any device.
+        latents: of held-out episodes [E, T, N, D], T > steps.
         states: [E, T, 7].
+        steps: as many as the predictor takes latents, at most.
+
+    Returns:
+        Relative errors [steps]; below 1 the prediction is better than a copy.
     """
-    true = torch.from_numpy(np.asarray(latents)).float()
-    poses = torch.from_numpy(np.asarray(states))
+    device = next(predictor.parameters()).device
+    true = torch.tensor(latents, dtype=torch.float32, device=device)
+    poses = torch.tensor(states, device=device)
     patches = true.shape[2]
     actions = difference(poses[:, :steps], poses[:, 1 : steps + 1])
     context = true[:, 0]

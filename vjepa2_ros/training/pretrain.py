@@ -1,18 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Pre-training of the small encoder: masked latent prediction, and the robot's own state.
 
-As in V-JEPA 2 (paper, section 2.1) a student sees part of the patches, a light predictor fills
-in the latents of the rest, and the targets come from an exponential moving average of the
-student, compared by L1. Two things differ at this size:
+As in V-JEPA 2 (arXiv 2506.09985, section 2.1), a student encodes part of the patches, a small
+predictor predicts the latents of the rest, and the targets come from an exponential moving average
+(EMA) of the student, compared by L1. Two things differ at this size:
 
-* The context holds a whole earlier frame of the same episode, so that the still background costs
-  nothing and only what moved is left to explain. Each frame is encoded on its own, as it will be
-  when the encoder is used.
-* Every latent is asked for the state that the robot measured of itself (tool position and gripper
-  closedness), through a fixed orthonormal projection. That makes the pose part of every token on a
-  known scale, so that the energy, a mean distance over tokens, falls all the way to the goal even
-  when hand and goal share no patch. Nothing about the objects is asked for: their place is the
-  simulator's truth, which a robot does not measure.
+* The context includes a whole earlier frame of the same episode, so that only what moved has to be
+  predicted, not the static background. Each frame is encoded on its own, as in use.
+* Every latent has to contain the state that the robot measured of itself (tool position and gripper
+  closedness), through a fixed orthonormal projection. The pose becomes part of every token on a
+  known scale, so that the energy, a mean distance over tokens, decreases towards the goal even
+  where hand and goal share no patch. The positions of the objects are not used: a robot does not
+  measure them.
 """
 
 import copy
@@ -34,16 +33,16 @@ from vjepa2_ros.world_model.preprocessing import preprocess
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """What is predicted from what, and how strongly.
+    """Batches, masks and losses of the pre-training.
 
     Attributes:
-        batch: pairs of frames in a step.
-        visible: share of the later frame's patches that the student sees.
+        batch: pairs of frames per step.
+        visible: share of the later frame's patches that the student encodes.
         predicted: share of the later frame's patches that are predicted.
         max_gap: most steps between the two frames.
-        predictor_layers: depth of the mask predictor, which is thrown away afterwards.
+        predictor_layers: depth of the mask predictor, which is discarded afterwards.
         momentum: of the EMA target at the start; it rises to 1 linearly.
-        state_weight: weight of the state loss; 0 leaves masked prediction alone.
+        state_weight: weight of the state loss; 0 disables it.
         state_gain: length in latent space of one `POSITION_SCALE` of motion.
     """
 
@@ -58,9 +57,9 @@ class PretrainConfig:
 
 
 POSITION_CENTRE = (0.5, 0.0, 0.2)
-"""Middle of the workspace [m]."""
+"""Origin of the positions in the state loss [m], in the middle of the default workspace."""
 POSITION_SCALE = 0.2
-"""Metres to one unit of the state loss; the gripper's whole stroke counts as one unit too."""
+"""Metres in one unit of the state loss; the gripper's full stroke is one unit as well."""
 
 
 class MaskedPrediction(nn.Module):
@@ -92,12 +91,16 @@ class MaskedPrediction(nn.Module):
         hidden: torch.Tensor,
         state: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
-        """L1 of the predicted latents at hidden patches, and of the state read from every latent.
+        """Losses of the latents at hidden patches, and of the state read from every latent.
 
         Args:
             earlier, later: preprocessed frames [B, 3, S, S].
-            visible, hidden: patch indices [B, V] and [B, P] of the later frame, seen and predicted.
+            visible, hidden: patch indices [B, V] and [B, P] of the later frame, encoded and
+                predicted.
             state: of the earlier frame, in units of the state loss [B, 4].
+
+        Returns:
+            Scalars: "loss" and its terms "masked" and "state".
         """
         context = self.student(earlier)
         seen = encode_patches(self.student, later, visible)
@@ -105,7 +108,7 @@ class MaskedPrediction(nn.Module):
             wanted = self.target(later)
             wanted = wanted.gather(1, hidden[..., None].expand(-1, -1, wanted.shape[-1]))
         batch, patches = context.shape[:2]
-        everything = torch.arange(patches).expand(batch, -1)
+        everything = torch.arange(patches, device=context.device).expand(batch, -1)
         tokens = torch.cat(
             [context, seen, self.mask_token.expand(batch, hidden.shape[1], -1)], dim=1
         )
@@ -124,7 +127,7 @@ class MaskedPrediction(nn.Module):
 
     @torch.no_grad()
     def follow(self, progress: float) -> None:
-        """Move the target towards the student."""
+        """Update the EMA target; `progress` is from 0 to 1."""
         momentum = self.config.momentum + (1 - self.config.momentum) * progress
         for target, student in zip(
             self.target.parameters(), self.student.parameters(), strict=True
@@ -133,7 +136,16 @@ class MaskedPrediction(nn.Module):
 
 
 def encode_patches(encoder: Encoder, frames: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
-    """Latents [B, V, D] of the patches [B, V] alone: what the student sees of a masked frame."""
+    """Encode a part of the patches of frames only.
+
+    Args:
+        encoder: on the device of the frames.
+        frames: preprocessed frames [B, 3, S, S].
+        patches: indices [B, V] of the patches.
+
+    Returns:
+        Latents [B, V, D], layer-normed.
+    """
     layers = encoder.model.encoder
     tokens = layers.embeddings(frames[:, None])
     tokens = tokens.gather(1, patches[..., None].expand(-1, -1, tokens.shape[-1]))
@@ -143,7 +155,7 @@ def encode_patches(encoder: Encoder, frames: torch.Tensor, patches: torch.Tensor
 
 
 def state_targets(states: np.ndarray) -> torch.Tensor:
-    """Targets of the state loss [B, 4] of measured states [B, 7]: position, closedness, centred."""
+    """Targets of the state loss [B, 4], centred position and closedness, of states [B, 7]."""
     position = (states[:, :3] - np.array(POSITION_CENTRE)) / POSITION_SCALE
     return torch.tensor(
         np.concatenate([position, states[:, 6:] - 0.5], axis=1), dtype=torch.float32
@@ -169,9 +181,22 @@ def pretrain(
     folder: Path,
     episodes: int,
 ) -> Encoder:
-    """Train `encoder` on the first `episodes` of the recording; returns its EMA, frozen."""
+    """Train an encoder in place and on its device.
+
+    Args:
+        dataset: of which frames and states are used.
+        encoder: trained in place.
+        config: batches, masks and losses.
+        loop: length, learning rate and seed.
+        folder: for checkpoints, history and loss curves.
+        episodes: only frames of that many first episodes are used.
+
+    Returns:
+        The EMA of the encoder, frozen, in evaluation mode.
+    """
     torch.manual_seed(loop.seed)
-    module = MaskedPrediction(encoder, config)
+    device = next(encoder.parameters()).device
+    module = MaskedPrediction(encoder, config).to(device)
     patches = encoder.rows * encoder.columns
     visible = round(config.visible * patches)
     hidden = round(config.predicted * patches)
@@ -182,11 +207,11 @@ def pretrain(
             random.permuted(np.tile(np.arange(patches), (config.batch, 1)), axis=1)
         )
         return module.losses(
-            preprocess(dataset.frames[episode, first], encoder.size),
-            preprocess(dataset.frames[episode, second], encoder.size),
-            order[:, :visible],
-            order[:, visible : visible + hidden],
-            state_targets(dataset.states[episode, first]),
+            preprocess(dataset.frames[episode, first], encoder.size).to(device),
+            preprocess(dataset.frames[episode, second], encoder.size).to(device),
+            order[:, :visible].to(device),
+            order[:, visible : visible + hidden].to(device),
+            state_targets(dataset.states[episode, first]).to(device),
         )
 
     train("encoder", module, losses, loop, folder, after_step=module.follow)

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The whole training of the shipped model: data, encoder, predictor, figures, model folder."""
+"""Training of the shipped model from nothing: data, encoder, predictor, figures, model folder."""
 
 import json
+import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,10 +12,17 @@ import torch
 from transformers import VJEPA2Config
 
 from vjepa2_ros.evaluation.reach import ReachEpisode, true_descent
-from vjepa2_ros.simulation.simulator import Simulator
-from vjepa2_ros.training.dataset import collect
+from vjepa2_ros.settings.cell import Workspace
+from vjepa2_ros.settings.planning import ActionSettings
+from vjepa2_ros.simulation.simulator import Simulator, SimulatorConfig
+from vjepa2_ros.training.dataset import RecordingConfig, collect
 from vjepa2_ros.training.loop import LoopConfig
-from vjepa2_ros.training.predictor_training import encode_dataset, error_by_step, train_predictor
+from vjepa2_ros.training.predictor_training import (
+    encode_dataset,
+    error_by_step,
+    start_as_identity,
+    train_predictor,
+)
 from vjepa2_ros.training.pretrain import PretrainConfig, pretrain
 from vjepa2_ros.training.readout import read_out
 from vjepa2_ros.world_model.checkpoint import save_world_model
@@ -24,21 +32,25 @@ from vjepa2_ros.world_model.world_model import WorldModel
 
 
 class RecipeError(ValueError):
-    """A recipe that makes no sense, or another one than that of its folder; the text says why."""
+    """Settings of a training that are invalid, or differ from those of its folder."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides what the model becomes.
+    """Everything that determines the trained model; the device is no part of it.
 
     Attributes:
         episodes, length: size of the recording.
-        held_out: episodes at its end that no training step sees, for the read-outs.
+        held_out: episodes at its end that are not trained on, for the read-outs.
         image_size, patch_size: of the encoder [px].
         width, heads: of encoder and predictor.
         encoder_layers, predictor_layers: depths.
-        predictor_batch: windows of three frames in a step.
+        pretrain, pretrain_loop: training of the encoder.
+        predictor_batch: windows of three frames per step.
+        predictor_loop: training of the predictor.
         seed: of data, weights and batches.
+        workspace: box in which the hand moves.
+        max_translation: bound of one step on each axis [m].
 
     Raises:
         RecipeError: no episode is left to train on, or none to measure on.
@@ -58,23 +70,31 @@ class Recipe:
     predictor_batch: int = 64
     predictor_loop: LoopConfig = field(default_factory=lambda: LoopConfig(2400))
     seed: int = 0
+    workspace: Workspace = Workspace()
+    max_translation: float = ActionSettings().max_translation
 
     def __post_init__(self) -> None:
-        if not 0 < self.held_out < self.episodes:
-            raise RecipeError(
-                f"of {self.episodes} episodes {self.held_out} would be held out: at least one must "
-                "be, and at least one be left"
-            )
+        check_held_out(self.held_out, self.episodes)
 
 
-def keep_recipe(recipe: Recipe, folder: Path) -> None:
-    """Write `recipe.json` into `folder`, or make sure that the one there says the same.
+def check_held_out(held_out: int, episodes: int) -> None:
+    """Raise RecipeError if no episode is left to train on, or none to measure on."""
+    if not 0 < held_out < episodes:
+        raise RecipeError(
+            f"of {episodes} episodes {held_out} would be held out: at least one must be held out "
+            "and one left to train on"
+        )
+
+
+def keep_recipe(recipe: object, folder: Path) -> None:
+    """Write a dataclass to `recipe.json` in a folder, or check that the one there is equal.
 
     Raises:
-        RecipeError: it says something else, or cannot be read.
+        OSError: the folder cannot be written.
+        RecipeError: the one there differs, or cannot be read.
     """
     path = folder / "recipe.json"
-    # Compared as what a file can hold: tuples become lists.
+    # Compared as JSON, where tuples are lists.
     wanted = json.loads(json.dumps(asdict(recipe)))
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
@@ -92,7 +112,7 @@ def keep_recipe(recipe: Recipe, folder: Path) -> None:
 
 
 def _differing(wanted: dict, found: dict, prefix: str = "") -> list[str]:
-    """Names of the settings that differ, those of a part with its name in front."""
+    """Names of the settings that differ, with the names of their groups in front."""
     names = []
     for name in dict.fromkeys((*wanted, *found)):
         mine, other = wanted.get(name), found.get(name)
@@ -104,7 +124,7 @@ def _differing(wanted: dict, found: dict, prefix: str = "") -> list[str]:
 
 
 def encoder_geometry(recipe: Recipe) -> VJEPA2Config:
-    """Geometry of the small encoder in the terms of `transformers`."""
+    """Geometry of the small encoder, as a configuration of `transformers`."""
     return VJEPA2Config(
         hidden_size=recipe.width,
         num_hidden_layers=recipe.encoder_layers,
@@ -119,7 +139,7 @@ def encoder_geometry(recipe: Recipe) -> VJEPA2Config:
 
 
 def predictor_geometry(recipe: Recipe) -> PredictorConfig:
-    """Geometry of the small predictor: as wide as the encoder, so that it can start as a copy."""
+    """Geometry of the small predictor: as wide as the encoder, so that it can start as identity."""
     return PredictorConfig(
         image_size=(recipe.image_size, recipe.image_size),
         patch_size=recipe.patch_size,
@@ -130,26 +150,56 @@ def predictor_geometry(recipe: Recipe) -> PredictorConfig:
     )
 
 
-def run(recipe: Recipe, folder: Path, output: Path, descents: int = 20) -> dict:
-    """Train in `folder`, resuming what is there, and write the model to `output`; returns its card.
+def check_writable(folder: Path) -> None:
+    """Make a folder if it does not exist; OSError if nothing can be written to it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
-    The folder keeps the recording, checkpoints, histories and loss curves. The figures count so
-    many `descents` over true pictures.
+
+def run(
+    recipe: Recipe,
+    folder: Path,
+    output: Path,
+    descents: int = 20,
+    device: torch.device | str = "cpu",
+) -> dict:
+    """Train a model from nothing, or resume its training.
+
+    Args:
+        recipe: what is trained.
+        folder: keeps the recording, checkpoints, histories and loss curves.
+        output: folder of the finished model.
+        descents: number of descents over true images for the figures.
+        device: to train on; the one before an interruption may have been another.
+
+    Returns:
+        The card of the model: recipe and figures.
 
     Raises:
-        RecipeError: the folder holds what another recipe made.
+        OSError: a folder cannot be written, or its disk is full.
+        RecipeError: the folder holds a training with other settings.
+        SimulatorError: MuJoCo cannot render.
     """
     started = time.perf_counter()
     keep_recipe(recipe, folder)
-    dataset = collect(
-        folder / "data", recipe.episodes, recipe.length, recipe.image_size, recipe.seed
+    check_writable(folder)
+    check_writable(output)
+    recording = RecordingConfig(
+        recipe.episodes,
+        recipe.length,
+        recipe.image_size,
+        recipe.seed,
+        recipe.workspace,
+        recipe.max_translation,
     )
+    dataset = collect(folder / "data", recording)
     collected = time.perf_counter()
     trained = recipe.episodes - recipe.held_out
     torch.manual_seed(recipe.seed)
     encoder = pretrain(
         dataset,
-        Encoder(encoder_geometry(recipe)),
+        Encoder(encoder_geometry(recipe)).to(device),
         recipe.pretrain,
         recipe.pretrain_loop,
         folder,
@@ -159,6 +209,8 @@ def run(recipe: Recipe, folder: Path, output: Path, descents: int = 20) -> dict:
     latents = encode_dataset(dataset, encoder, folder)
     torch.manual_seed(recipe.seed)
     predictor = ActionConditionedPredictor(predictor_geometry(recipe))
+    start_as_identity(predictor)
+    predictor.to(device)
     train_predictor(
         dataset, latents, predictor, recipe.predictor_batch, recipe.predictor_loop, folder, trained
     )
@@ -173,18 +225,18 @@ def run(recipe: Recipe, folder: Path, output: Path, descents: int = 20) -> dict:
         "readout": read_out(
             latents, dataset, slice(max(0, trained - 1000), trained), slice(trained, None)
         ),
-        "imagined_relative_to_copy": error_by_step(
+        "prediction_relative_to_copy": error_by_step(
             predictor, latents[trained:], dataset.states[trained:], steps=4
         ).tolist(),
-        "true_descent_m": descend(model, descents),
+        "true_descent_m": descend(model, descents, recipe.workspace),
     }
     save_world_model(model, output, card)
     return card
 
 
-def descend(model: WorldModel, episodes: int) -> dict[str, float]:
-    """Median and worst end [m] of greedy descents over true pictures, see `true_descent`."""
-    simulator = Simulator()
+def descend(model: WorldModel, episodes: int, workspace: Workspace) -> dict[str, float]:
+    """Median and worst final distance [m] of greedy descents over true images (`true_descent`)."""
+    simulator = Simulator(SimulatorConfig(workspace=workspace))
     ends = [
         true_descent(simulator, ReachEpisode.sample(seed, simulator), model.encode)[-1]
         for seed in range(episodes)

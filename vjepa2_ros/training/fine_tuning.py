@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fine-tuning of an existing model's predictor on a recording; the encoder stays as it is."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from vjepa2_ros.settings.cell import Workspace
+from vjepa2_ros.settings.planning import ActionSettings
+from vjepa2_ros.training.dataset import Dataset, RecordingConfig, collect
+from vjepa2_ros.training.loop import LoopConfig
+from vjepa2_ros.training.predictor_training import encode_dataset, error_by_step, train_predictor
+from vjepa2_ros.training.recipe import RecipeError, check_held_out, check_writable, keep_recipe
+from vjepa2_ros.world_model.checkpoint import save_world_model
+from vjepa2_ros.world_model.world_model import WorldModel
+
+HELD_OUT_SHARE = 20
+"""One in so many episodes is held out, and at least one."""
+MEASURED_STEPS = 4
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """Everything that determines the fine-tuned model; the device is no part of it.
+
+    Attributes:
+        start: fingerprint of the model that is fine-tuned.
+        recording: folder of a finished recording, or None to record random motion in simulation.
+        episodes, length: size of that recording.
+        batch: windows of three frames per step.
+        loop: length, learning rate and seed. The peak of the learning rate is a tenth of that of
+            training from nothing, so that the first steps do not undo what the model has learned.
+        workspace: box in which the hand moves in simulation.
+        max_translation: bound of one simulated step on each axis [m].
+    """
+
+    start: str
+    recording: str | None = None
+    episodes: int = 400
+    length: int = 10
+    batch: int = 64
+    loop: LoopConfig = field(default_factory=lambda: LoopConfig(600, learning_rate=1e-4))
+    workspace: Workspace = Workspace()
+    max_translation: float = ActionSettings().max_translation
+
+
+def fine_tune(model: WorldModel, settings: FineTuning, folder: Path, output: Path) -> dict:
+    """Fine-tune a model's predictor in place, on its device, or resume doing so.
+
+    Without iterations the weights stay exactly those of `model`.
+
+    Args:
+        model: in float32, with the fingerprint `settings.start`.
+        settings: what is trained on, and how long.
+        folder: keeps the recording, checkpoints, histories and loss curves.
+        output: folder of the finished model. Optional parts of the checkpoint are not copied.
+
+    Returns:
+        The card of the model: settings, and the prediction errors before and after.
+
+    Raises:
+        OSError: a folder cannot be written, or its disk is full.
+        RecipeError: the model or the recording cannot be trained on, or the folder holds a training
+            with other settings.
+        RecordingError: the recording cannot be used.
+        SimulatorError: MuJoCo cannot render.
+    """
+    started = time.perf_counter()
+    if model.predictor.config.use_extrinsics:
+        raise RecipeError("a predictor with extrinsics cannot be fine-tuned: recordings have none")
+    if model.predictor.config.max_frames < 2:
+        raise RecipeError("a predictor of a single frame cannot be fine-tuned: windows have two")
+    keep_recipe(settings, folder)
+    check_writable(folder)
+    check_writable(output)
+    dataset = _recording(settings, model.encoder.size, folder)
+    episodes, length = dataset.frames.shape[:2]
+    held_out = max(1, episodes // HELD_OUT_SHARE)
+    check_held_out(held_out, episodes)
+    if length < 3:
+        raise RecipeError(f"the episodes have {length} frames, at least 3 are needed")
+    trained = episodes - held_out
+    model.encoder.requires_grad_(False)
+    latents = encode_dataset(dataset, model.encoder, folder, model.crop_aspect)
+
+    def errors() -> list[float]:
+        steps = min(MEASURED_STEPS, length - 1, model.predictor.config.max_frames)
+        held = latents[trained:], dataset.states[trained:]
+        return error_by_step(model.predictor, *held, steps).tolist()
+
+    before = errors()
+    train_predictor(
+        dataset, latents, model.predictor, settings.batch, settings.loop, folder, trained
+    )
+    card = {
+        "fine_tuning": asdict(settings),
+        "minutes": (time.perf_counter() - started) / 60,
+        "prediction_relative_to_copy": {"before": before, "after": errors()},
+    }
+    tuned = WorldModel(model.encoder, model.predictor, model.crop_aspect, model.name)
+    save_world_model(tuned, output, card)
+    return card
+
+
+def _recording(settings: FineTuning, size: int, folder: Path) -> Dataset:
+    """The recording that the settings name, or one made in `folder` with frames of `size` px."""
+    if settings.recording is not None:
+        return Dataset.open(Path(settings.recording))
+    config = RecordingConfig(
+        settings.episodes,
+        settings.length,
+        size,
+        settings.loop.seed,
+        settings.workspace,
+        settings.max_translation,
+    )
+    return collect(folder / "data", config)
