@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the demo says when something that a goal needs does not come."""
+"""What the demo says when something that a goal needs does not arrive."""
 
 import threading
 
@@ -10,15 +10,15 @@ from vjepa2_ros.demo.run import DemoError, wait_for_inputs
 from vjepa2_ros.evaluation.record import Record
 
 STATE = [(1.0, np.zeros(3))]
-IMAGE = "the first image did not come through to the planner"
+IMAGE = "no image reached the planner"
 
 
 @pytest.mark.parametrize(
     ("record", "said"),
     [
-        (Record(planner_ready=True), "no state of the robot came"),
+        (Record(planner_ready=True), "no state of the robot arrived"),
         (Record(positions=STATE), IMAGE),
-        (Record(), f"{IMAGE} and no state of the robot came"),
+        (Record(), f"{IMAGE} and no state of the robot arrived"),
     ],
 )
 def test_what_is_missing_is_named(group, record, said):

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
             series.append(run_series(demos, console, stop))
             if args.json is not None:
                 plain_json.write(series, args.json)
-    except (DemoError, ClientError, ProcessGroupError) as error:
+    except (DemoError, ClientError, ProcessGroupError, OSError) as error:
         if stop.is_set():
             raise KeyboardInterrupt from None
         console.print(f"the loop failed: {error}", style="bold red", markup=False)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vjepa2-ros demo`: a goal picture in, a simulated robot that moves there, and a record of it."""
+"""`vjepa2-ros demo`: a goal image in, a simulated robot that moves there, and a record of it."""
 
 from __future__ import annotations
 
@@ -47,6 +47,11 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        print(f"cannot write to {folder}: {error.strerror}; give another --output", file=sys.stderr)
+        return 1
     domain = isolate()
 
     from rich.console import Console
@@ -91,9 +96,12 @@ def demo_configuration(args: argparse.Namespace, seed: int, overlap: bool) -> Co
 
 
 def isolate() -> str:
-    """Take a ROS domain of its own, where none is set: no other stack here shall get commands.
+    """Take a ROS domain of its own where none is set, so that no other stack gets commands.
 
-    Returns its number; to be called before ROS is imported.
+    Call it before ROS is imported.
+
+    Returns:
+        The number of the domain.
     """
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
     return os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The run in the terminal while it happens: a line per step, and one that moves."""
+"""Progress of a run in the terminal: a line for each step, and a line that is updated."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from vjepa2_ros.evaluation.record import Progress, Record
 
 
 class ProgressView:
-    """A context manager; `update` prints the steps that are new and renews the moving line.
+    """A context manager; `update` prints the steps that are new and the line below them.
 
-    goal_position: true goal [3] in metres, to show the distance.
+    Args:
+        console: prints.
+        goal_position: true goal [3] in metres, base frame, for the distance.
     """
 
     def __init__(self, console: Console, goal_position: np.ndarray) -> None:
@@ -30,7 +32,7 @@ class ProgressView:
         self._console.print(
             "[dim]  step   energy  predicted   distance   planning  capture→command   rate[/]"
         )
-        # Without a terminal there is no line to move, only the steps.
+        # Without a terminal no line can be updated; only the steps are printed.
         if self._console.is_terminal:
             self._live.start()
         return self
@@ -40,7 +42,7 @@ class ProgressView:
             self._live.stop()
 
     def update(self, record: Record, goal_id: str) -> None:
-        """Show what has happened since."""
+        """Show what is new."""
         steps = record.steps(goal_id)
         for index in range(self._shown, len(steps)):
             self._console.print(self._line(record, steps[: index + 1]))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder that a run leaves: animation, curves, latencies, summary."""
+"""Report of a run as a folder: animation, curves, latencies, summary."""
 
 from __future__ import annotations
 
@@ -24,10 +24,14 @@ _FOOTER = 32
 
 @dataclass(frozen=True)
 class Run:
-    """One pursuit of one goal picture, with the truth that only a simulation has.
+    """One goal from its start to its end, with the ground truth of the simulation.
 
-    goal_image: uint8 RGB. goal_position: true goal of the tool centre point [3] in metres.
-    success_distance: distance [m] within which the goal counts as reached.
+    Attributes:
+        record: of the whole run.
+        goal_id: name of the goal.
+        goal_image: uint8 RGB [height, width, 3].
+        goal_position: true goal of the tool centre point [3] in metres, base frame.
+        success_distance: distance [m] within which the goal counts as reached.
     """
 
     record: Record
@@ -47,7 +51,11 @@ class Run:
         return self.record.of_goal(self.goal_id)[-1]
 
     def distances(self) -> tuple[np.ndarray, np.ndarray]:
-        """Times since the start [T] in seconds and distances to the true goal [T] in metres."""
+        """Distances to the true goal over time.
+
+        Returns:
+            Times since the start [T] in seconds, and distances [T] in metres.
+        """
         since = [(t - self.started, p) for t, p in self.record.positions if t >= self.started - 0.5]
         times = np.array([time for time, _ in since])
         places = np.array([place for _, place in since]).reshape(-1, 3)
@@ -55,7 +63,7 @@ class Run:
 
 
 def stages(run: Run) -> dict[str, list[float]]:
-    """Each measured latency [s] by stage."""
+    """Measured latencies [s] by stage."""
     steps = run.record.steps(run.goal_id)
     commanded = [step for step in steps if step.command_latency > 0]
     since = run.started
@@ -77,7 +85,11 @@ def stages(run: Run) -> dict[str, list[float]]:
 
 
 def latencies(run: Run) -> dict:
-    """Latencies [ms] by stage as {stage: {p50, p99, worst, count}}, rates [Hz]; NaN for none."""
+    """Latencies and rates of a run.
+
+    Returns:
+        `latency_ms` by stage as in `quantiles`, and `rate_hz`; NaN for what was not measured.
+    """
     steps = run.record.steps(run.goal_id)
     since = run.started
     return {
@@ -126,10 +138,14 @@ def latency_table(figures: dict) -> str:
 
 
 def write(run: Run, folder: Path) -> dict:
-    """Write all files of the report but the bag; returns the summary."""
+    """Write all files of the report but the bag.
+
+    Returns:
+        The summary.
+    """
     figures = summary(run)
-    (folder / "summary.json").write_text(plain_json.dumps(figures, indent=2) + "\n")
-    (folder / "latency.json").write_text(plain_json.dumps(latencies(run), indent=2) + "\n")
+    plain_json.write(figures, folder / "summary.json")
+    plain_json.write(latencies(run), folder / "latency.json")
     (folder / "latency.md").write_text(latency_table(figures))
     _draw_curves(run, folder / "energy.png")
     _draw_animation(run, folder / "animation.gif")
@@ -140,7 +156,7 @@ def _draw_curves(run: Run, path: Path) -> None:
     steps = run.record.steps(run.goal_id)
     times = [step.time - run.started for step in steps]
     figure, (upper, lower) = plt.subplots(2, 1, figsize=(8, 6), sharex=True, layout="constrained")
-    upper.plot(times, [step.energy for step in steps], "o-", label="seen")
+    upper.plot(times, [step.energy for step in steps], "o-", label="observed")
     upper.plot(times, [step.predicted_energy for step in steps], "v:", label="predicted after step")
     upper.set_ylabel("energy: distance of the latents")
     upper.legend()
@@ -162,19 +178,28 @@ def _draw_animation(run: Run, path: Path) -> None:
             continue
         due = time + FRAME_SECONDS
         frames.append(_frame(run, time, image))
-    # The last frame stays for a while, or nobody sees the end before the start.
+    # The last frame stays for a while, so that the end can be seen before it starts again.
     durations = [int(FRAME_SECONDS * 1000)] * (len(frames) - 1) + [2000]
-    # One palette for all: with a palette each, what a frame leaves out of the one before shows.
+    # One palette for all: GIF keeps unchanged pixels of the frame before, with its colours.
     palette = Image.fromarray(np.vstack([frames[0], frames[-1]])).quantize(256)
-    pictures = [
+    images = [
         Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE)
         for frame in frames
     ]
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=durations, loop=0)
+    images[0].save(path, save_all=True, append_images=images[1:], duration=durations, loop=0)
 
 
 def _frame(run: Run, time: float, image: np.ndarray) -> np.ndarray:
-    """Camera beside goal, with a line of figures below: uint8 RGB."""
+    """Camera image beside the goal image, with a line of figures below.
+
+    Args:
+        run: of the image.
+        time: of the capture [s].
+        image: uint8 RGB [size, size, 3].
+
+    Returns:
+        uint8 RGB [size + 32, 2 * size, 3].
+    """
     size = image.shape[0]
     goal = cv2.resize(run.goal_image, (size, size), interpolation=cv2.INTER_AREA)
     footer = np.full((_FOOTER, 2 * size, 3), 24, np.uint8)
@@ -183,19 +208,26 @@ def _frame(run: Run, time: float, image: np.ndarray) -> np.ndarray:
     seen = [step for step in run.record.steps(run.goal_id) if step.time <= time]
     step = f"step {seen[-1].step}   energy {seen[-1].energy:.3f}   " if seen else ""
     elapsed = max(0.0, time - run.started)
-    picture = Image.fromarray(np.vstack([np.hstack([image, goal]), footer]))
-    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(15)
+    frame = Image.fromarray(np.vstack([np.hstack([image, goal]), footer]))
+    draw, font = ImageDraw.Draw(frame), ImageFont.load_default(15)
     for where, text in (
         ((8, 6), "camera"),
         ((size + 8, 6), "goal"),
         ((8, size + 7), f"{elapsed:4.1f} s   {step}{distance * 100:.1f} cm to go"),
     ):
         draw.text(where, text, "white", font, stroke_width=1, stroke_fill="black")
-    return np.asarray(picture)
+    return np.asarray(frame)
 
 
 def quantiles(values: list[float]) -> dict:
-    """Median, 99th percentile and worst [ms] of times [s], and their number; NaN for none."""
+    """Quantiles of some times.
+
+    Args:
+        values: times [s].
+
+    Returns:
+        `p50`, `p99` and `worst` in milliseconds, NaN without a value, and `count`.
+    """
     if not values:
         return {"p50": math.nan, "p99": math.nan, "worst": math.nan, "count": 0}
     milliseconds = np.array(values) * 1e3

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the demo: all nodes as processes, a goal picture by service, a folder of what happened."""
+"""Runs the demo: all nodes as processes, a goal image by service, a folder with the results."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 import cv2
 import numpy as np
@@ -24,13 +25,14 @@ from vjepa2_ros.stack.client import StackClient, read_images
 from vjepa2_ros.stack.observer import StackObserver
 from vjepa2_ros.stack.process_group import ProcessGroup
 from vjepa2_ros.stack.start import start_stack
+from vjepa2_ros.stack.text import printable
 
 READY_TIMEOUT = 60.0
 REST_TIMEOUT = 10.0
 
 
 class DemoError(RuntimeError):
-    """The demo could not be carried through; the text says why."""
+    """The demo could not be finished; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class DemoSettings:
 
     Attributes:
         configuration: settings of the stack; the simulator's seed decides scene, start and goal.
-        folder: of everything that is written; must not exist yet.
+        folder: of everything that is written; made if it does not exist.
         steps: most steps, None for the planner's own number.
         timeout: longest time for the goal [s].
     """
@@ -51,19 +53,32 @@ class DemoSettings:
 
 
 def run_demo(settings: DemoSettings, console: Console, stop: threading.Event) -> dict:
-    """Run it from the start to the report; returns the summary.
+    """Run a demo from the start of the stack to the report.
 
-    stop: ends it early. Raises DemoError, ClientError or ProcessGroupError with what to do.
+    Args:
+        settings: of the demo.
+        console: shows progress and what the nodes warn of.
+        stop: ends it early.
+
+    Returns:
+        The summary, see `demo.report.summary`.
+
+    Raises:
+        DemoError: it was stopped, or something that it needs did not come.
+        ClientError: the goal could not be sent.
+        ProcessGroupError: a node could not be started, or ended.
+        OSError: a file could not be written.
     """
     folder = settings.folder
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     episode = ReachEpisode.sample(settings.configuration.settings.simulator.seed)
     goal_file = folder / "goal.png"
     cv2.imwrite(str(goal_file), cv2.cvtColor(episode.goal_image, cv2.COLOR_RGB2BGR))
     with (
         open(folder / "nodes.log", "w", encoding="utf-8") as log,
-        ProcessGroup(on_line=_keep(log, console)) as group,
+        # Outside the processes, so that the bag has their first and last messages.
         StackObserver(NAMESPACE, folder / "bag") as observer,
+        ProcessGroup(on_line=_keep(log, console)) as group,
     ):
         console.print("starting the nodes …")
         nodes = managed_nodes("simulation")
@@ -78,6 +93,7 @@ def run_demo(settings: DemoSettings, console: Console, stop: threading.Event) ->
             raise DemoError(f"the goal was refused: {answer.message}")
         console.print(f"{answer.goal_id} accepted: {answer.message}")
         _follow(record, answer.goal_id, episode.goal_state[:3], settings, console, stop, group)
+        observer.finish_record()
     console.print("drawing …")
     run = report.Run(
         record, answer.goal_id, episode.goal_image, episode.goal_state[:3], SUCCESS_DISTANCE
@@ -90,12 +106,16 @@ def run_demo(settings: DemoSettings, console: Console, stop: threading.Event) ->
 def wait_for_inputs(
     record: Record, timeout: float, stop: threading.Event, group: ProcessGroup
 ) -> None:
-    """Wait until planner and observer have what a goal needs; DemoError names what is missing."""
+    """Wait until planner and observer have what a goal needs.
+
+    Raises:
+        DemoError: names what is missing after `timeout` [s].
+    """
 
     def missing() -> list[str]:
         inputs = {
-            "the first image did not come through to the planner": record.planner_ready,
-            "no state of the robot came": bool(record.positions),
+            "no image reached the planner": record.planner_ready,
+            "no state of the robot arrived": bool(record.positions),
         }
         return [text for text, is_there in inputs.items() if not is_there]
 
@@ -119,7 +139,7 @@ def _follow(
             return bool(progress) and progress[-1].over
 
         _wait(is_over, settings.timeout, stop, group, "the goal was not over in time")
-        # What counts is where the robot comes to rest.
+        # The result is where the robot comes to rest.
         _wait(
             lambda: not record.moving, REST_TIMEOUT, stop, group, "the robot did not come to rest"
         )
@@ -144,13 +164,12 @@ def _wait(
             raise DemoError(f"{text} within {timeout:.0f} s; see nodes.log")
 
 
-def _keep(log, console: Console):
-    """Write what nodes print into the log, and show what is wrong."""
-    lock = threading.Lock()
+def _keep(log: TextIO, console: Console) -> Callable[[str, str], None]:
+    """Function that writes the lines of the nodes into the log, and shows warnings and errors."""
 
     def on_line(name: str, line: str) -> None:
-        with lock:
-            log.write(f"[{name}] {line}\n")
+        line = printable(line)
+        log.write(f"[{name}] {line}\n")
         if "[WARN]" in line or "[ERROR]" in line or "[FATAL]" in line or "Traceback" in line:
             console.print(f"[{name}] {line}", style="yellow", markup=False, highlight=False)
 

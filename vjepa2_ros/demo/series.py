@@ -13,10 +13,20 @@ from vjepa2_ros.demo.report import quantiles
 from vjepa2_ros.demo.run import DemoSettings, run_demo
 
 
-def run_series(
-    demos: Sequence[DemoSettings], console: Console, stop: threading.Event
-) -> dict:
-    """Run some demos; latencies [ms] are of all runs. Raises what `run_demo` raises."""
+def run_series(demos: Sequence[DemoSettings], console: Console, stop: threading.Event) -> dict:
+    """Run some demos that differ in their seeds.
+
+    Args:
+        demos: settings of each.
+        console: shows progress.
+        stop: ends the series early.
+
+    Returns:
+        Medians of the runs, and latencies [ms] over all of them.
+
+    Raises:
+        DemoError, ClientError, ProcessGroupError, OSError: see `run_demo`.
+    """
     runs = [run_demo(settings, console, stop) for settings in demos]
     stages = {
         name: quantiles([value for run in runs for value in run["samples_s"][name]])

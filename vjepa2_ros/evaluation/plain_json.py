@@ -1,28 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """JSON that every reader accepts: Python's own writes NaN and infinity, which are not valid."""
 
-import json
-import math
 from pathlib import Path
 from typing import Any
 
+import orjson
 
-def dumps(value: Any, indent: int) -> str:
-    """`value` as JSON text; numbers that are not finite become null."""
-    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+_OPTIONS = (
+    orjson.OPT_INDENT_2
+    | orjson.OPT_APPEND_NEWLINE
+    | orjson.OPT_NON_STR_KEYS
+    | orjson.OPT_SERIALIZE_NUMPY
+)
+
+
+def dumps(value: Any) -> str:
+    """JSON text of a value, which may hold NumPy's; numbers that are not finite become null."""
+    return orjson.dumps(value, option=_OPTIONS).decode()
 
 
 def write(value: Any, path: Path) -> None:
-    """Write `value` into a file, and make its folder where there is none."""
+    """Write a value into a file, and make its folder if it does not exist."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(dumps(value, indent=1) + "\n")
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
+    path.write_text(dumps(value))

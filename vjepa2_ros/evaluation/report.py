@@ -170,8 +170,7 @@ def write(results: list[ReachResult], figures: dict, folder: Path, json_path: Pa
                 }
                 for result in results
             ]
-        },
-        indent=1,
+        }
     )
     (folder / "reach.json").write_text(text)
     if json_path is not None:

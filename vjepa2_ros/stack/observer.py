@@ -19,7 +19,7 @@ from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import Image
 
 from vjepa2_ros.evaluation.record import Progress, Record
-from vjepa2_ros.execution.goal_status import TERMINAL
+from vjepa2_ros.execution.goal_status import TERMINAL, GoalState
 from vjepa2_ros.msg import Command, Latent, PlanningStatus, RobotState
 from vjepa2_ros.ros.conversions import image_array, pose_arrays, seconds
 from vjepa2_ros.settings.stack import NODES
@@ -28,11 +28,7 @@ from vjepa2_ros.stack.recorder import Recorder
 # Longest time for messages that still wait at the end, and without one all are taken [s].
 _LAST_MESSAGES = 3.0
 _QUIET = 0.2
-_STATE_NAMES = {
-    value: name
-    for name in dir(PlanningStatus)
-    if name.isupper() and type(value := getattr(PlanningStatus, name)) is int
-}
+_STATES = {int(state): state.name for state in GoalState}
 
 
 class StackObserver:
@@ -138,7 +134,7 @@ class StackObserver:
             Progress(
                 time=received,
                 goal_id=message.goal_id,
-                state=_STATE_NAMES.get(message.state, "UNKNOWN"),
+                state=_STATES.get(message.state, "UNKNOWN"),
                 over=message.state in TERMINAL,
                 step=message.step,
                 energy=message.energy,
