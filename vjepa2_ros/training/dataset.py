@@ -158,7 +158,7 @@ def scene_seed(seed: int, episode: int) -> int:
     return TRAINING_SCENES[(seed * SCENES_PER_SEED + episode) % len(TRAINING_SCENES)]
 
 
-def allocate(path: Path, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
+def allocate(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
     """Make a memory-mapped `.npy` file whose space on the disk is reserved.
 
     A mapped file without reserved space kills the process that writes to it when the disk is full.

@@ -6,6 +6,7 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -86,7 +87,7 @@ def check_held_out(held_out: int, episodes: int) -> None:
         )
 
 
-def keep_recipe(recipe: object, folder: Path) -> None:
+def keep_recipe(recipe: Any, folder: Path) -> None:
     """Write a dataclass to `recipe.json` in a folder, or check that the one there is equal.
 
     Raises:
