@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import sys
 from contextlib import suppress
-from typing import Any
 
 from vjepa2_ros.cli.arguments import seed
 from vjepa2_ros.cli.configuration import add_configuration_arguments, configuration, shown
@@ -37,10 +36,13 @@ def run(args: argparse.Namespace) -> int:
     stop = stop_on_signal()
     from vjepa2_ros.settings.declaration import SettingsError
     from vjepa2_ros.settings.stack import managed_nodes
+    from vjepa2_ros.stack.launching import stack_options
 
     nodes = managed_nodes("hardware" if args.camera else "simulation")
     try:
-        effective = configuration(args, options(args, nodes), args.namespace)
+        effective = configuration(
+            args, stack_options(nodes, args.seed, args.camera), args.namespace
+        )
     except SettingsError as error:
         print(error, file=sys.stderr)
         return 2
@@ -64,14 +66,3 @@ def run(args: argparse.Namespace) -> int:
             print(error, file=sys.stderr)
         return 1
     return 0
-
-
-def options(args: argparse.Namespace, nodes: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    """What the arguments set, by node and parameter."""
-    from vjepa2_ros.settings.camera import source_of
-
-    return {
-        "simulator_node": {"seed": args.seed},
-        "camera_node": source_of(args.camera) if args.camera else {},
-        "lifecycle_manager": {"nodes": nodes},
-    }

@@ -7,7 +7,7 @@ Apart from the launch file, so that it needs no `ros2 launch`.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -85,12 +85,9 @@ def plan_stack(arguments: Mapping[str, str]) -> StackPlan:
         )
     nodes = managed_nodes("simulation" if simulation else "hardware")
     namespace = "/" + given["namespace"].strip("/")
-    options: dict[str, dict[str, Any]] = {
-        ALL_NODES: {"checkpoint": given["checkpoint"]} if given["checkpoint"] else {},
-        "simulator_node": {"seed": _whole("seed", given["seed"])} if given["seed"] else {},
-        "camera_node": source_of(given["camera"]) if given["camera"] else {},
-        MANAGER: {"nodes": nodes},
-    }
+    seed = _whole("seed", given["seed"]) if given["seed"] else None
+    options = stack_options(nodes, seed, given["camera"])
+    options[ALL_NODES] = {"checkpoint": given["checkpoint"]} if given["checkpoint"] else {}
     files = [given["params_file"]] if given["params_file"] else []
     effective = resolve(files, given["preset"] or None, options, namespace)
     return StackPlan(
@@ -100,6 +97,23 @@ def plan_stack(arguments: Mapping[str, str]) -> StackPlan:
         log_level=given["log_level"].lower(),
         deadlines=Deadlines.of(effective.settings.manager),
     )
+
+
+def stack_options(
+    nodes: Sequence[str], seed: int | None = None, camera: str | None = None
+) -> dict[str, dict[str, Any]]:
+    """Parameters by node that the options of a launch file or a command set.
+
+    Args:
+        nodes: managed nodes in the order in which they come up.
+        seed: scene of the simulation; None for the configured one.
+        camera: device, video file or folder to take images from; None for the configured one.
+    """
+    return {
+        "simulator_node": {} if seed is None else {"seed": seed},
+        "camera_node": source_of(camera) if camera else {},
+        MANAGER: {"nodes": nodes},
+    }
 
 
 def _boolean(name: str, text: str) -> bool:
