@@ -14,7 +14,8 @@ from torch import Tensor
 
 from vjepa2_ros.evaluation.reach import IMAGE_SIZE, scene_seeds
 from vjepa2_ros.planning.action_space import ActionSpace
-from vjepa2_ros.simulation.simulator import DOWN, Simulator
+from vjepa2_ros.settings.cell import Workspace
+from vjepa2_ros.simulation.simulator import DOWN, Simulator, SimulatorConfig
 from vjepa2_ros.world_model.world_model import WorldModel
 
 NEAREST, FARTHEST = 0.03, 0.40
@@ -56,9 +57,18 @@ class Decision:
         return (abs(found) > 0) == (abs(wanted) > 0.5) and found * wanted >= 0
 
 
-def make_decisions(model: WorldModel, seed: int, count: int) -> list[Decision]:
-    """The bundle of a seed, the same each time; no scene of it was trained on."""
-    simulator = Simulator()
+def make_decisions(
+    model: WorldModel, seed: int, count: int, workspace: Workspace | None = None
+) -> list[Decision]:
+    """The bundle of a seed, the same each time; no scene of it was trained on.
+
+    Args:
+        model: encodes the images.
+        seed: of the bundle.
+        count: number of decisions.
+        workspace: of hand and goals; None for the default.
+    """
+    simulator = Simulator(SimulatorConfig(workspace=workspace or Workspace()))
     return [
         _make_decision(simulator, model, scene, number)
         for number, scene in enumerate(scene_seeds(seed, count))

@@ -29,9 +29,10 @@ from vjepa2_ros.planning.objective import LatentDistance
 from vjepa2_ros.planning.planner import Plan, Planner
 from vjepa2_ros.planning.planners import make_planner_named
 from vjepa2_ros.planning.receding_horizon import RecedingHorizon
+from vjepa2_ros.settings.declaration import values_of
 from vjepa2_ros.settings.planning import ActionSettings, GripperPolicy, LoopSettings
 from vjepa2_ros.settings.stack import StackSettings
-from vjepa2_ros.simulation.simulator import Simulator
+from vjepa2_ros.simulation.simulator import Simulator, SimulatorConfig
 from vjepa2_ros.world_model.poses import difference
 from vjepa2_ros.world_model.world_model import WorldModel
 
@@ -84,25 +85,32 @@ class Planned:
 class Benchmark:
     """Runs planners on the bundle of a setting. A context manager that holds the processes.
 
-    load: makes the model in each process. episodes: reach trials of each row, 0 for none.
-    kept: folder of what was measured; what lies there of the same setting is not measured again.
+    Args:
+        load: creates the model in each process.
+        setting: what is planned.
+        stack: settings of the cell: workspace of the bundle, and limits of the closed loop.
+        episodes: reach trials of each row, 0 for none.
+        workers: processes.
+        kept: folder of the measurements; what it holds of the same setting is not measured again.
     """
 
     def __init__(
         self,
         load: Callable[[], WorldModel],
         setting: Setting,
+        stack: StackSettings,
         episodes: int,
         workers: int,
         kept: Path,
     ) -> None:
         self.setting = setting
+        self._stack = stack
         self._episodes = episodes
         self._kept = kept
         # A renderer does not survive a fork.
         context = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(
-            workers, mp_context=context, initializer=_prepare, initargs=(load, setting)
+            workers, mp_context=context, initializer=_prepare, initargs=(load, setting, stack)
         )
 
     def __enter__(self) -> "Benchmark":
@@ -157,6 +165,7 @@ class Benchmark:
         source = inspect.getsource(sys.modules[module])
         described = {
             **asdict(setting),
+            "cell": values_of(self._stack.controller),
             "planner": planner,
             "source": hashlib.sha256(source.encode()).hexdigest(),
             "evaluations": evaluations,
@@ -184,17 +193,19 @@ class _Context:
     model: WorldModel
     decisions: list[Decision]
     simulator: Simulator
+    stack: StackSettings
 
 
 _context: _Context
 
 
-def _prepare(load: Callable[[], WorldModel], setting: Setting) -> None:
+def _prepare(load: Callable[[], WorldModel], setting: Setting, stack: StackSettings) -> None:
     global _context
     torch.set_num_threads(1)
     model = load()
-    decisions = make_decisions(model, setting.seed, setting.decisions)
-    _context = _Context(model, decisions, Simulator())
+    workspace = stack.simulator.workspace
+    decisions = make_decisions(model, setting.seed, setting.decisions, workspace)
+    _context = _Context(model, decisions, Simulator(SimulatorConfig(workspace=workspace)), stack)
 
 
 def _plan(setting: Setting, planner: str, evaluations: int, number: int) -> tuple:
@@ -242,7 +253,7 @@ def plan_decision(
 
 def _reach(setting: Setting, planner: str, evaluations: int, scene: int) -> tuple[float, bool]:
     """Final distance [m] of one episode, and whether it counts as reached."""
-    settings = StackSettings()
+    settings = _context.stack
     episode = ReachEpisode.sample(scene, _context.simulator)
     goal = _context.model.encode(episode.goal_image)[None]
     loop = RecedingHorizon(

@@ -70,7 +70,8 @@ def run(args: argparse.Namespace) -> int:
     planners, budgets = args.planners or search_names(), args.budgets or planning.BUDGETS
     for name in planners:
         make_planner_named(name, max(budgets))
-    shipped = configuration(args, {"/**": {"dtype": args.dtype}}).settings.planner
+    stack = configuration(args, {"/**": {"dtype": args.dtype}}).settings
+    shipped = stack.planner
     load = partial(open_world_model, replace(shipped.model, threads=1))
     setting = _setting(args, load())  # refused here, and not in each process
     as_shipped = not setting.warm and (setting.horizon, setting.cost, setting.context) == (
@@ -81,7 +82,9 @@ def run(args: argparse.Namespace) -> int:
     folder = args.output or Path("runs") / f"bench-{time.strftime('%Y%m%d-%H%M%S')}"
     rows = []
     episodes = 0 if args.no_closed_loop else args.episodes
-    with planning.Benchmark(load, setting, episodes, args.workers, folder / "kept") as benchmark:
+    with planning.Benchmark(
+        load, setting, stack, episodes, args.workers, folder / "kept"
+    ) as benchmark:
         for name in planners:
             for budget in budgets:
                 try:

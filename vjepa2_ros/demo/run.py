@@ -21,6 +21,7 @@ from vjepa2_ros.evaluation.reach import SUCCESS_DISTANCE, ReachEpisode
 from vjepa2_ros.evaluation.record import Record
 from vjepa2_ros.settings.files import NAMESPACE, Configuration
 from vjepa2_ros.settings.stack import managed_nodes
+from vjepa2_ros.simulation.simulator import Simulator, SimulatorConfig
 from vjepa2_ros.stack.client import StackClient, read_images
 from vjepa2_ros.stack.observer import StackObserver
 from vjepa2_ros.stack.process_group import ProcessGroup
@@ -71,7 +72,9 @@ def run_demo(settings: DemoSettings, console: Console, stop: threading.Event) ->
     """
     folder = settings.folder
     folder.mkdir(parents=True, exist_ok=True)
-    episode = ReachEpisode.sample(settings.configuration.settings.simulator.seed)
+    simulation = settings.configuration.settings.simulator
+    simulator = Simulator(SimulatorConfig(workspace=simulation.workspace))
+    episode = ReachEpisode.sample(simulation.seed, simulator, simulation.image_size)
     goal_file = folder / "goal.png"
     cv2.imwrite(str(goal_file), cv2.cvtColor(episode.goal_image, cv2.COLOR_RGB2BGR))
     with (
