@@ -23,7 +23,7 @@ help: ## this list
 setup: ## only the set-up: virtual environment, dependencies, messages and services
 	@scripts/setup
 
-demo: setup ## all nodes with the simulated arm: from a goal picture to the goal
+demo: setup ## all nodes with the simulated arm: from a goal image to the goal
 	$(PROGRAM) demo $(ARGS)
 
 check: lint test ## what a change has to pass: style, types, all tests

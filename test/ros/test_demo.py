@@ -63,7 +63,7 @@ def command():
         one.group.stop()
 
 
-def test_the_demo_leaves_pictures_figures_and_a_bag_of_every_topic(command, tmp_path, tiny_model):
+def test_the_demo_leaves_images_figures_and_a_bag_of_every_topic(command, tmp_path, tiny_model):
     folder = tmp_path / "demo"
     arguments = [] if SHIPPED else ["--checkpoint", tiny_model, "--steps", 3]
     demo = command("demo", "--seed", 1, "--output", folder, *arguments)

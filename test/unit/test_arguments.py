@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers on the command line: a senseless one is refused before anything starts."""
+"""Numbers on the command line: invalid ones are refused before anything starts."""
 
 import argparse
 import importlib

@@ -75,7 +75,7 @@ def test_it_stops_and_holds_where_no_improvement_is_expected(model):
     running = loop(model, goal, [10], patience=3)
     steps = [
         running.step(goal[0], STATE) for _ in range(3)
-    ]  # at the goal, every imagined step leads away
+    ]  # at the goal, every predicted step leads away
     assert [step.finished for step in steps] == [None, None, "reached"]
     assert torch.equal(steps[-1].target_state[:6], STATE[:6]) and (steps[-1].action == 0).all()
     assert steps[-1].target_state[6] == steps[-2].target_state[6]
@@ -214,7 +214,7 @@ def test_the_loop_of_the_planner_node_has_its_settings(model):
     assert running.workspace.lower == (0.4, 0.0, 0.0) and running.gripper == ("open", "planned")
 
 
-def test_past_frames_and_what_led_from_them_are_part_of_what_is_imagined(model):
+def test_past_frames_and_what_led_from_them_are_part_of_what_is_predicted(model):
     asked = []
 
     class Recorder:
@@ -245,8 +245,8 @@ def test_a_plan_for_a_robot_under_way_starts_where_it_will_be(model):
     torch.testing.assert_close(step.target_state, compose(ahead, step.action))
     assert step.energy == pytest.approx(float(distance(now, goal)))
     way = difference(STATE, ahead)
-    imagined = model.rollout(now, STATE, torch.stack([way, step.action])[None])
-    assert step.predicted_energy == pytest.approx(float(distance(imagined, goal)[0]), abs=1e-5)
+    predicted = model.rollout(now, STATE, torch.stack([way, step.action])[None])
+    assert step.predicted_energy == pytest.approx(float(distance(predicted, goal)[0]), abs=1e-5)
 
 
 def test_no_target_is_planned_outside_the_workspace(model):
@@ -256,8 +256,8 @@ def test_no_target_is_planned_outside_the_workspace(model):
         running = loop(model, latents(1, seed), [5], workspace=workspace, seed=seed)
         step = running.step(latents(1, 7)[0], STATE)
         assert (step.target_state[:3] <= corner + 1e-6).all()
-        imagined = model.rollout(latents(1, 7)[0], STATE, step.action[None, None])
-        energy = float(distance(imagined, latents(1, seed)[0])[0])
+        predicted = model.rollout(latents(1, 7)[0], STATE, step.action[None, None])
+        energy = float(distance(predicted, latents(1, seed)[0])[0])
         assert step.predicted_energy == pytest.approx(energy, abs=1e-5)
 
 
@@ -288,8 +288,8 @@ def test_no_target_leaves_the_workspace_whatever_the_planner_does(model):
     running = loop(model, latents(1), [5], workspace=workspace, planner=Careless())
     step = running.step(latents(1, 7)[0], STATE)
     torch.testing.assert_close(step.target_state[:3], corner)
-    imagined = model.rollout(latents(1, 7)[0], STATE, step.action[None, None])
-    energy = float(distance(imagined, latents(1)[0])[0])
+    predicted = model.rollout(latents(1, 7)[0], STATE, step.action[None, None])
+    energy = float(distance(predicted, latents(1)[0])[0])
     assert step.predicted_energy == pytest.approx(energy, abs=1e-5)
 
 

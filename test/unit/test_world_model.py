@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Encoding, imagination and the name of a model."""
+"""Encoding, prediction and the fingerprint of a model."""
 
 import weakref
 
@@ -37,7 +37,7 @@ def test_an_image_is_encoded_by_preprocessing_and_encoder(model):
 
 
 @torch.no_grad()
-def test_each_step_sees_the_whole_imagined_history(model):
+def test_each_step_sees_the_whole_predicted_history(model):
     latent, state, actions = scene(model)
     latents = latent.expand(6, 16, 48)
     states = state.expand(6, 1, 7)
@@ -62,8 +62,8 @@ def test_chunks_change_nothing(model, chunk):
 
 def test_nothing_records_gradients_and_latents_may_be_trained_on(model):
     latent, state, actions = scene(model)
-    imagined = model.rollout(latent, state, actions)
-    assert not latent.requires_grad and not imagined.requires_grad
+    predicted = model.rollout(latent, state, actions)
+    assert not latent.requires_grad and not predicted.requires_grad
     weight = torch.ones(48, requires_grad=True)
     (latent * weight).sum().backward()
     assert weight.grad is not None
@@ -140,7 +140,7 @@ class LiveMemory(TorchDispatchMode):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("horizon", "context"), [(1, 1), (3, 1), (1, 3), (2, 2)])
-def test_imagining_stays_within_the_memory_that_it_was_given(dtype, horizon, context):
+def test_predicting_stays_within_the_memory_that_it_was_given(dtype, horizon, context):
     model = small_world_model()
     model.compute_dtype = dtype
     latent, state, _ = scene(model)
@@ -156,7 +156,7 @@ def test_imagining_stays_within_the_memory_that_it_was_given(dtype, horizon, con
     assert 0.5 * budget < memory.peak <= budget
 
 
-def test_one_sequence_is_imagined_at_least_and_more_where_there_is_more_memory(model):
+def test_one_sequence_is_predicted_at_least_and_more_where_there_is_more_memory(model):
     assert model.sequences_within(1, horizon=1) == 1
     few, many = (model.sequences_within(budget, 1) for budget in (2**22, 2**24))
     assert many >= 4 * few > 0

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A fixed bundle of planning decisions whose best action is known.
 
-Each is a scene of the simulation with the hand at one place and a goal picture with it at another,
-3 to 40 cm away; in every third one the gripper has to open or close as well. What was seen one step
+Each is a scene of the simulation with the hand at one place and a goal image with it at another,
+3 to 40 cm away; in every third one the gripper has to open or close as well. The image one step
 before, on the way to the goal, is kept for planners that look back.
 """
 
@@ -28,8 +28,11 @@ GRIPPER_EVERY = 3
 class Decision:
     """One observation and goal.
 
-    scene: seed of the scene. latent, goal, latent_before: [N, D].
-    state, goal_state, state_before: [7] float32.
+    Attributes:
+        scene: seed of the scene.
+        latent, goal, latent_before: of the present image, the goal image and the one a step before,
+            [N, D].
+        state, goal_state, state_before: of the robot at the same times, [7] float32.
     """
 
     scene: int

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the networks cost on this machine: operations, seconds, memory, and the share of the floor.
+"""Cost of the networks on this machine: operations, seconds, memory, and the share of the floor.
 
-The floor of an evaluation is its matrix products at the rate that a large product reaches here in
-the same precision; nothing that computes them all can be faster.
+The floor of an evaluation is the time of its matrix products at the rate that a large product
+reaches on this machine in the same precision.
 """
 
 import resource
@@ -41,8 +41,13 @@ VIT_GIANT = {
 class Cost:
     """One network on one machine.
 
-    candidates: at once. gflop: of one candidate or image. seconds: for one, at that batch.
-    floor_seconds: the same at the measured rate of matrix products. share: floor over seconds.
+    Attributes:
+        what: name of the computation.
+        candidates: computed at once.
+        gflop: operations of one candidate or image [10^9].
+        seconds: time of one, in a batch of `candidates`.
+        floor_seconds: the same at the measured rate of matrix products.
+        share: `floor_seconds` / `seconds`.
     """
 
     what: str
@@ -81,7 +86,7 @@ def measure(model: WorldModel, batches: Sequence[int], repeats: int) -> dict:
         def evaluate(actions=actions):
             return distance(model.rollout(latent, state, actions), latent).cpu()
 
-        costs.append(_cost("imagine and score", batch, evaluate, rate, repeats, model))
+        costs.append(_cost("predict and score", batch, evaluate, rate, repeats, model))
     return {
         "model": model.name,
         "device": _device_name(model.device),

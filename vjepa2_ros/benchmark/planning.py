@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a plan is worth against what it costs: planners and budgets on one bundle of decisions.
+"""Quality of plans against their cost: planners and budgets on one bundle of decisions.
 
-The yardstick is the paper's search with its 800 candidates in 10 iterations on the same decision.
+The reference is the paper's search with its 800 candidates in 10 iterations on the same decision.
 Decisions and episodes are spread over processes with one thread each, so that times are those of
 one core.
 """
@@ -46,10 +46,14 @@ EPISODE_STEPS = 15
 class Setting:
     """What is planned, the same for all rows.
 
-    model: its fingerprint, precision and device. seed, decisions: the bundle and its size.
-    horizon, gripper: of the `ActionSpace`. cost: of the objective. context: frames that the model
-    sees, 1 or 2. warm: each decision's plan starts from the rest of one made a step before, as in
-    the loop.
+    Attributes:
+        model: fingerprint, precision and device.
+        seed, decisions: the bundle and its size.
+        horizon: actions in a plan.
+        gripper: mode of the gripper policy, "sampled" or "enumerated".
+        cost: of the objective.
+        context: frames that the model sees, 1 or 2.
+        warm: each decision's plan starts from the rest of one made a step before, as in the loop.
     """
 
     model: str
@@ -74,7 +78,14 @@ class Setting:
 
 @dataclass(frozen=True)
 class Planned:
-    """One planner's plan of one decision: energy, error of the action [m], time [s]."""
+    """One planner's plan of one decision.
+
+    Attributes:
+        energy: of the plan.
+        error: distance of the action to the best one within the bounds [m].
+        gripper_is_right: whether the gripper opens, holds or closes as it should.
+        seconds: time of the plan.
+    """
 
     energy: float
     error: float

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the speed-ups of the evaluations give, against the procedure of the reference.
 
-The reference imagines all candidates at once in float32, each with a copy of the present of its
-own, and goes through the whole history again for each action, under a mask. Its attention is
-fused; the second row tells what that gives. From the third on each row goes further than the row
-before it. All but bfloat16 are exact; the energies of all are compared with the reference's.
+The reference predicts all candidates at once in float32, each with a copy of the present of its
+own, and computes the whole history again for each action, under a mask. Its attention is fused; the
+second row shows what that gives. From the third on each row adds one speed-up to the row before it.
+All but bfloat16 are exact; the energies of all are compared with the reference's.
 """
 
 from collections.abc import Callable, Iterator
@@ -32,8 +32,14 @@ Energies = Callable[[Tensor], Tensor]
 class Speed:
     """One way to evaluate candidates.
 
-    milliseconds: for one candidate. ratio: of the reference's time to this one's.
-    error: largest relative difference of an energy. rank_correlation: Spearman's, of energies.
+    Attributes:
+        what: name of the way.
+        horizon: actions in a candidate.
+        candidates: evaluated at once.
+        milliseconds: for one candidate.
+        ratio: of the reference's time to this one's.
+        error: largest relative difference of an energy to the reference's.
+        rank_correlation: Spearman's, of the energies.
     """
 
     what: str
@@ -53,9 +59,18 @@ def measure(
     candidates: int,
     repeats: int,
 ) -> list[dict]:
-    """Rows of one horizon; times are medians of the repeats.
+    """Rows of one horizon.
 
-    model: in float32. rounded: the same in bfloat16. candidates: drawn evenly from the bounds.
+    Args:
+        model: in float32.
+        rounded: the same in bfloat16.
+        decision: what is planned.
+        horizon: actions in a candidate.
+        candidates: drawn evenly from the bounds.
+        repeats: of which the median time counts.
+
+    Returns:
+        The fields of `Speed` for each way, the reference first.
     """
     space = ActionSpace(horizon=horizon)
     draws = torch.rand(candidates, space.dimensions, generator=torch.Generator().manual_seed(0))
@@ -89,14 +104,14 @@ def _ways(
     )
 
     def reference(actions: Tensor) -> Tensor:
-        return distance(_imagine_again(model.predictor, latent, state, actions), goal)
+        return distance(_predict_again(model.predictor, latent, state, actions), goal)
 
     def spelled_out(actions: Tensor) -> Tensor:
         with sdpa_kernel(SDPBackend.MATH):
             return reference(actions)
 
     def framewise(actions: Tensor) -> Tensor:
-        return distance(_imagine_framewise(model.predictor, latent, state, actions), goal)
+        return distance(_predict_framewise(model.predictor, latent, state, actions), goal)
 
     def objective(model: WorldModel, chunk: int | None) -> LatentDistance:
         return LatentDistance(model, latent, state, goal, chunk=chunk)
@@ -110,7 +125,7 @@ def _ways(
     yield "bfloat16, weights rounded once", objective(rounded, half)
 
 
-def _imagine_again(
+def _predict_again(
     predictor: ActionConditionedPredictor, latent: Tensor, state: Tensor, actions: Tensor
 ) -> Tensor:
     """Latents [S, N, D] after sequences [S, H, 7], everything gone through anew at each step."""
@@ -143,14 +158,14 @@ def _forward_with_mask(
     return predictor.predictor_proj(predictor.predictor_norm(x))
 
 
-def _imagine_framewise(
+def _predict_framewise(
     predictor: ActionConditionedPredictor, latent: Tensor, state: Tensor, actions: Tensor
 ) -> Tensor:
     """The same, each frame gone through once, with a copy of the present for each sequence."""
-    imagined = latent.repeat(len(actions), 1, 1)
+    predicted = latent.repeat(len(actions), 1, 1)
     states = state.repeat(len(actions), 1, 1)
-    memory = None
+    cache = None
     for action in actions.split(1, dim=1):
-        raw, memory = predictor.extend(imagined, action, states, past=memory)
-        imagined, states = normalise(raw), compose(states, action)
-    return imagined
+        raw, cache = predictor.extend(predicted, action, states, past=cache)
+        predicted, states = normalise(raw), compose(states, action)
+    return predicted

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Types of command-line numbers, so that a senseless one is refused before anything starts."""
+"""Types of command-line numbers, so that invalid ones are refused before anything starts."""
 
 import math
 from argparse import ArgumentTypeError

@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _setting(args: argparse.Namespace, model: WorldModel) -> Setting:
-    """What the arguments of `bench planning` ask for; ValueError where it makes no sense."""
+    """What the arguments of `bench planning` ask for; ValueError where it is invalid."""
     from vjepa2_ros.benchmark.planning import Setting
     from vjepa2_ros.settings.planning import COSTS, SEARCHED
 

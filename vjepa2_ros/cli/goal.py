@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Send the request and print the answer; 1 if it was refused or nobody answered."""
+    """Send the request and print the answer; 1 if it was refused or not answered."""
     from vjepa2_ros.stack.client import ClientError, StackClient, read_images
 
     if bool(args.images) == (args.cancel or args.stop):

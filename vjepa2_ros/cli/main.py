@@ -12,9 +12,9 @@ from types import FrameType
 from vjepa2_ros.simulation import SimulatorError
 
 COMMANDS = {
-    "demo": "start all nodes on the simulated robot, show it a goal picture and record the run",
+    "demo": "start all nodes on the simulated robot, send a goal image and record the run",
     "up": "start the nodes as processes and bring them up, without `ros2 launch`",
-    "goal": "upload goal pictures to the running planner",
+    "goal": "upload goal images to the running planner",
     "verify": "compare world model and planner with tensors of the reference implementation",
     "bench": "measure what plans are worth and what they cost",
     "evaluate": "measure closed-loop trials in the simulation",

@@ -111,7 +111,7 @@ def write_curves(results: list[ReachResult], path: Path) -> None:
     plt.close(figure)
 
 
-def write_picture(result: ReachResult, path: Path) -> None:
+def write_figure(result: ReachResult, path: Path) -> None:
     """Start, end and goal image of one episode beside its curves, as PNG."""
     figure, axes = plt.subplots(1, 4, figsize=(14, 3.6))
     images = (
@@ -179,4 +179,4 @@ def write(results: list[ReachResult], figures: dict, folder: Path, json_path: Pa
     write_curves(results, folder / "curves.png")
     write_overview(results, folder / "goal_over_end.png")
     for result in results:
-        write_picture(result, folder / f"episode_{result.episode.seed}.png")
+        write_figure(result, folder / f"episode_{result.episode.seed}.png")

@@ -12,7 +12,8 @@ State = TypeVar("State")
 class StateHistory(Generic[State]):
     """The states of the last seconds, found by their stamps [s].
 
-    span: how far back states are kept [s].
+    Args:
+        span: how far back states are kept [s].
     """
 
     def __init__(self, span: float) -> None:

@@ -66,7 +66,7 @@ class BringUpError(RuntimeError):
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """What a process last said of itself, and when it was heard [s, steady]."""
+    """Last heartbeat of a process, and when it was received [s, steady]."""
 
     heard: float = 0.0
     lifecycle: str = ""

@@ -174,7 +174,7 @@ class PlannerNode(ManagedNode):
         if problem is not None and problem.reason == Reason.NO_ROBOT_STATE:
             if self.count_publishers("robot_state") == 0:
                 raise Refused(
-                    "nobody publishes robot_state: bring controller_node up first",
+                    "there is no publisher of robot_state: bring controller_node up first",
                     Reason.NODE_INACTIVE,
                 )
             problem = Note(

@@ -53,7 +53,7 @@ class Reason(IntEnum):
     ROBOT_REFUSED = 24, "the robot refused"
     NO_ROBOT_STATE = 25, "no robot state yet"
 
-    # What the controller did of itself.
+    # What the controller did on its own.
     READY = 30, "ready"
     HALT_REQUESTED = 31, "halt requested"
     DEACTIVATED = 32, "controller deactivated"

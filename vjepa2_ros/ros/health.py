@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a node says of itself once a second: is it alive, how fast, how old, what went wrong."""
+"""A node's own diagnostics, once a second: sign of life, rate, age, last error."""
 
 from __future__ import annotations
 

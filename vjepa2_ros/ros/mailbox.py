@@ -20,13 +20,15 @@ Item = TypeVar("Item")
 class LatestWorker(Generic[Item]):
     """Runs `process(item)` in its own thread, always on the newest item offered.
 
-    process: called in the worker's thread; what it returns goes to `on_result`.
-    on_result: called in the worker's thread with the result.
-    on_error: called in the worker's thread with the exception of `process` or `on_result`; the
-        worker then goes on with the next item, so that one bad frame does not end the stream.
-
     Jobs given to `call` run in the same thread, before the next item and in order, and none of
     them is dropped.
+
+    Args:
+        process: called in the worker's thread; its result goes to `on_result`.
+        on_result: called in the worker's thread with the result.
+        on_error: called in the worker's thread with the exception of `process` or `on_result`; the
+            worker then continues with the next item, so that one bad frame does not end the stream.
+        name: of the thread.
     """
 
     def __init__(

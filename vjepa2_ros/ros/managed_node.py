@@ -315,7 +315,7 @@ class ManagedNode(LifecycleNode):
                 return await result if inspect.isawaitable(result) else result
             except Refused as refusal:
                 text, reason = str(refusal), refusal.reason
-            except Exception as error:  # noqa: BLE001 - the caller would wait for ever otherwise
+            except Exception as error:  # noqa: BLE001 - the caller would never get an answer otherwise
                 text, reason = self._report(callback.__name__, error), Reason.INTERNAL_ERROR
             self.log_throttled(f"refused: {text}", f"refused by {callback.__name__}")
             response = type(response)()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Output that never makes a node wait.
 
-A terminal that is stopped (Ctrl-S), a pager that is not scrolled or a full pipe block whoever
+A terminal that is stopped (Ctrl-S), a pager that is not scrolled or a full pipe block what
 writes to them. A controller that waits there neither watches nor halts its robot, so lines that the
 other side does not take are dropped.
 """

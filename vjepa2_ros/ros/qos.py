@@ -3,13 +3,13 @@
 
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 
-# Only the newest is of use, and waiting for a lost one would make it old.
+# Only the newest message is used; waiting for a lost one would add latency.
 LATEST = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
-# A stream of small states of which each is welcome.
+# A stream of small messages; all of them are used.
 STREAM = QoSProfile(depth=10, reliability=QoSReliabilityPolicy.BEST_EFFORT)
-# Must arrive, but a newer one makes the one before void.
+# Must arrive; a newer message supersedes the one before.
 COMMAND = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
-# For whoever comes later, too.
+# Late subscribers get the last message.
 LATCHED = QoSProfile(
     depth=1,
     reliability=QoSReliabilityPolicy.RELIABLE,

@@ -38,7 +38,7 @@ class SimulatedRobot:
     def move_to(
         self, position: np.ndarray, quaternion_xyzw: np.ndarray, gripper_closedness: float
     ) -> None:
-        """Publish a target; RobotError if nobody receives it."""
+        """Publish a target; RobotError without a subscriber."""
         self._publish(
             SimulatorTarget(
                 mode=SimulatorTarget.MOVE,
@@ -48,7 +48,7 @@ class SimulatedRobot:
         )
 
     def stop(self) -> None:
-        """Publish the request to hold; RobotError if nobody receives it."""
+        """Publish the request to hold; RobotError without a subscriber."""
         self._publish(SimulatorTarget(mode=SimulatorTarget.HOLD))
 
     def recover(self) -> None:

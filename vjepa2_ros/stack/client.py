@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The stack from outside: set a goal from image files, cancel it, stop the robot.
 
-Nobody types the bytes of an image into `ros2 service call`; so a file is read and sent as it is.
+An image cannot be typed into `ros2 service call`, so files are read and sent as they are.
 """
 
 from __future__ import annotations
@@ -181,7 +181,8 @@ class StackClient:
             while not client.service_is_ready():
                 if time.monotonic() > deadline:
                     raise ClientError(
-                        f"nobody offers {self._namespace}/{name}: start the stack (`vjepa2-ros up` "
+                        f"the service {self._namespace}/{name} is not available: start the stack "
+                        "(`vjepa2-ros up` "
                         "or `ros2 launch vjepa2_ros pick_place.launch.py`), with the same "
                         "ROS_DOMAIN_ID"
                     )

@@ -284,7 +284,7 @@ def print_line(name: str, line: str) -> None:
     Raises:
         OSError: the output takes nothing: a full disk, a closed pipe.
     """
-    # Past sys.stdout, whose lock a thread that waits for the output would hold for ever.
+    # Past sys.stdout, whose lock a thread that waits for the output would hold indefinitely.
     data = f"[{name}] {line}\n".encode(errors="replace")
     while data:
         data = data[os.write(sys.__stdout__.fileno(), data) :]

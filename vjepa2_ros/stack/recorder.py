@@ -31,7 +31,7 @@ _TRANSITION_EVENT = "lifecycle_msgs/msg/TransitionEvent"
 
 
 class Recorder:
-    """Subscribes to every topic that appears and writes what comes.
+    """Subscribes to every topic that appears and writes its messages.
 
     All in the thread of the node's executor but `close`, which needs the executor at rest.
 

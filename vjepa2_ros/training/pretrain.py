@@ -7,7 +7,7 @@ predictor predicts the latents of the rest, and the targets come from an exponen
 
 * The context includes a whole earlier frame of the same episode, so that only what moved has to be
   predicted, not the static background. Each frame is encoded on its own, as in use.
-* Every latent has to contain the state that the robot measured of itself (tool position and gripper
+* Every latent has to contain the state that the robot measured itself (tool position and gripper
   closedness), through a fixed orthonormal projection. The pose becomes part of every token on a
   known scale, so that the energy, a mean distance over tokens, decreases towards the goal even
   where hand and goal share no patch. The positions of the objects are not used: a robot does not

@@ -94,7 +94,7 @@ def _check_fit(
     found = [f"{len(keys)} {fault}: {_listed(keys)}" for fault, keys in faults.items() if keys]
     if found:
         raise CheckpointError(f"{source}: {name} weights do not fit; {'; '.join(found)}")
-    # A stride of 0 lets a few bytes claim any shape, which would take for ever to go through.
+    # A stride of 0 lets a few bytes claim any shape, which would take too long to read.
     if any(w.numel() * w.itemsize > w.untyped_storage().nbytes() for w in weights.values()):
         raise CheckpointError(f"{source}: {name} weights are larger than what the file holds")
 

@@ -89,7 +89,8 @@ def state_from_pose(
 ) -> np.ndarray:
     """State [7] float64 of a position [3] in m, a quaternion xyzw [4] and a closedness 0..1.
 
-    Raises ValueError where a value is not finite or the quaternion is zero.
+    Raises:
+        ValueError: a value is not finite, or the quaternion is zero.
     """
     values = np.concatenate([position, quaternion_xyzw, [closedness]]).astype(np.float64)
     if values.shape != (8,) or not np.isfinite(values).all():

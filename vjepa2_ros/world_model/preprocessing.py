@@ -39,11 +39,18 @@ def central_crop(
 
 
 def preprocess(image: np.ndarray, size: int, crop_aspect: float = TRAINING_ASPECT) -> Tensor:
-    """Crop centrally, squash to size x size, normalise with ImageNet's mean and deviation.
+    """Crop centrally, resize to size x size, normalise with ImageNet's mean and deviation.
 
-    image: uint8 RGB [H, W, 3], or [T, H, W, 3] for several.
-    Returns float32 [3, size, size], or [T, 3, size, size].
-    Raises ValueError on another dtype or shape, and on sides under 32 px.
+    Args:
+        image: uint8 RGB [H, W, 3], or [T, H, W, 3] for several.
+        size: side of the result [px].
+        crop_aspect: see `central_crop`.
+
+    Returns:
+        float32 [3, size, size], or [T, 3, size, size].
+
+    Raises:
+        ValueError: the dtype or shape is another one, or a side is under 32 px.
     """
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         raise ValueError(
