@@ -10,12 +10,14 @@ from pathlib import Path
 
 import cv2
 import pytest
+from huge_images import huge_png
 from PIL import Image
-from rosbags.rosbag2 import Reader
+from rosbags.highlevel import AnyReader
+from rosbags.interfaces import QosDurability
 
+from vjepa2_ros.settings.stack import managed_nodes
 from vjepa2_ros.share import share_directory
 from vjepa2_ros.stack.process_group import ProcessGroup
-from vjepa2_ros.stack.recorder import typestore
 
 DEADLINE = 240.0
 SHIPPED = (share_directory() / "models" / "reach" / "config.json").is_file()
@@ -83,7 +85,7 @@ def test_the_demo_leaves_images_figures_and_a_bag_of_every_topic(command, tmp_pa
     assert {"p50", "p99"} <= set(summary["latency_ms"]["capture -> command sent"])
     assert summary["steps"] == len(summary["energies"]) > 0
     assert "| planner |" in (folder / "latency.md").read_text()
-    check_bag(folder / "bag", summary["goal_id"])
+    check_bag(folder / "bag", summary["goal_id"], (folder / "goal.png").read_bytes())
 
 
 @pytest.mark.skipif(not SHIPPED, reason="THE SHIPPED MODEL IS ABSENT: its loop is not measured")
@@ -101,26 +103,41 @@ def test_the_loop_is_measured_with_stops_and_with_plans_made_in_motion(command, 
     assert bench.left_behind() == []
 
 
-def check_bag(folder, goal_id):
-    types, topics, commands = typestore(), {}, []
-    with Reader(folder) as reader:
+def check_bag(folder, goal_id, goal_image):
+    messages, connections = {}, {}
+    with AnyReader([folder]) as reader:
         for connection, _, data in reader.messages():
-            topics[connection.topic] = topics.get(connection.topic, 0) + 1
-            message = types.deserialize_cdr(data, connection.msgtype)
-            if connection.topic == "/vjepa2/command":
-                commands.append(message)
-    for topic in ("camera/image_raw", "camera/camera_info", "latent", "robot_state", "status",
-                  "command", "simulator/state", "simulator/target"):  # fmt: skip
-        assert topics[f"/vjepa2/{topic}"] > 0, topics
-    assert topics["/diagnostics"] > 0 and list(folder.glob("*.mcap"))
-    assert {command.goal_id for command in commands} == {goal_id}
+            message = reader.deserialize(data, connection.msgtype)
+            messages.setdefault(connection.topic, []).append(message)
+            connections[connection.topic] = connection
+    for topic in ("camera/image_raw", "camera/camera_info", "latent", "robot_state",
+                  "simulator/state", "simulator/target"):  # fmt: skip
+        assert messages[f"/vjepa2/{topic}"], list(messages)
+    assert messages["/diagnostics"] and messages["/rosout"] and list(folder.glob("*.mcap"))
+    assert {command.goal_id for command in messages["/vjepa2/command"]} == {goal_id}
+    # From the first transition to the last, of every node.
+    for name in managed_nodes("simulation"):
+        passed = [event.goal_state.label for event in messages[f"/vjepa2/{name}/transition_event"]]
+        assert passed[:4] == ["configuring", "inactive", "activating", "active"], (name, passed)
+        assert passed[4:8] == ["deactivating", "inactive", "cleaningup", "unconfigured"], passed
+    # What was asked for, as it was sent, and latched for whoever plays the bag.
+    assert messages["/vjepa2/goal"][-1].goal_id == goal_id
+    shown = messages["/vjepa2/goal_image/compressed"]
+    assert [bytes(image.data) for image in shown] == [goal_image]
+    for topic in ("goal", "goal_image/compressed", "status"):
+        (qos,) = connections[f"/vjepa2/{topic}"].ext.offered_qos_profiles
+        assert qos.durability == QosDurability.TRANSIENT_LOCAL, topic
+    # The comments of the definitions, too.
+    assert "# Name of the goal" in connections["/vjepa2/goal"].msgdef.data
 
 
-def test_an_interrupted_demo_leaves_no_process_behind(command, tmp_path, tiny_model):
+@pytest.mark.parametrize("moment", ["to watch along", "starting the nodes"])
+def test_an_interrupted_demo_leaves_no_process_behind(command, tmp_path, tiny_model, moment):
     demo = command("demo", "--checkpoint", tiny_model, "--output", tmp_path / "demo", "--steps", 50)
-    demo.group.wait_for_line("program", "starting the nodes", DEADLINE)
+    demo.group.wait_for_line("program", moment, DEADLINE)
     demo.process.popen.send_signal(signal.SIGINT)
-    assert demo.end() == 1
+    assert demo.end() == 130, demo.said()
+    assert demo.said().endswith("interrupted") and "Traceback" not in demo.said()
     assert demo.left_behind() == []
 
 
@@ -132,10 +149,12 @@ def test_a_demo_without_its_model_says_so(command, tmp_path):
 
 
 def test_goals_are_uploaded_and_stopped_from_the_command_line(command, stack, tmp_path):
-    from test_stack import camera_picture
+    from test_stack import camera_image
 
-    picture = tmp_path / "goal.png"
-    assert cv2.imwrite(str(picture), cv2.cvtColor(camera_picture(stack), cv2.COLOR_RGB2BGR))
+    image = tmp_path / "goal.png"
+    assert cv2.imwrite(str(image), cv2.cvtColor(camera_image(stack), cv2.COLOR_RGB2BGR))
+    huge = tmp_path / "huge.png"
+    huge.write_bytes(bytes(huge_png().data))
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"nothing")
 
@@ -145,12 +164,14 @@ def test_goals_are_uploaded_and_stopped_from_the_command_line(command, stack, tm
         code = group.wait_for_end("goal", DEADLINE)
         return code, "\n".join(group.processes["goal"].lines)
 
-    code, said = ask(str(picture), "--steps", "50")
+    code, said = ask(str(image), "--steps", "50")
     assert code == 0 and "accepted" in said
     code, said = ask("--stop")
     assert code == 0 and "halted" in said
     code, said = ask(str(broken))
-    assert code == 1 and "refused: image 1 of 1" in said
+    assert code == 1 and f"{broken}: 7 bytes that are neither a JPEG nor a PNG" in said
+    code, said = ask(str(huge))
+    assert code == 1 and "refused: image 1 of 1" in said and "[IMAGE_TOO_LARGE]" in said
     code, said = ask(str(tmp_path / "absent.png"))
     assert code == 1 and "cannot read" in said
     assert ask()[0] == 2

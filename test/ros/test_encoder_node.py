@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The encoder by itself: the probe is its camera and whoever sends it goal images."""
 
-import struct
 import time
-import zlib
 
 import cv2
 import numpy as np
 import pytest
+from huge_images import huge_jpeg, huge_png
 from probe import Probe
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
@@ -48,27 +47,6 @@ def encoder(tiny_model):
 
 def png(image=PIXELS):
     return compressed_image(cv2.imencode(".png", image)[1].tobytes())
-
-
-def huge_png():
-    """A PNG of 20,000 x 20,000 pixels in less than 400 kB."""
-
-    def chunk(kind, content):
-        body = kind + content
-        return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
-
-    header = struct.pack(">IIBBBBB", 20_000, 20_000, 1, 0, 0, 0, 0)
-    rows = zlib.compress(bytes((20_000 // 8 + 1) * 20_000), 9)
-    data = (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-    )
-    assert len(data) < 400_000
-    return compressed_image(data)
-
-
-def huge_jpeg():
-    _, data = cv2.imencode(".jpg", np.zeros((8_000, 8_000, 3), np.uint8))
-    return compressed_image(data.tobytes())
 
 
 def encode(probe, images):

@@ -50,3 +50,25 @@ def test_a_folder_that_exists_is_not_touched(tmp_path, capsys):
     assert demo.run(parser.parse_args(["--output", str(tmp_path)])) == 1
     assert capsys.readouterr().err == f"{tmp_path} exists already: give another --output\n"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["file/demo", "/proc/demo"])
+def test_a_folder_that_cannot_be_written_is_one_line_before_anything_starts(
+    place, tmp_path, capsys
+):
+    (tmp_path / "file").write_text("")
+    folder = tmp_path / place
+    parser = argparse.ArgumentParser()
+    demo.add_arguments(parser)
+    assert demo.run(parser.parse_args(["--output", str(folder)])) == 1
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"cannot write to {folder}: ") and errors.count("\n") == 1
+
+
+def test_a_configuration_that_is_refused_leaves_no_folder(tmp_path, capsys):
+    parser = argparse.ArgumentParser()
+    demo.add_arguments(parser)
+    absent = str(tmp_path / "absent.yaml")
+    arguments = ["--output", str(tmp_path / "demo"), "--config", absent]
+    assert demo.run(parser.parse_args(arguments)) == 2
+    assert absent in capsys.readouterr().err and not (tmp_path / "demo").exists()
