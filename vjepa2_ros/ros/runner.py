@@ -89,7 +89,8 @@ def run(node_class: type[ManagedNode], arguments: Sequence[str] | None = None) -
     while not stop.is_set():
         _spin_once(executor, node)
     wind_down(executor, node, wind_down_timeout(sys.argv if arguments is None else arguments))
-    executor.remove_node(node)
+    # Before the context: an executor that is collected after it reports an invalid handle.
+    executor.shutdown()
     node.destroy_node()
     rclpy.shutdown()
     return 0
