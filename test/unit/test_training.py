@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -593,7 +593,7 @@ def training(tmp_path):
     words += ["--folder", str(tmp_path / "work"), "--output", str(tmp_path / "model")]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
     yield process
-    if process.poll() is None:
+    with suppress(ProcessLookupError):  # its workers may be left without it
         os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
 

@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from multiprocessing import resource_tracker
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -226,7 +225,6 @@ def collect(folder: Path, config: RecordingConfig, workers: int = 2) -> Dataset:
 @contextmanager
 def _interrupts_blocked() -> Iterator[None]:
     """Let only this process, not those that it starts in here, handle Ctrl-C."""
-    resource_tracker.ensure_running()  # otherwise the first worker starts it, and it unblocks
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -251,6 +249,8 @@ _stop: Event
 
 def _record(folder: Path, config: RecordingConfig, episodes: range) -> int:
     """Record some of the episodes in a worker; returns their number."""
+    if _stop.is_set():
+        return 0
     arrays = [
         np.load(folder / f"{name}.npy", mmap_mode="r+") for name in ("frames", "states", "objects")
     ]

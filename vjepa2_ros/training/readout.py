@@ -33,7 +33,7 @@ def read_out(latents: np.ndarray, dataset: Dataset, train: slice, test: slice) -
     """
 
     def gather(part: slice) -> tuple[torch.Tensor, torch.Tensor]:
-        features = torch.from_numpy(np.asarray(latents[part])).float().flatten(2).flatten(0, 1)
+        features = torch.tensor(latents[part], dtype=torch.float32).flatten(2).flatten(0, 1)
         objects = np.asarray(dataset.objects[part]).reshape(len(features), 6)
         states = np.asarray(dataset.states[part]).reshape(len(features), 7)
         return features, torch.from_numpy(

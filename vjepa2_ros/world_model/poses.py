@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """States and actions of V-JEPA 2-AC, and their conversion to and from robot poses.
 
-A state is [x, y, z, roll, pitch, yaw, closedness] in the robot's base frame:
-metres, extrinsic xyz Euler angles in radians, gripper closedness 0 (open) to 1
-(closed).  An action is the change between two states; its rotation is applied
-in the base frame: R_next = R(action) R.
+A state is [x, y, z, roll, pitch, yaw, closedness] in the robot's base frame: metres, extrinsic xyz
+Euler angles in radians, gripper closedness from 0 (open) to 1 (closed). An action is the change
+between two states; its rotation is applied in the base frame: R_next = R(action) R.
 """
 
 import numpy as np
@@ -12,15 +11,21 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-# Below this cosine of the pitch, roll and yaw turn about the same axis (gimbal lock).
+# Below this cosine of the pitch, roll and yaw rotate about the same axis (gimbal lock).
 _GIMBAL_COSINE = 1e-7
 
 
 def compose(state: Tensor, action: Tensor) -> Tensor:
-    """State after an action.  [..., 7] each, broadcast; dtype and device of the state.
+    """State after an action.
 
-    Rotations are computed in float64; angles come back in (-pi, pi], the pitch in
-    [-pi/2, pi/2], and the yaw as 0 in gimbal lock.  Closedness is clipped to 0..1.
+    Args:
+        state: [..., 7].
+        action: [..., 7], broadcast with the state.
+
+    Returns:
+        State [..., 7] in the dtype of `state`. Rotations are computed in float64; angles are in
+        (-pi, pi], the pitch in [-pi/2, pi/2], the yaw is 0 in gimbal lock. Closedness is clipped to
+        [0, 1].
     """
     state, action = torch.broadcast_tensors(state, action)
     rotation = matrix_from_euler(action[..., 3:6].double()) @ matrix_from_euler(
@@ -37,7 +42,15 @@ def compose(state: Tensor, action: Tensor) -> Tensor:
 
 
 def difference(start: Tensor, end: Tensor) -> Tensor:
-    """Action [..., 7] that leads from one state [..., 7] to another; closedness is not clipped."""
+    """Action that leads from one state to another.
+
+    Args:
+        start: [..., 7].
+        end: [..., 7], broadcast with `start`.
+
+    Returns:
+        Action [..., 7] in the dtype of `start`; the change of closedness is not clipped.
+    """
     start, end = torch.broadcast_tensors(start, end)
     rotation = (
         matrix_from_euler(end[..., 3:6].double()) @ matrix_from_euler(start[..., 3:6].double()).mT
@@ -87,7 +100,15 @@ def euler_from_matrix(matrix: Tensor) -> Tensor:
 def state_from_pose(
     position: np.ndarray, quaternion_xyzw: np.ndarray, closedness: float
 ) -> np.ndarray:
-    """State [7] float64 of a position [3] in m, a quaternion xyzw [4] and a closedness 0..1.
+    """State of a robot's pose.
+
+    Args:
+        position: [3], metres.
+        quaternion_xyzw: [4], not necessarily of unit length.
+        closedness: 0 (open) to 1 (closed).
+
+    Returns:
+        State [7] float64.
 
     Raises:
         ValueError: a value is not finite, or the quaternion is zero.
@@ -104,7 +125,14 @@ def state_from_pose(
 
 
 def pose_from_state(state: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-    """Position [3] in m, quaternion xyzw [4] (w >= 0) and closedness of a state [7]."""
+    """Robot's pose of a state [7].
+
+    Returns:
+        Position [3] in metres, quaternion xyzw [4] with w >= 0, closedness.
+
+    Raises:
+        ValueError: the state has another shape, or is not finite.
+    """
     state = np.asarray(state, dtype=np.float64)
     if state.shape != (7,) or not np.isfinite(state).all():
         raise ValueError(f"state must be 7 finite numbers, got {state.tolist()}")

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """From camera images to the encoder's input, as V-JEPA 2-AC was trained.
 
-DROID frames of 720x1280 were cut to a centred 720x972 (aspect 1.35) and squashed
-to a square, bilinear without antialias.  The public notebook cuts a square
-instead (aspect 1).
+DROID frames of 720x1280 were cropped to the central 720x972 (aspect 1.35) and resized to a square,
+bilinear without antialiasing. The public notebook crops a square instead (aspect 1).
 """
 
 import numpy as np
@@ -23,11 +22,18 @@ _STD = 255.0 * torch.tensor([0.229, 0.224, 0.225])
 def central_crop(
     height: int, width: int, crop_aspect: float = TRAINING_ASPECT
 ) -> tuple[int, int, int, int]:
-    """Crop (top, left, height, width) in pixels.
+    """Region of an image that is kept.
 
-    Images wider than `crop_aspect` (width / height) lose their sides.  Images
-    narrower than 0.75 lose top and bottom; with a `crop_aspect` of 1 or less
-    every image is cut to exactly that aspect.  What lies between stays whole.
+    Images wider than `crop_aspect` are cropped at the sides, images narrower than 0.75 at top and
+    bottom, and images between are not cropped. With a `crop_aspect` of 1 or less, every image is
+    cropped to exactly that aspect.
+
+    Args:
+        height, width: of the image [px].
+        crop_aspect: width / height.
+
+    Returns:
+        Top, left, height, width [px].
     """
     narrowest = crop_aspect if crop_aspect <= 1.0 else TRAINING_NARROWEST_ASPECT
     crop_height, crop_width = height, width

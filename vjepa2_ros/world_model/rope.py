@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rotary position embedding of the action-conditioned predictor.
 
-Each head's channels are cut into three equal, even parts that are rotated by a
-token's frame, row and column; what is left over at the end stays unrotated.
-Conditioning tokens (action, state, extrinsics) are rotated by their frame only.
+Each head's channels are divided into three equal, even parts that are rotated by a token's frame,
+row and column; the remaining channels are not rotated. Conditioning tokens (action, state,
+extrinsics) are rotated by their frame only.
 
-The frequencies are *tiled* over a part ([f0..fn, f0..fn]) while the rotation
-acts on neighbouring channels (2i, 2i+1), so the two channels of a pair turn by
-different angles.  This is not a proper rotation, but the published weights were
-trained with it.
+The frequencies are *tiled* over a part ([f0..fn, f0..fn]) while the rotation acts on neighbouring
+channels (2i, 2i+1), so the two channels of a pair are rotated by different angles. This is not a
+proper rotation, but the published weights were trained with it.
 """
 
 from functools import lru_cache
@@ -28,14 +27,21 @@ def rotary_tables(
     head_dim: int,
     device: torch.device,
 ) -> tuple[Tensor, Tensor]:
-    """Cosine and signed sine per token and channel, each [L, head_dim] float32.
+    """Tables of the rotation for `rotate`.
 
-    L = frames * (conditioning_tokens + rows * columns); within a frame the
-    conditioning tokens come first, then the patches row by row.  Column
-    positions are scaled by rows / columns, as the reference does on
-    non-square grids.  The sine carries the sign of the pair rotation.
+    Args:
+        frames, rows, columns: size of the grid. Column positions are scaled by rows / columns, as
+            the reference does on non-square grids.
+        conditioning_tokens: of each frame, before its patches.
+        head_dim: channels of an attention head.
+        device: of the tables.
+
+    Returns:
+        Cosine and sine per token and channel, each [L, head_dim] float32 with
+        L = frames * (conditioning_tokens + rows * columns): within a frame the conditioning tokens,
+        then the patches row by row. The sine includes the sign of the pair rotation.
     """
-    # Cached tables may first be asked for in inference mode and later in training.
+    # The cache is shared by inference mode and training.
     with torch.inference_mode(False), torch.no_grad():
         part = 2 * (head_dim // 3 // 2)
         frame = torch.arange(frames, dtype=torch.float32, device=device)
@@ -65,6 +71,6 @@ def _angles(position: Tensor, channels: int) -> Tensor:
 
 
 def rotate(x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Rotate neighbouring channels of x [..., head_dim] by tables from `rotary_tables`."""
+    """Rotate neighbouring channels of x [..., head_dim] by the tables of `rotary_tables`."""
     swapped = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
     return torch.addcmul(x * cosine, swapped, sine)
