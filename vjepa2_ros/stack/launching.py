@@ -72,9 +72,7 @@ def plan_stack(arguments: Mapping[str, str]) -> StackPlan:
             f"camera:={given['camera']} has no effect in simulation: give simulation:=false, too"
         )
     if given["seed"] and not simulation:
-        raise SettingsError(
-            f"seed:={given['seed']} has no effect without simulation: leave it out"
-        )
+        raise SettingsError(f"seed:={given['seed']} has no effect without simulation: leave it out")
     if not _NAMESPACE.fullmatch(given["namespace"]):
         raise SettingsError(
             f"namespace:={given['namespace']} is no namespace: use letters, digits and underscores"

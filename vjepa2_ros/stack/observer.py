@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from vjepa2_ros.stack.recorder import Recorder
 # Longest time for messages that still wait at the end, and without one all are taken [s].
 _LAST_MESSAGES = 3.0
 _QUIET = 0.2
+SETTLING = 0.3
+"""Time for a node to discover a subscriber that has discovered it [s]."""
 _STATES = {int(state): state.name for state in GoalState}
 
 
@@ -50,6 +52,7 @@ class StackObserver:
 
     def __init__(self, namespace: str, bag: Path) -> None:
         self.record = Record()
+        self._namespace = namespace
         self._planner = f"{namespace}/planner_node"
         self._simulator = f"{namespace}/simulator_node"
         self._context = Context()
@@ -99,6 +102,14 @@ class StackObserver:
                 listener(message, received)
 
         return guarded
+
+    def sees(self, nodes: Iterable[str]) -> bool:
+        """Whether all managed nodes of these names have appeared to this observer.
+
+        They discover it at about the same time: `SETTLING` later their transitions are recorded.
+        """
+        topics = [f"{self._namespace}/{name}/transition_event" for name in nodes]
+        return all(self._node.count_publishers(topic) for topic in topics)
 
     def finish_record(self) -> Record:
         """Return the record as it is now; only the bag is continued."""

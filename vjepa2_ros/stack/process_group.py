@@ -191,7 +191,7 @@ class ProcessGroup:
             raise _end_of(ended)
 
     def stop(self, timeout: float | None = None) -> None:
-        """End all in reverse order of their start: interrupt, wait, and kill what is left.
+        """End all in reverse order of their start: terminate, wait, and kill what is left.
 
         Args:
             timeout: longest wait [s], once for the process started last and once for the others;
@@ -200,7 +200,8 @@ class ProcessGroup:
         timeout = self.stop_timeout if timeout is None else timeout
         # The one started last (the lifecycle manager) brings the others down, so it goes first.
         for process in reversed(list(self.processes.values())):
-            _send(process, signal.SIGINT)
+            # Not SIGINT: Python answers it with a traceback until a program has its own handler.
+            _send(process, signal.SIGTERM)
             if process is list(self.processes.values())[-1]:
                 _wait(process, timeout)
         deadline = time.monotonic() + timeout

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from vjepa2_ros.ros.deadlines import Deadlines
@@ -21,6 +21,7 @@ def start_stack(
     parameters: Mapping[str, Mapping[str, Any]] | None = None,
     namespace: str = NAMESPACE,
     stop: threading.Event | None = None,
+    on_started: Callable[[], None] | None = None,
 ) -> None:
     """Start a process for each node and the lifecycle manager, and wait until all are active.
 
@@ -32,6 +33,8 @@ def start_stack(
         parameters: values that differ from the declared defaults, by node.
         namespace: of the nodes.
         stop: ends the wait.
+        on_started: called when the nodes' processes have been started, before the lifecycle manager
+            configures them.
 
     Raises:
         ProcessGroupError: another stack runs in the namespace, and nothing was started; or a
@@ -45,6 +48,9 @@ def start_stack(
         raise ProcessGroupError(str(error)) from None
     deadlines = Deadlines.of(build(NODES[MANAGER].settings, parameters[MANAGER]))
     group.stop_timeout = deadlines.terminate
-    for name in (*nodes, MANAGER):
+    for name in nodes:
         group.start_node(name, parameters.get(name), namespace, deadlines.wind_down)
+    if on_started is not None:
+        on_started()
+    group.start_node(MANAGER, parameters[MANAGER], namespace, deadlines.wind_down)
     group.wait_for_line(MANAGER, READY, stop=stop)
