@@ -271,6 +271,15 @@ def test_deactivation_halts_the_robot_and_an_inactive_node_does_not_move_it(benc
         cell.close()
 
 
+def test_a_deactivated_controller_says_in_a_last_state_that_all_goals_are_over(cell, bench):
+    before = cell.wait_state(lambda state: True)
+    requested = bench.now()
+    assert bench.change("controller_node", "deactivate")
+    last = cell.wait_state(lambda state: state.reason == Reason.DEACTIVATED)
+    assert last.halts == before.halts + 1 and seconds(last.last_halt) >= requested
+    assert bench.change("controller_node", "activate")
+
+
 @pytest.fixture
 def deaf_cell():
     """A robot that publishes its state and does not listen."""

@@ -15,6 +15,7 @@ from std_srvs.srv import Trigger
 from vjepa2_ros.msg import Command, PlanningStatus, RobotState
 from vjepa2_ros.robot.controller import MotionController
 from vjepa2_ros.robot.driver import Robot, RobotError
+from vjepa2_ros.robot.driver import RobotState as MeasuredState
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.ros.conversions import controller_state_message, motion_command
 from vjepa2_ros.ros.drivers import DriverContext, create_robot
@@ -66,6 +67,8 @@ class ControllerNode(ManagedNode):
             return
         if not controller.halt(Reason.DEACTIVATED, "the controller was deactivated", self.now()):
             raise RobotError(controller.message)
+        # So that a planner ends its goal, instead of going on with it after an activation.
+        self._publish(controller, controller.state)
 
     def cleanup(self) -> None:
         robot, self._robot, self._controller = self._robot, None, None
@@ -107,7 +110,10 @@ class ControllerNode(ManagedNode):
         self._reported_fault = controller.fault
         self._report_health(controller, state is not None)
         if state is not None:
-            self._states.publish(controller_state_message(controller, state, self._frame))
+            self._publish(controller, state)
+
+    def _publish(self, controller: MotionController, state: MeasuredState) -> None:
+        self._states.publish(controller_state_message(controller, state, self._frame))
 
     def _report_health(self, controller: MotionController, has_state: bool) -> None:
         self.health.set("message", controller.message)
