@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a node says when it cannot start, and what the runner makes of it."""
 
+import fcntl
 import os
 import select
 import signal
 import subprocess
 import sys
+import termios
 import threading
 import time
+from array import array
 
 import cv2
 import numpy as np
@@ -15,6 +18,7 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
+from std_srvs.srv import Trigger
 
 from vjepa2_ros.settings.stack import MANAGER
 from vjepa2_ros.stack.process_group import ProcessGroup, ProcessGroupError
@@ -278,6 +282,35 @@ def test_a_killed_starter_brings_all_down_and_leaves_nothing(tmp_path, pictures)
         poll.register(descriptor, select.POLLIN)
         assert poll.poll(max(0.0, end - time.monotonic()) * 1e3), "a process outlived its starter"
         os.close(descriptor)
+
+
+# A log that is not read ---------------------------------------------------------------------
+
+
+def test_a_controller_whose_log_is_not_read_goes_on_and_answers_halt(bench):
+    """Behind a full pipe it once stood still, with its watchdogs and `halt`."""
+    command = [sys.executable, "-m", "vjepa2_ros.nodes", "controller_node", "--ros-args"]
+    command += ["-r", "__ns:=/bench", "--log-level", "debug"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        assert bench.change("controller_node", "configure")
+        assert bench.change("controller_node", "activate")
+        # Debug messages of ROS fill the pipe many times over.
+        bench.wait_until(lambda: unread(process.stdout) > 60_000)
+        threading.Event().wait(1.0)
+        bench.call(Trigger, "halt", Trigger.Request(), deadline=10.0)
+        process.terminate()
+        assert process.wait(DEADLINE) == 0
+    finally:
+        process.kill()
+        process.stdout.close()
+
+
+def unread(pipe):
+    """Bytes that wait in a pipe."""
+    count = array("i", [0])
+    fcntl.ioctl(pipe, termios.FIONREAD, count)
+    return count[0]
 
 
 # At run time --------------------------------------------------------------------------------
