@@ -7,13 +7,41 @@ Standard library only, so that a program can call this before it imports anythin
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import signal
 import threading
+import time
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
+# How soon a wait sees the signal that ends it [s].
+_POLL = 0.05
+
+
+class _StopEvent(threading.Event):
+    """An event that a signal handler may set.
+
+    `threading.Event` takes a lock, which the code that the signal interrupts may hold: its own
+    `wait`, or the handler of the signal before. The process would then hang.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stopped = False
+
+    def is_set(self) -> bool:
+        return self._stopped
+
+    def set(self) -> None:
+        self._stopped = True
+
+    def wait(self, timeout: float | None = None) -> bool:
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
+        while not self._stopped and (left := deadline - time.monotonic()) > 0:
+            time.sleep(min(left, _POLL))
+        return self._stopped
 
 
 def exit_on_signal() -> None:
@@ -28,7 +56,7 @@ def exit_on_signal() -> None:
 
 def stop_on_signal() -> threading.Event:
     """Return an event that Ctrl-C and SIGTERM set from now on. Call it from the main thread."""
-    stop = threading.Event()
+    stop = _StopEvent()
     for number in _SIGNALS:
         signal.signal(number, lambda *_: stop.set())
     return stop
