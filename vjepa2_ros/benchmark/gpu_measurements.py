@@ -26,6 +26,7 @@ from vjepa2_ros.benchmark.model import VIT_GIANT, published_size
 from vjepa2_ros.planning.action_space import ActionSpace
 from vjepa2_ros.planning.objective import LatentDistance
 from vjepa2_ros.planning.planners import make_planner_named
+from vjepa2_ros.settings.planning import ActionSettings
 from vjepa2_ros.share import model_path
 from vjepa2_ros.world_model.checkpoint import load_world_model
 from vjepa2_ros.world_model.encoder import Encoder, encoder_config
@@ -42,7 +43,7 @@ MATRIX_SIDES = {"cuda": (4096, 8192), "cpu": (512,)}
 """Sides of the square matrix products that the rate of the machine is measured with."""
 PRODUCTS = 20
 """Matrix products in one measurement, so that their launch takes no share of it."""
-MAX_TRANSLATION = 0.075
+MAX_TRANSLATION = ActionSettings().max_translation
 """Bound of random actions on each axis [m]; the paper's."""
 
 

@@ -16,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from vjepa2_ros.planning.objective import distance
+from vjepa2_ros.settings.planning import ActionSettings
 from vjepa2_ros.world_model.encoder import Encoder, encoder_config
 from vjepa2_ros.world_model.predictor import ActionConditionedPredictor, PredictorConfig
 from vjepa2_ros.world_model.world_model import WorldModel
@@ -78,10 +79,11 @@ def measure(model: WorldModel, batches: Sequence[int], repeats: int) -> dict:
     image = random.integers(0, 255, (256, 256, 3), np.uint8)
     state = torch.zeros(7)
     latent = model.encode(image)
+    bound = ActionSettings().max_translation
     costs = [_cost("encode one image", 1, lambda: model.encode(image), rate, repeats, model)]
     for batch in batches:
         actions = torch.zeros(batch, 1, 7)
-        actions[..., :3] = torch.from_numpy(random.uniform(-0.075, 0.075, (batch, 1, 3)))
+        actions[..., :3] = torch.from_numpy(random.uniform(-bound, bound, (batch, 1, 3)))
 
         def evaluate(actions=actions):
             return distance(model.rollout(latent, state, actions), latent).cpu()

@@ -28,9 +28,9 @@ GRIPPER_WORDS = (PLANNED, "open", "hold", "close")
 """What a goal may say of the gripper for a sub-goal."""
 
 
-def _evaluations(default: int, least: int, note: str = "") -> int:
+def _evaluations(default: int, least: int) -> int:
     return setting(
-        default, f"candidates that one plan may evaluate{note}", "", least, 1_000_000, live="any"
+        default, "candidates that one plan may evaluate", "", least, 1_000_000, live="any"
     )
 
 
