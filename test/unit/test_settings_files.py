@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parameter files of the stack: merged in order, refused where they would do nothing."""
 
+import dataclasses
+
 import pytest
 import yaml
 
 from vjepa2_ros.settings.declaration import SettingsError
 from vjepa2_ros.settings.files import presets, resolve
-from vjepa2_ros.settings.stack import NODES, StackSettings
+from vjepa2_ros.settings.manager import LifecycleManagerSettings
+from vjepa2_ros.settings.stack import NODES, StackSettings, managed_nodes
 
 
 def parameter_file(path, **sections):
@@ -179,3 +182,12 @@ def test_the_preset_of_the_paper_is_the_papers_search():
     assert planner.search.planner == "cem" and planner.search.chosen.evaluations == 8000
     assert planner.action.horizon == 1 and planner.action.max_translation == 0.075
     assert planner.action.gripper.mode == "sampled" and planner.loop.patience == 0
+
+
+def test_the_manager_brings_up_the_simulated_stack_unless_told_otherwise():
+    assert LifecycleManagerSettings().nodes == managed_nodes("simulation")
+
+
+def test_every_node_of_a_stack_is_an_attribute_of_its_settings():
+    names = [field.name for field in dataclasses.fields(StackSettings)]
+    assert sorted(entry.attribute for entry in NODES.values()) == sorted(names)
