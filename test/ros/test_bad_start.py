@@ -264,7 +264,8 @@ def test_a_killed_starter_brings_all_down_and_leaves_nothing(tmp_path, pictures)
     code = (
         "import sys; from vjepa2_ros.stack.process_group import ProcessGroup\n"
         "from vjepa2_ros.stack.start import start_stack\n"
-        "group = ProcessGroup()\n"
+        # What the nodes say would stand between the numbers.
+        "group = ProcessGroup(on_line=lambda name, line: None)\n"
         f"parameters = {{'camera_node': {{'source': 'folder', 'path': {str(pictures)!r}}}}}\n"
         "start_stack(group, ('controller_node', 'camera_node'), parameters, '/orphans')\n"
         "print('pids', *(p.popen.pid for p in group.processes.values()), flush=True)\n"

@@ -112,6 +112,18 @@ def test_a_goal_without_an_encoder_is_refused(around):
     around.offer_encoder()
 
 
+def test_a_goal_waits_for_an_encoder_that_is_being_discovered(around):
+    """Right after the start of a stack, a goal was refused because of that."""
+    around.accepted_goal()
+    around.withdraw_encoder()
+    refused_soon(around, Reason.ENCODER_UNAVAILABLE)
+    offering = threading.Timer(0.5, around.offer_encoder)
+    offering.start()
+    answer = around.set_goal()
+    offering.join()
+    assert answer.accepted, answer
+
+
 def test_the_encoders_refusal_is_passed_on_in_its_own_words(around):
     around.accepted_goal()
     around.encoder_answers = False

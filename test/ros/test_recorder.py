@@ -4,13 +4,15 @@
 import cv2
 import numpy as np
 import pytest
+from diagnostic_msgs.msg import DiagnosticArray
 from probe import Probe
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import QosDurability
+from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from vjepa2_ros.msg import Goal, PlanningStatus
-from vjepa2_ros.ros.qos import LATCHED
+from vjepa2_ros.ros.qos import LATCHED, LATEST
 from vjepa2_ros.stack.observer import StackObserver
 from vjepa2_ros.stack.process_group import ProcessGroup
 from vjepa2_ros.stack.start import start_stack
@@ -52,8 +54,17 @@ def recording(tmp_path_factory):
             publisher = probe.node.create_publisher(type(message), topic, LATCHED)
             publisher.publish(message)
         with StackObserver("/recorded", folder / "bag") as observer:
+            # Of others: no image of the size it claims, and diagnostics of nothing.
+            probe.publish("/diagnostics", DiagnosticArray(), LATCHED)
+            probe.publish("camera/image_raw", Image(height=4, width=4, encoding="rgb8"), LATEST)
             with ProcessGroup() as group:
-                start_stack(group, ("camera_node",), {"camera_node": camera}, "/recorded")
+                start_stack(
+                    group,
+                    ("camera_node",),
+                    {"camera_node": camera},
+                    "/recorded",
+                    on_started=lambda: probe.wait_until(lambda: observer.hears(["camera_node"])),
+                )
                 probe.wait_until(lambda: observer.record.images and observer.record.progress)
             record = observer.finish_record()
             assert len(record.images) > 1 and record.progress[0].goal_id == "goal-1"

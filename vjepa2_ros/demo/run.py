@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
@@ -23,7 +23,7 @@ from vjepa2_ros.settings.files import NAMESPACE, Configuration
 from vjepa2_ros.settings.stack import managed_nodes
 from vjepa2_ros.simulation.simulator import Simulator, SimulatorConfig
 from vjepa2_ros.stack.client import StackClient, read_images
-from vjepa2_ros.stack.observer import SETTLING, StackObserver
+from vjepa2_ros.stack.observer import StackObserver
 from vjepa2_ros.stack.process_group import ProcessGroup
 from vjepa2_ros.stack.start import start_stack
 from vjepa2_ros.stack.text import printable
@@ -90,7 +90,14 @@ def run_demo(settings: DemoSettings, console: Console, stop: threading.Event) ->
             nodes,
             settings.configuration.all_changes(),
             stop=stop,
-            on_started=lambda: _wait_for_nodes(observer, nodes, stop, group),
+            # From then on no transition of a node can be missed.
+            on_started=lambda: _wait(
+                lambda: observer.hears(nodes),
+                READY_TIMEOUT,
+                stop,
+                group,
+                "not all nodes sent a heartbeat",
+            ),
         )
         record = observer.record
         wait_for_inputs(record, READY_TIMEOUT, stop, group)
@@ -110,14 +117,6 @@ def run_demo(settings: DemoSettings, console: Console, stop: threading.Event) ->
     figures = report.write(run, folder)
     console.print(Markdown(report.latency_table(figures)))
     return figures
-
-
-def _wait_for_nodes(
-    observer: StackObserver, nodes: Sequence[str], stop: threading.Event, group: ProcessGroup
-) -> None:
-    """Wait until the first transitions of the nodes would be recorded."""
-    _wait(lambda: observer.sees(nodes), READY_TIMEOUT, stop, group, "the nodes did not appear")
-    stop.wait(SETTLING)
 
 
 def wait_for_inputs(

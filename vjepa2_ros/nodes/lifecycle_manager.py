@@ -330,9 +330,7 @@ class LifecycleManager:
         if name in self._warned or instance == self._instances.get(name, instance):
             return
         self._warned.add(name)
-        self.log.warning(
-            f"ignoring another {name} in this namespace: process {_process(instance)}"
-        )
+        self.log.warning(f"ignoring another {name} in this namespace: process {_process(instance)}")
 
 
 def _process(instance: str) -> str:

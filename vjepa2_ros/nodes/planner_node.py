@@ -46,6 +46,8 @@ from vjepa2_ros.world_model.world_model import WorldModel
 
 HALT_TIMEOUT = 2.0
 """Longest wait for the controller to confirm a halt [s]."""
+DISCOVERY_TIMEOUT = 2.0
+"""Longest wait for the encoder to be discovered, once a goal is requested [s]."""
 LOG_PERIOD = 1.0
 """Shortest time between two lines in the log about ends of goals [s]."""
 
@@ -166,10 +168,6 @@ class PlannerNode(ManagedNode):
         """Raise Refused if the request cannot be served, before anything is encoded."""
         count = len(request.images)
         self._refuse(refusal_of(count, request.steps, request.gripper, self.settings.loop))
-        if not self._encoder.service_is_ready():
-            raise Refused(
-                "encoder_node does not answer; bring it up first", Reason.ENCODER_UNAVAILABLE
-            )
         problem = self._execution.not_ready()
         if problem is not None and problem.reason == Reason.NO_ROBOT_STATE:
             if self.count_publishers("robot_state") == 0:
@@ -191,6 +189,10 @@ class PlannerNode(ManagedNode):
             raise Refused(note.message, note.reason)
 
     async def _encode(self, images: Sequence[CompressedImage]) -> Sequence[Latent]:
+        if not await self.is_offered(self._encoder, DISCOVERY_TIMEOUT):
+            raise Refused(
+                "encoder_node does not answer; bring it up first", Reason.ENCODER_UNAVAILABLE
+            )
         timeout = self.settings.encode_timeout
         try:
             answer = await self.answer_of(

@@ -39,6 +39,8 @@ from vjepa2_ros.settings.declaration import (
 from vjepa2_ros.settings.stack import MANAGER
 
 HEARTBEAT_PERIOD = 1.0
+# Period of looking whether a service has been discovered [s].
+_LOOK_AGAIN = 0.1
 # Faults of the surroundings, told in a sentence; anything else is a fault of the program, told
 # with a traceback.
 _EXPECTED = (ValueError, OSError, RuntimeError)
@@ -173,6 +175,31 @@ class ManagedNode(LifecycleNode):
         future = RosFuture(executor=self.executor)
         job.add_done_callback(lambda _: self.executor.create_task(self._hand_over, job, future))
         return await future
+
+    async def is_offered(self, client: Any, timeout: float) -> bool:
+        """Await in a service's coroutine that another service is there; False if not in time.
+
+        A node that has just been activated may not have discovered those beside it.
+
+        Raises:
+            Refused: the node was deactivated meanwhile, which destroys the client.
+        """
+        deadline = self.steady_now() + timeout
+        while not client.service_is_ready():
+            if self.steady_now() > deadline:
+                return False
+            await self._pause(_LOOK_AGAIN)
+            if not self._is_active:
+                raise Refused(f"{self.NAME} went down in the meantime", Reason.NODE_INACTIVE)
+        return True
+
+    async def _pause(self, duration: float) -> None:
+        over = RosFuture(executor=self.executor)
+        timer = self.create_timer(duration, lambda: over.set_result(None), clock=self._steady)
+        try:
+            await over
+        finally:
+            self.destroy_timer(timer)
 
     async def answer_of(self, client: Any, request: Any, timeout: float) -> Any:
         """Await a service's answer in a coroutine callback; raises TimeoutError."""

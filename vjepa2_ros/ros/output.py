@@ -35,9 +35,7 @@ def _make_non_blocking(descriptor: int) -> None:
         return  # writing to a file does not wait for a reader
     try:
         # O_NONBLOCK belongs to the open file, which the shell of a terminal shares: open it anew.
-        reopened = os.open(
-            f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY
-        )
+        reopened = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError:
         # A socket cannot be opened anew, and another user's terminal may not.
         flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,7 @@ from vjepa2_ros.stack.recorder import Recorder
 # Longest time for messages that still wait at the end, and without one all are taken [s].
 _LAST_MESSAGES = 3.0
 _QUIET = 0.2
-SETTLING = 0.3
-"""Time for a node to discover a subscriber that has discovered it [s]."""
+_DIAGNOSTICS = "/diagnostics"
 _STATES = {int(state): state.name for state in GoalState}
 
 
@@ -61,7 +61,7 @@ class StackObserver:
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         listeners = {
-            "/diagnostics": self._on_diagnostics,
+            _DIAGNOSTICS: self._on_diagnostics,
             f"{namespace}/status": self._on_status,
             f"{namespace}/robot_state": self._on_robot_state,
             f"{namespace}/camera/image_raw": self._on_image,
@@ -69,8 +69,14 @@ class StackObserver:
             f"{namespace}/command": self._on_command,
         }
         managed = [f"{namespace}/{name}" for name, entry in NODES.items() if entry.where]
+        topics = {
+            f"{name}/transition_event": "lifecycle_msgs/msg/TransitionEvent" for name in managed
+        }
+        # Last: see `hears`.
+        topics[_DIAGNOSTICS] = "diagnostic_msgs/msg/DiagnosticArray"
         guarded = {topic: self._while_recording(f) for topic, f in listeners.items()}
-        self._recorder = Recorder(self._node, bag, guarded, managed)
+        self._heard: set[str] = set()
+        self._recorder = Recorder(self._node, bag, guarded, topics)
         self._recording = True
         self._closing = False
         self._thread = threading.Thread(target=self._spin, name="observer", daemon=True)
@@ -98,18 +104,20 @@ class StackObserver:
         self, listener: Callable[[Any, float], None]
     ) -> Callable[[Any, float], None]:
         def guarded(message: Any, received: float) -> None:
-            if self._recording:
-                listener(message, received)
+            # Anybody may publish an image of a wrong size, or a pose that is none.
+            with suppress(ValueError):
+                if self._recording:
+                    listener(message, received)
 
         return guarded
 
-    def sees(self, nodes: Iterable[str]) -> bool:
-        """Whether all managed nodes of these names have appeared to this observer.
+    def hears(self, nodes: Iterable[str]) -> bool:
+        """Whether a heartbeat of each of these nodes has arrived.
 
-        They discover it at about the same time: `SETTLING` later their transitions are recorded.
+        Then all their transitions are recorded from now on: a node that sends to one subscription
+        has discovered those that were created before it.
         """
-        topics = [f"{self._namespace}/{name}/transition_event" for name in nodes]
-        return all(self._node.count_publishers(topic) for topic in topics)
+        return self._heard.issuperset(f"{self._namespace}/{name}" for name in nodes)
 
     def finish_record(self) -> Record:
         """Return the record as it is now; only the bag is continued."""
@@ -133,12 +141,13 @@ class StackObserver:
             self._executor.spin_once(timeout_sec=left)
 
     def _on_diagnostics(self, message: DiagnosticArray, received: float) -> None:
-        status = message.status[0]
-        values = {entry.key: entry.value for entry in status.values}
-        if status.name == self._planner and "latent_age_s" in values:
-            self.record.planner_ready = True
-        if status.name == self._simulator and "render_ms" in values:
-            self.record.renderings.append((received, 1e-3 * float(values["render_ms"])))
+        for status in message.status:
+            self._heard.add(status.name)
+            values = {entry.key: entry.value for entry in status.values}
+            if status.name == self._planner and "latent_age_s" in values:
+                self.record.planner_ready = True
+            if status.name == self._simulator and "render_ms" in values:
+                self.record.renderings.append((received, 1e-3 * float(values["render_ms"])))
 
     def _on_status(self, message: PlanningStatus, received: float) -> None:
         self.record.progress.append(

@@ -7,7 +7,7 @@ Messages are written as they come over the wire, without decoding them.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from vjepa2_ros.stack.definitions import definition, typestore
 
 _DISCOVERY_PERIOD = 0.5
-_TRANSITION_EVENT = "lifecycle_msgs/msg/TransitionEvent"
 
 
 class Recorder:
@@ -39,8 +38,8 @@ class Recorder:
         node: subscribes.
         folder: of the bag; must not exist yet.
         listeners: called with (message, receive time in seconds) for topics by full name.
-        managed_nodes: full names of nodes whose transitions are recorded from the first on. A
-            topic is discovered too late for that.
+        topics: types of topics that are subscribed to at once, in this order: one that is
+            discovered would be recorded only from then on.
 
     Attributes:
         counts: messages written so far by topic.
@@ -51,7 +50,7 @@ class Recorder:
         node: Node,
         folder: Path,
         listeners: Mapping[str, Callable[[Any, float], None]],
-        managed_nodes: Iterable[str] = (),
+        topics: Mapping[str, str] | None = None,
     ) -> None:
         self._node = node
         self._listeners = listeners
@@ -62,8 +61,8 @@ class Recorder:
         self._problem: OSError | None = None
         self._seen: set[str] = set()
         self.counts: dict[str, int] = {}
-        for name in managed_nodes:
-            self._record(f"{name}/transition_event", _TRANSITION_EVENT, reliable=True)
+        for topic, type_name in (topics or {}).items():
+            self._record(topic, type_name, reliable=True)
         self._timer = node.create_timer(_DISCOVERY_PERIOD, self.discover)
 
     def discover(self) -> None:
