@@ -14,8 +14,8 @@ from scipy.stats import spearmanr
 from small_model import small_world_model
 
 from vjepa2_ros.benchmark.acceleration import NotOnThisDevice, captured, compiled
+from vjepa2_ros.benchmark.device_timing import host_synchronisations
 from vjepa2_ros.benchmark.gpu import TEST_DEVICE
-from vjepa2_ros.benchmark.gpu_measurements import host_synchronisations
 from vjepa2_ros.planning.action_space import ActionSpace
 from vjepa2_ros.planning.objective import LatentDistance
 from vjepa2_ros.planning.planners import make_planner_named

@@ -14,6 +14,7 @@ import torch
 import yaml
 
 from vjepa2_ros.benchmark import gpu, gpu_measurements, gpu_report
+from vjepa2_ros.benchmark.device_timing import host_synchronisations
 from vjepa2_ros.benchmark.gpu import KINDS, Section, SectionError
 from vjepa2_ros.benchmark.gpu_measurements import MEASUREMENTS, SIZES, WAYS
 from vjepa2_ros.cli import bench, bench_gpu
@@ -99,9 +100,9 @@ def test_host_synchronisations_are_counted_from_the_second_call_on(monkeypatch):
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assert gpu_measurements.host_synchronisations(work, torch.device("cuda")) == 2
+        assert host_synchronisations(work, torch.device("cuda")) == 2
     assert modes == ["warn", "default"]
-    assert gpu_measurements.host_synchronisations(work, CPU) is None
+    assert host_synchronisations(work, CPU) is None
 
 
 def test_a_section_that_fails_is_reported_and_the_others_still_run(monkeypatch):

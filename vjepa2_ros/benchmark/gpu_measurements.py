@@ -5,10 +5,7 @@ Each measurement is a generator of rows, so that those before a failure are kept
 """
 
 import platform
-import statistics
-import time
 import traceback
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -18,10 +15,14 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from vjepa2_ros.benchmark.acceleration import NotOnThisDevice, captured, compiled
+from vjepa2_ros.benchmark.device_timing import (
+    host_synchronisations,
+    matrix_rate,
+    median_seconds,
+    operations,
+)
 from vjepa2_ros.benchmark.model import VIT_GIANT, published_size
 from vjepa2_ros.planning.action_space import ActionSpace
 from vjepa2_ros.planning.objective import LatentDistance
@@ -39,10 +40,6 @@ OnDevice: TypeAlias = Callable[[Tensor], Tensor]
 
 WAYS = ("eager", "compiled", "captured", "compiled-captured")
 """Ways to run the networks; `eager` is what the nodes do."""
-MATRIX_SIDES = {"cuda": (4096, 8192), "cpu": (512,)}
-"""Sides of the square matrix products that the rate of the machine is measured with."""
-PRODUCTS = 20
-"""Matrix products in one measurement, so that their launch takes no share of it."""
 MAX_TRANSLATION = ActionSettings().max_translation
 """Bound of random actions on each axis [m]; the paper's."""
 
@@ -121,69 +118,6 @@ def random_actions(count: int) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     actions[..., :3] = MAX_TRANSLATION * (2 * torch.rand(count, 1, 3, generator=generator) - 1)
     return actions
-
-
-# Measuring ----------------------------------------------------------------------------------
-
-
-def median_seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """Median time of some work [s] until the device has done it; one call before is not counted."""
-    work()
-    times = []
-    for _ in range(repeats):
-        _wait_for(device)
-        started = time.perf_counter()
-        work()
-        _wait_for(device)
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
-
-
-def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
-    """Operations per second of a large matrix product in this precision; the best of the sides."""
-    rates = []
-    for side in MATRIX_SIDES[device.type]:
-        left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-        products = partial(_multiply, left, right)
-        rates.append(2 * side**3 * PRODUCTS / median_seconds(products, device, repeats=3))
-    return max(rates)
-
-
-def operations(work: Callable[[], object]) -> int:
-    """Floating-point operations of some work, attention among them."""
-    # Not all fused kernels are counted; attention as separate products is.
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        work()
-    return counter.get_total_flops()
-
-
-def host_synchronisations(work: Callable[[], object], device: torch.device) -> int | None:
-    """How often the host waits for the device in some work, after one call that is not counted.
-
-    Copies between host and device count. None on a device that does not tell.
-    """
-    if device.type != "cuda":
-        return None
-    work()
-    torch.cuda.synchronize(device)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        torch.cuda.set_sync_debug_mode("warn")
-        try:
-            work()
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
-    return sum("synchronizing CUDA operation" in str(warning.message) for warning in caught)
-
-
-def _multiply(left: Tensor, right: Tensor) -> None:
-    for _ in range(PRODUCTS):
-        torch.mm(left, right)
-
-
-def _wait_for(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _attempt(what: str, measure: Callable[[], Row]) -> Row:
