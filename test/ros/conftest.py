@@ -61,11 +61,19 @@ def make_probe(namespace):
     return probe
 
 
-def planner_sees(message):
-    """True for the planner's word that it has got a latent; a goal set before is refused."""
-    status = message.status[0]
-    keys = {entry.key for entry in status.values}
-    return status.name.endswith("/planner_node") and "latent_age_s" in keys
+def wait_for_latents(probe):
+    """Wait for the word of the planner in the probe's namespace that it has got a latent.
+
+    A goal set before that is refused.
+    """
+    planner = probe.node.get_namespace() + "/planner_node"
+
+    def has_latent(message):
+        # Other stacks publish on the same topic.
+        status = message.status[0]
+        return status.name == planner and "latent_age_s" in {e.key for e in status.values}
+
+    probe.wait("/diagnostics", has_latent, after=0)
 
 
 @pytest.fixture
@@ -93,7 +101,7 @@ def stack(tiny_model):
     try:
         with ProcessGroup() as group:
             start_stack(group, managed_nodes("simulation"), changes)
-            probe.wait("/diagnostics", planner_sees, after=0)
+            wait_for_latents(probe)
             yield probe
     finally:
         probe.close()

@@ -3,7 +3,7 @@
 
 import cv2
 import pytest
-from conftest import make_probe, planner_sees
+from conftest import make_probe, wait_for_latents
 from sensor_msgs.msg import CompressedImage
 
 from vjepa2_ros.evaluation.reach import ReachEpisode, run_episode, scene_seeds
@@ -48,7 +48,7 @@ def executed_by_the_nodes(episode):
         with ProcessGroup() as group:
             changes = {"simulator_node": {"seed": episode.seed}}
             start_stack(group, managed_nodes("simulation"), changes, namespace)
-            probe.wait("/diagnostics", planner_sees, after=0)
+            wait_for_latents(probe)
             answer = probe.call(SetGoal, "set_goal", SetGoal.Request(images=[image]))
             assert answer.accepted, answer.message
             end = probe.wait(
