@@ -46,7 +46,7 @@ def test_every_bad_value_is_named_with_what_is_allowed(group):
     assert code == 1
     assert "rate is -1.0, but must be from 0.1 to 120.0 Hz" in said
     assert "source is 'telescope', but must be one of device, video, folder" in said
-    assert "path must be of type str, not int (5)" in said
+    assert "path must be of type text, not integer (5)" in said
     assert "intrinsics must have 4 entries, not 2" in said
 
 

@@ -113,6 +113,7 @@ def test_the_task_is_evaluated_in_closed_loop(tmp_path, monkeypatch):
     assert home_task.main([*arguments, "--output", str(output)]) == 0
     (report,) = output.glob("*.json")
     figures = json.loads(report.read_text())
+    assert figures["task"] == "home"
     assert figures["episodes"] == 2
     assert all(0.0 < distance < 1.0 for distance in figures["start_distance_m"])
     assert all(1 <= steps <= 2 for steps in figures["steps"])

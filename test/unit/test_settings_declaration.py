@@ -63,10 +63,10 @@ def test_values_go_where_they_are_declared():
         (500.0, "rate is 500.0, but must be from 0.1 to 120.0 Hz"),
         (float("nan"), "rate must be finite"),
         (float("inf"), "rate must be finite"),
-        ("fast", "rate must be of type float, not str"),
+        ("fast", "rate must be of type float, not text"),
         (True, "rate must be of type float, not bool"),
         ([1.0], "rate must be of type float, not list"),
-        (None, "rate must be of type float, not NoneType"),
+        (None, "rate must be of type float, not nothing"),
     ],
 )
 def test_a_bad_value_is_refused_with_the_reason(value, text):

@@ -125,7 +125,11 @@ def test_the_planner_may_not_seem_silent_to_the_controller(tmp_path):
         ("/other/planner_node: {ros__parameters: {patience: 3}}", "no node of this stack"),
         ("/**/planner_node: {ros__parameters: {pateince: 3}}", "did you mean 'patience'"),
         ("/**/planner_node: {ros__parameters: {evaluations: 3}}", "latent_quadratic.evaluations"),
-        ("/**/planner_node: {ros__parameters: {patience: many}}", "patience must be of type int"),
+        (
+            "/**/planner_node: {ros__parameters: {patience: many}}",
+            "patience must be of type integer, not text",
+        ),
+        ("/**: {patience: 3}", "`ros__parameters:` is missing between /** and patience"),
         ("/**/planner_node: {ros__parameters: {patience: -1}}", "patience is -1"),
         ("/**/planner_node: {ros__parameters: {planner: grid}}", "unknown planner 'grid'"),
         ("/**: {ros__parameters: {colour: red}}", "unknown parameter 'colour'"),

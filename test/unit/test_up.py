@@ -133,3 +133,13 @@ def test_an_output_that_is_not_read_does_not_keep_it_from_ending(environment):
     os.kill(pids["encoder_node"], signal.SIGKILL)
     assert process.wait(DEADLINE) == 1
     process.stdout.close()
+
+
+def test_a_seed_of_the_simulation_is_refused_beside_a_camera(no_process, tmp_path, capsys):
+    assert up.run(parse("--camera", tmp_path, "--seed", 3)) == 2
+    assert "give one" in capsys.readouterr().err
+
+
+def test_a_camera_that_is_nothing_is_refused_before_anything_starts(no_process, tmp_path, capsys):
+    assert up.run(parse("--camera", tmp_path / "absent.mp4")) == 2
+    assert "there is no video file or folder" in capsys.readouterr().err

@@ -85,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     episodes = task.run_episodes(seeds, loop_for, settings)
     results = list(tqdm(episodes, total=len(seeds), desc=arguments.task, unit="episode"))
-    figures = report.summary(results, arguments.seed, settings)
+    figures = report.summary(results, arguments.seed, settings, arguments.task)
     console.print(report.table(figures))
     folder = arguments.output or Path("runs") / f"{arguments.task}-{time.strftime('%Y%m%d-%H%M%S')}"
     report.write(results, figures, folder, arguments.json)

@@ -38,6 +38,9 @@ def run(args: argparse.Namespace) -> int:
     from vjepa2_ros.settings.stack import managed_nodes
     from vjepa2_ros.stack.launching import stack_options
 
+    if args.camera and args.seed is not None:
+        print("--seed is of the simulation, --camera of a real robot: give one", file=sys.stderr)
+        return 2
     nodes = managed_nodes("hardware" if args.camera else "simulation")
     try:
         effective = configuration(

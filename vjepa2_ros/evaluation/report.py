@@ -20,18 +20,21 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  (the back end is chosen before)
 
 
-def summary(results: list[ReachResult], seed: int, settings: StackSettings) -> dict:
+def summary(
+    results: list[ReachResult], seed: int, settings: StackSettings, task: str = "reach"
+) -> dict:
     """The figures of an evaluation as plain JSON values; distances in metres, times in seconds.
 
     Args:
         results: of all episodes, at least one.
         seed: of the evaluation.
         settings: of the nodes.
+        task: its name.
     """
     final = [result.distances[-1] for result in results]
     planner = settings.planner
     return {
-        "task": "reach",
+        "task": task,
         "object": None,
         "episodes": len(results),
         "seed": seed,
@@ -57,7 +60,7 @@ def summary(results: list[ReachResult], seed: int, settings: StackSettings) -> d
 def table(figures: dict) -> Table:
     """The summary and each episode as a table for the terminal."""
     view = Table(
-        title=f"reach, {figures['episodes']} episodes, seed {figures['seed']}: "
+        title=f"{figures['task']}, {figures['episodes']} episodes, seed {figures['seed']}: "
         f"{figures['success_rate']:.0%} within {figures['success_distance_m'] * 100:.0f} cm, "
         f"median {figures['final_distance_m_median'] * 100:.2f} cm, "
         f"worst {figures['final_distance_m_worst'] * 100:.2f} cm, "
@@ -172,7 +175,7 @@ def write(results: list[ReachResult], figures: dict, folder: Path, json_path: Pa
             ]
         }
     )
-    (folder / "reach.json").write_text(text)
+    (folder / f"{figures['task']}.json").write_text(text)
     if json_path is not None:
         json_path.parent.mkdir(parents=True, exist_ok=True)
         json_path.write_text(text)

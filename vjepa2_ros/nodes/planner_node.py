@@ -230,7 +230,8 @@ class PlannerNode(ManagedNode):
         self, request: Trigger.Request, response: Trigger.Response
     ) -> Trigger.Response:
         self._requests += 1
-        if self._execution.goal is not None:
+        goal = self._execution.goal
+        if goal is not None:
             self._execution.finish(
                 GoalState.STOPPED, Reason.STOP_REQUESTED, "stopped; the robot was told to halt"
             )
@@ -242,7 +243,9 @@ class PlannerNode(ManagedNode):
         except TimeoutError:
             raise Refused("planning has stopped, but controller_node did not confirm the halt: "
                           "use the robot's own stop") from None  # fmt: skip
-        response.success, response.message = answer.success, answer.message
+        response.success = answer.success
+        stopped = f"{goal.goal_id} stopped" if goal is not None else "there was no goal"
+        response.message = f"{stopped}; controller_node: {answer.message}"
         return response
 
     # Observations ---------------------------------------------------------------------------

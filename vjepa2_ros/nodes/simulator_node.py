@@ -7,7 +7,6 @@ It stands in for the hardware: states and targets of an arm on `simulator/state`
 
 from __future__ import annotations
 
-import math
 import sys
 import threading
 import time
@@ -30,7 +29,8 @@ from vjepa2_ros.ros.runner import run
 from vjepa2_ros.settings.simulator import SimulatorNodeSettings
 
 if TYPE_CHECKING:
-    from vjepa2_ros.simulation.simulator import Simulator
+    from vjepa2_ros.simulation.schedule import falls_on
+from vjepa2_ros.simulation.simulator import Simulator
 
 
 class SimulatorNode(ManagedNode):
@@ -148,19 +148,6 @@ class SimulatorNode(ManagedNode):
     def _report_image(self, rendered: float) -> None:
         self.health.beat()
         self.health.set("render_ms", f"{rendered * 1e3:.1f}")
-
-
-def falls_on(step: int, share: float) -> bool:
-    """Whether something that happens on a share of all steps happens on this one.
-
-    It is spread evenly, and does not drift where the share is no whole fraction.
-
-    Args:
-        step: number of the step, from 0.
-        share: of the steps on which it happens, 0 to 1.
-    """
-    # The small number keeps a rounding error from moving it by a step.
-    return math.ceil((step + 1) * share - 1e-9) > math.ceil(step * share - 1e-9)
 
 
 def main() -> int:

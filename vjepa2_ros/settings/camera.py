@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vjepa2_ros.settings.cell import CameraFrame
-from vjepa2_ros.settings.declaration import Settings, inline, setting
+from vjepa2_ros.settings.declaration import Settings, SettingsError, inline, setting
 
 SOURCES = ("device", "video", "folder")
 
@@ -58,9 +58,16 @@ class CameraNodeSettings(Settings):
 
 
 def source_of(path: str) -> dict[str, str]:
-    """Parameters `source` and `path` for a device, a video file or a folder."""
+    """Parameters `source` and `path` for a device, a video file or a folder.
+
+    Raises:
+        SettingsError: there is no such file or folder, and it does not look like a device.
+    """
     if Path(path).is_dir():
         return {"source": "folder", "path": path}
     if Path(path).is_file():
         return {"source": "video", "path": path}
+    # A device that is plugged in later is waited for by nobody, but its node says so.
+    if not path.isdigit() and not path.startswith("/dev/"):
+        raise SettingsError(f"there is no video file or folder {path}, and it is no device in /dev")
     return {"source": "device", "path": path}

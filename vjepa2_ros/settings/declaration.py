@@ -24,6 +24,7 @@ AnySettings = TypeVar("AnySettings")
 
 _METADATA = "setting"
 _GROUP = "group"
+_TYPE_NAMES = {bool: "bool", int: "integer", float: "float", str: "text", type(None): "nothing"}
 
 
 class SettingsError(ValueError):
@@ -84,8 +85,8 @@ class Parameter:
             value = float(value)
         if type(value) is not kind:
             raise SettingsError(
-                f"{self.name} must be of type {kind.__name__}, not {type(value).__name__} "
-                f"({value!r})"
+                f"{self.name} must be of type {type_name(kind)}, not "
+                f"{type_name(type(value))} ({value!r})"
             )
         if kind is float and not math.isfinite(value):
             raise SettingsError(f"{self.name} must be finite, not {value}")
@@ -260,3 +261,8 @@ def refuse_live(parameter: Parameter, configured: Any, value: Any) -> str:
 
 def _entries(value: Any) -> tuple:
     return value if isinstance(value, tuple) else (value,)
+
+
+def type_name(kind: type) -> str:
+    """Name of a type in messages and in the reference."""
+    return _TYPE_NAMES.get(kind, kind.__name__)

@@ -157,6 +157,9 @@ def _sections(path: Path, namespace: str) -> list[tuple[str, dict[str, Any]]]:
     found = []
     for section, body in _node_sections(content, ""):
         node = _node_of(section, namespace)
+        above, _, name = section.rpartition("/")
+        if node is None and body is None and _node_of(above, namespace) is not None:
+            raise SettingsError(f"{path}: `ros__parameters:` is missing between {above} and {name}")
         if node is None:
             raise SettingsError(
                 f"{path} has a section for {section!r}, which is no node of this stack; known: "

@@ -128,7 +128,7 @@ class SearchSettings(Settings):
 
     planner: str = setting(
         "latent_quadratic",
-        "search: latent_quadratic, quadratic, icem, cma_es, mppi, cem (the paper's), or "
+        "search: name of one of the groups of settings below (cem is the paper's), or "
         "module:Class of another, whose settings are under `custom`",
         live="any",
     )

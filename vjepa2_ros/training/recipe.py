@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tqdm import tqdm
 from transformers import VJEPA2Config
 
 from vjepa2_ros.evaluation.reach import ReachEpisode, true_descent
@@ -240,6 +241,6 @@ def descend(model: WorldModel, episodes: int, workspace: Workspace) -> dict[str,
     simulator = Simulator(SimulatorConfig(workspace=workspace))
     ends = [
         true_descent(simulator, ReachEpisode.sample(seed, simulator), model.encode)[-1]
-        for seed in range(episodes)
+        for seed in tqdm(range(episodes), desc="measure", unit="descent")
     ]
     return {"median": float(np.median(ends)), "worst": max(ends)}

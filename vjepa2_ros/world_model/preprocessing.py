@@ -76,7 +76,8 @@ def preprocess(image: np.ndarray, size: int, crop_aspect: float = TRAINING_ASPEC
         raise ValueError(f"crop_aspect must be a positive number, got {crop_aspect}")
 
     top, left, crop_height, crop_width = central_crop(height, width, crop_aspect)
-    cropped = np.ascontiguousarray(image[..., top : top + crop_height, left : left + crop_width, :])
+    # A copy: the image may be read-only, which a tensor cannot be.
+    cropped = image[..., top : top + crop_height, left : left + crop_width, :].copy()
     pixels = torch.from_numpy(cropped).movedim(-1, -3).float()
     if (crop_height, crop_width) != (size, size):
         batch = pixels if pixels.dim() == 4 else pixels.unsqueeze(0)
