@@ -260,6 +260,61 @@ def test_a_signal_to_all_at_once_brings_the_stack_down_in_order(group, pictures)
     assert down == ["camera_node", "controller_node"]
 
 
+@pytest.fixture
+def small_stack(pictures):
+    """A robot and a camera that are active, and the steps on their way down, with their names."""
+    steps = []
+
+    def on_line(name, line):
+        if line.endswith("deactivate: done"):
+            steps.append(name)
+
+    parameters = {"camera_node": {"source": "folder", "path": str(pictures)}}
+    with ProcessGroup(on_line) as group:
+        start_stack(group, ("controller_node", "camera_node"), parameters, "/small")
+        yield group, steps
+
+
+def test_after_the_manager_was_killed_the_nodes_end_one_by_one_in_order(small_stack):
+    """They once waited until it had left the discovery graph, and the robot moved on for 20 s."""
+    group, deactivated = small_stack
+    group.processes[MANAGER].popen.kill()
+    begun = time.monotonic()
+    group.stop()
+    assert time.monotonic() - begun < 15.0 and group.killed == []
+    assert deactivated == ["camera_node", "controller_node"]
+
+
+def test_a_manager_that_hangs_is_noticed_by_the_nodes_which_end(small_stack):
+    group, deactivated = small_stack
+    group.processes[MANAGER].popen.send_signal(signal.SIGSTOP)
+    for name in ("camera_node", "controller_node"):
+        assert group.wait_for_end(name, DEADLINE) == 1
+        assert "has fallen silent" in "".join(group.processes[name].lines)
+    group.stop()
+    assert group.killed == [MANAGER] and len(deactivated) == 2
+
+
+def test_a_signal_to_one_node_brings_all_down_in_order(small_stack):
+    """It once left its end to a manager that knew nothing of it."""
+    group, deactivated = small_stack
+    group.processes["controller_node"].popen.terminate()
+    assert group.wait_for_end(MANAGER, DEADLINE) == 1
+    assert "controller_node was told to end" in "".join(group.processes[MANAGER].lines)
+    assert group.wait_for_end("controller_node", DEADLINE) == 0
+    group.stop()
+    assert deactivated == ["camera_node", "controller_node"]
+
+
+def test_a_node_that_was_killed_does_not_hold_up_the_others(small_stack):
+    group, deactivated = small_stack
+    group.processes["camera_node"].popen.kill()
+    begun = time.monotonic()
+    group.stop()
+    assert time.monotonic() - begun < 10.0 and group.killed == []
+    assert deactivated == ["controller_node"]
+
+
 def test_a_killed_starter_brings_all_down_and_leaves_nothing(tmp_path, pictures):
     code = (
         "import sys; from vjepa2_ros.stack.process_group import ProcessGroup\n"

@@ -19,6 +19,8 @@ from vjepa2_ros.ros.health import Health
 from vjepa2_ros.ros.mailbox import LatestWorker
 from vjepa2_ros.ros.managed_node import ManagedNode, Refused
 from vjepa2_ros.ros.runner import wind_down
+from vjepa2_ros.ros.signals import StopEvent
+from vjepa2_ros.ros.supervision import MANAGER_HEARTBEAT
 from vjepa2_ros.settings.declaration import Settings, SettingsError, setting
 from vjepa2_ros.settings.stack import MANAGER
 
@@ -195,7 +197,7 @@ def test_a_node_that_is_to_end_tries_to_deactivate_until_it_succeeds(node, execu
             node.raising = {}
 
     node.create_timer(0.01, recover)
-    wind_down(executor, node, 0.0)
+    wind_down(executor, node, 0.0, StopEvent())
     assert node.label == "finalized" and node.calls.count("deactivate") == 4
     assert node.calls[-1] == "cleanup" and "timer" in node.calls
 
@@ -205,13 +207,27 @@ def test_a_node_that_is_to_end_does_not_try_for_ever(node, executor, monkeypatch
     node.trigger_configure()
     node.trigger_activate()
     node.raising = {"deactivate": RuntimeError("the robot did not halt")}
-    wind_down(executor, node, 0.0)
+    wind_down(executor, node, 0.0, StopEvent())
     assert node.label == "finalized" and node.calls.count("deactivate") > 2
 
 
-def test_a_node_that_is_to_end_leaves_that_to_a_manager_that_is_there(node, executor, context):
-    """Ctrl-C under `ros2 launch` reaches all at once, and all once went down in no order."""
+@pytest.fixture
+def manager(node, executor, context):
+    """Heartbeats of a lifecycle manager, which has been heard; call it to silence it."""
     manager = rclpy.create_node(MANAGER, context=context)
+    heartbeat = manager.create_publisher(Empty, MANAGER_HEARTBEAT, 1)
+    timer = node.create_timer(0.1, lambda: heartbeat.publish(Empty()))
+    deadline = node.steady_now() + DEADLINE
+    while not node.manager.is_there:
+        assert node.steady_now() < deadline
+        executor.spin_once(timeout_sec=0.1)
+    yield timer.cancel
+    node.destroy_timer(timer)
+    manager.destroy_node()
+
+
+def test_a_node_that_is_to_end_leaves_that_to_a_manager_that_is_there(node, executor, manager):
+    """Ctrl-C under `ros2 launch` reaches all at once, and all once went down in no order."""
     assert node.trigger_configure() == SUCCESS and node.trigger_activate() == SUCCESS
     begun = node.steady_now()
 
@@ -219,24 +235,41 @@ def test_a_node_that_is_to_end_leaves_that_to_a_manager_that_is_there(node, exec
         assert node.trigger_deactivate() == SUCCESS and node.trigger_cleanup() == SUCCESS
 
     timer = node.create_timer(1.0, bring_down)
-    wind_down(executor, node, DEADLINE)
+    wind_down(executor, node, DEADLINE, StopEvent())
     assert 0.9 < node.steady_now() - begun < DEADLINE / 2
     assert node.label == "finalized" and node.calls.count("deactivate") == 1
     node.destroy_timer(timer)
-    manager.destroy_node()
 
 
-@pytest.mark.parametrize("there, longest", [(True, 1.0), (False, DEADLINE)])
-def test_a_node_winds_down_alone_after_its_deadline_or_without_a_manager(
-    there, longest, node, executor, context
-):
-    manager = rclpy.create_node(MANAGER if there else "somebody", context=context)
+@pytest.mark.parametrize("why", ["its time is over", "it fell silent", "a second signal"])
+def test_a_node_does_not_wait_for_a_manager_for_ever(why, node, executor, manager):
+    node.trigger_configure()
+    node.trigger_activate()
+    stop = StopEvent()
+    if why == "it fell silent":
+        manager()
+    elif why == "a second signal":
+        node.create_timer(0.2, stop.set)
+    begun = node.steady_now()
+    wind_down(executor, node, 1.0 if why == "its time is over" else DEADLINE, stop)
+    assert node.label == "finalized" and node.steady_now() - begun < 15.0
+
+
+def test_a_node_that_never_heard_a_manager_winds_down_alone(node, executor):
     node.trigger_configure()
     node.trigger_activate()
     begun = node.steady_now()
-    wind_down(executor, node, longest)
+    wind_down(executor, node, DEADLINE, StopEvent())
     assert node.label == "finalized" and node.steady_now() - begun < 10.0
-    manager.destroy_node()
+
+
+def test_silence_of_the_manager_is_counted_while_the_node_works(node, executor, manager):
+    manager()
+    deadline = node.steady_now() + DEADLINE
+    while not node.manager.is_lost:
+        assert node.steady_now() < deadline
+        executor.spin_once(timeout_sec=0.1)
+    assert not node.manager.is_there
 
 
 def test_shutting_down_an_active_node_deactivates_it_first(node):

@@ -6,9 +6,13 @@ from __future__ import annotations
 import argparse
 import sys
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from vjepa2_ros.cli.arguments import seed
 from vjepa2_ros.cli.configuration import add_configuration_arguments, configuration, shown
+
+if TYPE_CHECKING:
+    from vjepa2_ros.stack.process_group import ProcessGroup
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,15 +61,22 @@ def run(args: argparse.Namespace) -> int:
     from vjepa2_ros.stack.start import start_stack
 
     try:
-        with ProcessGroup() as group:
+        with ProcessGroup(hurry=lambda: stop.is_urgent) as group:
             start_stack(group, nodes, effective.all_changes(), args.namespace, stop)
             while not stop.wait(0.5):
                 group.check()
     except ProcessGroupError as error:
         if stop.is_set():
-            return 0
+            return _end(group)
         # The output may be what fails: a full disk, a closed terminal.
         with suppress(OSError):
             print(error, file=sys.stderr)
         return 1
-    return 0
+    return _end(group)
+
+
+def _end(group: ProcessGroup) -> int:
+    """Exit code of a stack that was told to end."""
+    if group.killed:
+        print(f"did not end, and was killed: {', '.join(group.killed)}", file=sys.stderr)
+    return 1 if group.killed else 0

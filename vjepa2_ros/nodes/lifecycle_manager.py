@@ -12,6 +12,8 @@ that sends it (`instance`), and only those of the processes that were brought up
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
 import time
 from dataclasses import dataclass
@@ -24,12 +26,14 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from std_msgs.msg import Empty
 
 from vjepa2_ros.ros.health import Health
-from vjepa2_ros.ros.managed_node import HEARTBEAT_PERIOD
+from vjepa2_ros.ros.managed_node import ENDING
 from vjepa2_ros.ros.parameters import declare
 from vjepa2_ros.ros.runner import initialise
 from vjepa2_ros.ros.signals import stop_on_signal
+from vjepa2_ros.ros.supervision import HEARTBEAT_PERIOD, MANAGER_HEARTBEAT
 from vjepa2_ros.settings.declaration import SettingsError
 from vjepa2_ros.settings.manager import LifecycleManagerSettings
 from vjepa2_ros.settings.stack import MANAGER, READY
@@ -38,6 +42,8 @@ LISTENING_TIME = 2.0
 """How long other stacks are listened for before anything is touched [s]."""
 # A process that has not been heard for so long does not count as running [s].
 _LIVE = 2.5 * HEARTBEAT_PERIOD
+# What ends the whole stack may signal this process that much later than a node [s].
+_SIGNAL_GAP = 0.5
 # After so long without an answer, it may have been lost [s].
 _ASK_AGAIN = 3.0
 # Pause before a node is asked again to go down [s].
@@ -95,6 +101,7 @@ class LifecycleManager:
         self._brought_up: list[str] = []
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 50)
         self._diagnostics = self._node.create_publisher(DiagnosticArray, "/diagnostics", 10)
+        self._alive = self._node.create_publisher(Empty, MANAGER_HEARTBEAT, 1)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._node.create_timer(HEARTBEAT_PERIOD, self._publish_health, clock=steady)
         self._publish_health()
@@ -122,6 +129,9 @@ class LifecycleManager:
             for name in self._brought_up:
                 last = self._heartbeat(name)
                 # What a node said before it was brought up may still arrive now.
+                if last.lifecycle == ENDING:
+                    self._stop.wait(_SIGNAL_GAP)
+                    raise BringUpError(f"{name} was told to end by a signal")
                 if last.heard > started + HEARTBEAT_PERIOD and last.lifecycle != "active":
                     raise BringUpError(f"{name} is {last.lifecycle}: {last.message}")
                 silence = time.monotonic() - max(last.heard, started)
@@ -256,7 +266,7 @@ class LifecycleManager:
         begun = time.monotonic()
         deadline = begun + self._settings.shutdown_timeout
         while (left := deadline - time.monotonic()) > 0:
-            if not self._client(name, ChangeState).service_is_ready():
+            if not self._client(name, ChangeState).service_is_ready() or self._has_died(name):
                 # Its process has ended. One on its way out leaves the graph before it is gone.
                 return True
             answer = self._call(name, ChangeState, _REQUESTS[transition], left)
@@ -290,8 +300,24 @@ class LifecycleManager:
         deadline = time.monotonic() + timeout
         while not future.done() and time.monotonic() < deadline and client.service_is_ready():
             self._executor.spin_once(timeout_sec=0.1)
+            if self._has_died(name):
+                break
         client.remove_pending_request(future)
         return future.result() if future.done() else None
+
+    def _has_died(self, name: str) -> bool:
+        """Whether the process of a node was killed: it stays in the graph for some 20 s."""
+        host, _, process = self._instances.get(name, "").rpartition(":")[0].rpartition(":")
+        if host != socket.gethostname() or self._live(name):
+            # Also where a container of the same host name has processes of its own.
+            return False
+        try:
+            os.kill(int(process), 0)
+        except ProcessLookupError:
+            return True
+        except OSError:
+            return False
+        return False
 
     def _client(self, name: str, service: type) -> Any:
         return self._clients[name, service]
@@ -301,6 +327,7 @@ class LifecycleManager:
             raise BringUpError("told to stop")
 
     def _publish_health(self) -> None:
+        self._alive.publish(Empty())
         message = DiagnosticArray(status=[self._health.report("active")])
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._diagnostics.publish(message)

@@ -29,6 +29,7 @@ from rclpy.task import Future as RosFuture
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.ros.health import Health
 from vjepa2_ros.ros.parameters import declare, own_parameters
+from vjepa2_ros.ros.supervision import HEARTBEAT_PERIOD, ManagerWatch
 from vjepa2_ros.settings.declaration import (
     SettingsError,
     build,
@@ -36,9 +37,9 @@ from vjepa2_ros.settings.declaration import (
     refuse_live,
     values_of,
 )
-from vjepa2_ros.settings.stack import MANAGER
 
-HEARTBEAT_PERIOD = 1.0
+ENDING = "ending"
+"""State in the heartbeat of a node that was told to end while it is up."""
 # Period of looking whether a service has been discovered [s].
 _LOOK_AGAIN = 0.1
 # Faults of the surroundings, told in a sentence; anything else is a fault of the program, told
@@ -71,6 +72,7 @@ class ManagedNode(LifecycleNode):
     Attributes:
         settings: typed settings of the node, an instance of SETTINGS; replaced when parameters
             change, after which `settings_changed` is called.
+        manager: whether the lifecycle manager is alive.
     """
 
     NAME = ""
@@ -82,7 +84,8 @@ class ManagedNode(LifecycleNode):
         self._configured_with: dict[str, Any] = {}
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.health = Health(self.get_fully_qualified_name())
-        self._is_active = self._is_configured = False
+        self.manager = ManagerWatch(self)
+        self._is_active = self._is_configured = self._is_ending = False
         self._created: list[tuple[Callable, Any]] = []
         self._steady = Clock(clock_type=ClockType.STEADY_TIME)
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
@@ -226,9 +229,10 @@ class ManagedNode(LifecycleNode):
             more = f" (and {left_out} more of this kind)" if left_out else ""
             self.get_logger().warning(text + more)
 
-    def manager_is_there(self) -> bool:
-        """True if a lifecycle manager runs in the namespace of this node."""
-        return (MANAGER, self.get_namespace()) in self.get_node_names_and_namespaces()
+    def announce_end(self) -> None:
+        """Say at once that this process is about to end, so that the manager ends the stack."""
+        self._is_ending = True
+        self._publish_health()
 
     def fail(self, reason: str) -> None:
         """Give up after a fault that needs somebody: report it and deactivate."""
@@ -364,7 +368,8 @@ class ManagedNode(LifecycleNode):
         return text
 
     def _publish_health(self) -> None:
-        status = self.health.report(self._state_machine.current_state[1])
+        state = self._state_machine.current_state[1]
+        status = self.health.report(ENDING if self._is_ending and self.is_up else state)
         stamp = self.get_clock().now().to_msg()
         message = DiagnosticArray(status=[status])
         message.header.stamp = stamp

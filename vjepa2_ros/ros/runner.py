@@ -16,8 +16,9 @@ from rclpy.signals import SignalHandlerOptions
 
 from vjepa2_ros.ros.deadlines import DEACTIVATION_TIMEOUT, wind_down_timeout
 from vjepa2_ros.ros.parameters import declare
-from vjepa2_ros.ros.signals import stop_on_signal
+from vjepa2_ros.ros.signals import StopEvent, stop_on_signal
 from vjepa2_ros.settings.declaration import SettingsError
+from vjepa2_ros.settings.stack import MANAGER, turn_to_end
 
 if TYPE_CHECKING:
     from vjepa2_ros.ros.managed_node import ManagedNode
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 _WAIT = 0.1
 # Pause between two attempts to deactivate [s].
 _TRY_AGAIN = 0.1
+# Time between the ends of two nodes that nobody brings down in order [s].
+_TURN = 0.5
 
 
 def initialise(arguments: Sequence[str] | None, context: Context | None = None) -> bool:
@@ -86,14 +89,17 @@ def run(node_class: type[ManagedNode], arguments: Sequence[str] | None = None) -
         return 1
     executor = SingleThreadedExecutor()
     executor.add_node(node)
-    while not stop.is_set():
+    timeout = wind_down_timeout(sys.argv if arguments is None else arguments)
+    while not stop.is_set() and not (timeout and node.is_active and node.manager.is_lost):
         _spin_once(executor, node)
-    wind_down(executor, node, wind_down_timeout(sys.argv if arguments is None else arguments))
+    if not stop.is_set():
+        node.get_logger().error(f"{MANAGER} has fallen silent: nobody watches this stack; ending")
+    wind_down(executor, node, timeout, stop)
     # Before the context: an executor that is collected after it reports an invalid handle.
     executor.shutdown()
     node.destroy_node()
     rclpy.shutdown()
-    return 0
+    return 0 if stop.is_set() else 1
 
 
 def _spin_once(executor: SingleThreadedExecutor, node: ManagedNode) -> None:
@@ -104,17 +110,32 @@ def _spin_once(executor: SingleThreadedExecutor, node: ManagedNode) -> None:
         node.health.error(repr(error))
 
 
-def wind_down(executor: SingleThreadedExecutor, node: ManagedNode, timeout: float) -> None:
+def wind_down(
+    executor: SingleThreadedExecutor, node: ManagedNode, timeout: float, stop: StopEvent
+) -> None:
     """Bring a node down before its process ends.
 
     Args:
         executor: spins the node, which goes on with its work meanwhile.
         node: to bring down.
-        timeout: longest time to leave that to the lifecycle manager, which knows the order [s].
+        timeout: longest time to leave that to the lifecycle manager, which knows the order [s]; 0
+            for a node without one.
+        stop: of this process; where it is urgent, the manager is not waited for.
     """
-    deadline = time.monotonic() + timeout
-    while node.is_up and time.monotonic() < deadline and node.manager_is_there():
+    node.announce_end()
+    begun = time.monotonic()
+    while (
+        node.is_up
+        and time.monotonic() < begun + timeout
+        and node.manager.is_there
+        and not stop.is_urgent
+    ):
         _spin_once(executor, node)
+    if timeout:
+        # Nobody keeps the order: what gives commands ends first, the robot last.
+        end = time.monotonic() + _TURN * turn_to_end(node.NAME)
+        while node.is_up and time.monotonic() < end and not stop.is_urgent:
+            _spin_once(executor, node)
     deadline = time.monotonic() + DEACTIVATION_TIMEOUT
     while node.is_active and time.monotonic() < deadline:
         node.trigger_deactivate()

@@ -18,10 +18,15 @@ _LIBC = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 # How soon a wait sees the signal that ends it [s].
 _POLL = 0.05
+# A terminal and a starter may both pass on what is one signal [s].
+_ONE_SIGNAL = 0.1
 
 
-class _StopEvent(threading.Event):
+class StopEvent(threading.Event):
     """An event that a signal handler may set.
+
+    Attributes:
+        is_urgent: whether it was set once more: somebody does not want to wait for an end in order.
 
     `threading.Event` takes a lock, which the code that the signal interrupts may hold: its own
     `wait`, or the handler of the signal before. The process would then hang.
@@ -29,12 +34,18 @@ class _StopEvent(threading.Event):
 
     def __init__(self) -> None:
         super().__init__()
-        self._stopped = False
+        self._stopped = self.is_urgent = False
+        self._first = 0.0
 
     def is_set(self) -> bool:
         return self._stopped
 
     def set(self) -> None:
+        now = time.monotonic()
+        if not self._stopped:
+            self._first = now
+        elif now > self._first + _ONE_SIGNAL:
+            self.is_urgent = True
         self._stopped = True
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -54,9 +65,9 @@ def exit_on_signal() -> None:
         signal.signal(number, lambda *_: os._exit(0))
 
 
-def stop_on_signal() -> threading.Event:
+def stop_on_signal() -> StopEvent:
     """Return an event that Ctrl-C and SIGTERM set from now on. Call it from the main thread."""
-    stop = _StopEvent()
+    stop = StopEvent()
     for number in _SIGNALS:
         signal.signal(number, lambda *_: stop.set())
     return stop

@@ -89,6 +89,12 @@ def managed_nodes(where: str) -> tuple[str, ...]:
     return tuple(name for name, entry in NODES.items() if where in entry.where)
 
 
+def turn_to_end(name: str) -> int:
+    """How many nodes end before the one of this name where a whole stack goes down."""
+    order = [other for other in reversed(NODES) if other != MANAGER]
+    return order.index(name) if name in order else 0
+
+
 def known_parameters() -> dict[str, Parameter]:
     """Every parameter of any node by its name: what a section `/**` may set."""
     return {

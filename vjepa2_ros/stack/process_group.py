@@ -30,6 +30,11 @@ QUEUED_LINES = 10_000
 """Lines that wait for an output that is not read; the oldest are dropped first."""
 # Time for the last words of a process that has ended: a pipe may be held open by its children [s].
 _LAST_WORDS = 0.5
+_POLL = 0.05
+# Time between two signals that count as two [s].
+_GENTLY = 0.2
+# Time for a lifecycle manager to end when all others have [s].
+_LAST_STEPS = 3.0
 
 
 class ProcessGroupError(RuntimeError):
@@ -45,6 +50,21 @@ class Process:
         self.lines: deque[str] = deque(maxlen=2000)
         self.output_ended = False
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self.popen.poll() is None
+
+    def send(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.is_running:
+            self.popen.send_signal(number)
+
+    def wait(self, timeout: float) -> None:
+        """Wait until it has ended, but not longer than `timeout` [s]."""
+        with suppress(subprocess.TimeoutExpired):
+            self.popen.wait(timeout)
+
     def tail(self, count: int = 15) -> str:
         """The last lines, for an error message."""
         return "\n".join(f"  {line}" for line in list(self.lines)[-count:])
@@ -58,20 +78,26 @@ class ProcessGroup:
             prints them with the name in front. It may take as long as it likes, and raise: the
             processes do not notice.
         environment: added to this process's environment.
+        hurry: whether somebody does not want to wait for an end in order.
 
     Attributes:
         processes: by name, in the order of their start.
         stop_timeout: longest wait for an end in order, see `stop` [s].
+        kill_timeout: longest wait for a process that nobody brings down [s].
+        killed: names of the processes that did not end in time, once `stop` has returned.
     """
 
     def __init__(
         self,
         on_line: Callable[[str, str], None] | None = None,
         environment: Mapping[str, str] | None = None,
+        hurry: Callable[[], bool] = lambda: False,
     ) -> None:
         self.environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
         self.processes: dict[str, Process] = {}
-        self.stop_timeout = 15.0
+        self.stop_timeout, self.kill_timeout = 15.0, 8.0
+        self.hurry = hurry
+        self.killed: list[str] = []
         self._changed = threading.Condition()
         self._readers: list[threading.Thread] = []
         self._printer = _Printer(on_line or print_line)
@@ -191,30 +217,47 @@ class ProcessGroup:
             raise _end_of(ended)
 
     def stop(self, timeout: float | None = None) -> None:
-        """End all in reverse order of their start: terminate, wait, and kill what is left.
+        """End all: terminate, wait, and kill what is left, whose names go to `killed`.
+
+        The process started last (the lifecycle manager) brings the others down. If it has died, or
+        `hurry` says so, they end one by one in the reverse order of their start.
 
         Args:
-            timeout: longest wait [s], once for the process started last and once for the others;
-                `stop_timeout` if None.
+            timeout: longest wait [s]; `stop_timeout` if None.
         """
-        timeout = self.stop_timeout if timeout is None else timeout
-        # The one started last (the lifecycle manager) brings the others down, so it goes first.
-        for process in reversed(list(self.processes.values())):
+        deadline = time.monotonic() + (self.stop_timeout if timeout is None else timeout)
+        processes = list(reversed(self.processes.values()))
+        for process in processes:
             # Not SIGINT: Python answers it with a traceback until a program has its own handler.
-            _send(process, signal.SIGTERM)
-            if process is list(self.processes.values())[-1]:
-                _wait(process, timeout)
-        deadline = time.monotonic() + timeout
-        for process in self.processes.values():
-            _wait(process, max(0.1, deadline - time.monotonic()))
-            if process.popen.poll() is None:
-                _send(process, signal.SIGKILL)
-                process.popen.wait()
+            process.send(signal.SIGTERM)
+        if processes:
+            self._wait_for_end(processes[0], processes[1:], deadline)
+        self.killed = [process.name for process in processes if process.is_running]
+        for process in processes:
+            process.send(signal.SIGKILL)
+            process.popen.wait()
         for reader in self._readers:
             reader.join(2.0)
         self._printer.close()
         while self._at_end:
             self._at_end.pop()()
+
+    def _wait_for_end(self, manager: Process, others: list[Process], deadline: float) -> None:
+        while manager.is_running and time.monotonic() < deadline and not self.hurry():
+            manager.wait(_POLL)
+            if others and not any(process.is_running for process in others):
+                # It has nothing left to do.
+                deadline = min(deadline, time.monotonic() + _LAST_STEPS)
+                others = []
+        if manager.popen.poll() != 0:
+            for process in others:
+                # Again, so that it does not wait for the manager.
+                process.wait(_GENTLY)
+                process.send(signal.SIGTERM)
+                process.wait(min(self.kill_timeout, max(_GENTLY, deadline - time.monotonic())))
+        end = min(deadline, time.monotonic() + self.kill_timeout)
+        for process in (*others, manager):
+            process.wait(max(_POLL, end - time.monotonic()))
 
     def _first_ended(self) -> Process | None:
         """A process that has ended, once its last words are known."""
@@ -301,13 +344,3 @@ def _prepare_child() -> None:
     end_with_parent()
     # A starter in the background of a shell ignores SIGINT, and what it starts would inherit that.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def _send(process: Process, number: int) -> None:
-    if process.popen.poll() is None:
-        process.popen.send_signal(number)
-
-
-def _wait(process: Process, timeout: float) -> None:
-    with suppress(subprocess.TimeoutExpired):
-        process.popen.wait(timeout)

@@ -47,7 +47,7 @@ def start_stack(
     except StackRunningError as error:
         raise ProcessGroupError(str(error)) from None
     deadlines = Deadlines.of(build(NODES[MANAGER].settings, parameters[MANAGER]))
-    group.stop_timeout = deadlines.terminate
+    group.stop_timeout, group.kill_timeout = deadlines.terminate, deadlines.kill
     for name in nodes:
         group.start_node(name, parameters.get(name), namespace, deadlines.wind_down)
     if on_started is not None:
