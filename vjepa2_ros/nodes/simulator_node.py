@@ -27,10 +27,10 @@ from vjepa2_ros.ros.managed_node import ManagedNode
 from vjepa2_ros.ros.qos import COMMAND, LATEST, STREAM
 from vjepa2_ros.ros.runner import run
 from vjepa2_ros.settings.simulator import SimulatorNodeSettings
+from vjepa2_ros.simulation.schedule import falls_on
 
 if TYPE_CHECKING:
-    from vjepa2_ros.simulation.schedule import falls_on
-from vjepa2_ros.simulation.simulator import Simulator
+    from vjepa2_ros.simulation.simulator import Simulator
 
 
 class SimulatorNode(ManagedNode):
