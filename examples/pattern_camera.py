@@ -8,7 +8,7 @@ It replaces `camera_node`. Start it and the encoder, for instance, each in a ter
     .venv/bin/python -m vjepa2_ros.nodes lifecycle_manager --ros-args -r __ns:=/vjepa2 \
         -p "nodes:=[encoder_node]"
 
-With controller_node and planner_node beside them, and in `nodes`, the stack is complete.
+With controller_node and planner_node running as well, and in `nodes`, the stack is complete.
 """
 
 from __future__ import annotations

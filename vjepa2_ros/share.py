@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the files beside the code are: ``config``, ``launch``, ``models``, ``msg``, ``srv``."""
+"""Where the files next to the code are: ``config``, ``launch``, ``models``, ``msg``, ``srv``."""
 
 from functools import lru_cache
 from pathlib import Path

@@ -68,8 +68,8 @@ def test_generated_parts_of_the_reference_are_up_to_date(document):
 def test_every_topic_and_service_of_a_node_is_listed():
     sources = "".join(
         file.read_text()
-        for room in ("nodes", "ros")
-        for file in (ROOT / "vjepa2_ros" / room).glob("*.py")
+        for subpackage in ("nodes", "ros")
+        for file in (ROOT / "vjepa2_ros" / subpackage).glob("*.py")
     )
     offered = set(re.findall(r"(?:advertise|serve)\(\s*\w+, \"([\w/]+)\"", sources))
     assert len(offered) > 10
@@ -169,3 +169,10 @@ def test_every_link_leads_somewhere(document):
         assert file.exists(), f"{document.name} links to {target}"
         if anchor:
             assert anchor in anchors(file), f"{document.name} links to {target}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: str(d.relative_to(ROOT)))
+def test_no_image_follows_a_table_without_a_blank_line(document):
+    """It would be rendered as a row of the table."""
+    text = CODE_BLOCK.sub("", document.read_text())
+    assert re.findall(r"^\|.*\n(!\[.*)", text, re.MULTILINE) == []

@@ -131,7 +131,7 @@ def check_bag(folder, goal_id, goal_image):
     assert "# Name of the goal" in connections["/vjepa2/goal"].msgdef.data
 
 
-@pytest.mark.parametrize("moment", ["to watch along", "starting the nodes"])
+@pytest.mark.parametrize("moment", ["to observe", "starting the nodes"])
 def test_an_interrupted_demo_leaves_no_process_behind(command, tmp_path, tiny_model, moment):
     demo = command("demo", "--checkpoint", tiny_model, "--output", tmp_path / "demo", "--steps", 50)
     demo.group.wait_for_line("program", moment, DEADLINE)

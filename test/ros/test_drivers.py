@@ -46,7 +46,7 @@ def test_a_driver_of_another_package_gets_the_clock_and_its_own_parameters():
         ("simulator", {"host": "x"}, "takes no robot_options: ['host']"),
         ("no_such_module:Arm", {}, "cannot be imported: No module named 'no_such_module'"),
         ("test_drivers:Leg", {}, "cannot be imported: module 'test_drivers' has no attribute"),
-        ("test_drivers:NotAnArm", {}, "is no driver: it lacks stop, recover"),
+        ("test_drivers:NotAnArm", {}, "is not a driver: it lacks stop, recover"),
         ("test_drivers:Arm", {"hots": "x"}, "unexpected keyword argument 'hots'"),
     ],
 )

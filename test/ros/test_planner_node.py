@@ -319,7 +319,7 @@ def test_without_overlap_nothing_is_planned_while_the_robot_moves(around):
     assert around.commands() <= commands + 1
 
 
-def test_with_overlap_newer_commands_supersede_the_one_under_way(around):
+def test_with_overlap_newer_commands_replace_the_one_in_execution(around):
     assert around.change_parameters(overlap=True).successful
     try:
         goal = around.accepted_goal()

@@ -270,7 +270,7 @@ def test_narrower_limits_apply_while_the_robot_moves(cell):
     cell.controller.limits = MotionLimits(
         cell=MotionCell(workspace=Workspace(upper=(0.52, 0.25, 0.36)))
     )
-    assert cell.controller.moving, "the motion under way goes on"
+    assert cell.controller.moving, "the motion in execution goes on"
     verdict = cell.command(sequence=2, offset=(0.05, 0.0, 0.0))
     assert verdict.reason is Reason.CLAMPED and cell.target[0] == 0.52
     cell.controller.limits = MotionLimits(max_step=0.03)

@@ -82,7 +82,7 @@ class Surroundings:
         self.execution.observe(EncodedImage(torch.zeros(4, 2), self.now - age, 0.01))
 
     def plan(self, outcome=None):
-        """The plan under way is done."""
+        """The plan in execution is done."""
         observation = self.pending.pop()
         self.execution.planned(observation, outcome or observation.plan())
 

@@ -117,12 +117,12 @@ def test_the_planner_may_not_seem_silent_to_the_controller(tmp_path):
         (None, "No such file"),
         ("", "is empty"),
         ("# a remark\n", "is empty"),
-        ("- 1\n", "is no parameter file"),
-        ("a: [", "is no YAML"),
+        ("- 1\n", "is not a parameter file"),
+        ("a: [", "is not valid YAML"),
         ("planner_node: {patience: 3}", "planner_node"),
         ("/**/planner_node: {ros__parameters: 3}", "must be a mapping"),
-        ("/**/planer_node: {ros__parameters: {patience: 3}}", "no node of this stack"),
-        ("/other/planner_node: {ros__parameters: {patience: 3}}", "no node of this stack"),
+        ("/**/planer_node: {ros__parameters: {patience: 3}}", "not a node of this stack"),
+        ("/other/planner_node: {ros__parameters: {patience: 3}}", "not a node of this stack"),
         ("/**/planner_node: {ros__parameters: {pateince: 3}}", "did you mean 'patience'"),
         ("/**/planner_node: {ros__parameters: {evaluations: 3}}", "latent_quadratic.evaluations"),
         (
@@ -135,7 +135,7 @@ def test_the_planner_may_not_seem_silent_to_the_controller(tmp_path):
         ("/**: {ros__parameters: {colour: red}}", "unknown parameter 'colour'"),
         ("/**/planner_node: {ros__parameters: {cem: {samples: 5}}}", "at least top_k"),
         ("/**/planner_node: {ros__parameters: {cem: 5}}", "unknown parameter 'cem'"),
-        ("!!python/object/apply:os.system [true]", "is no YAML"),
+        ("!!python/object/apply:os.system [true]", "is not valid YAML"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_with_its_name_and_the_reason(tmp_path, text, reason):

@@ -90,7 +90,7 @@ def test_a_halt_in_mid_motion_brakes_within_centimetres_and_holds(simulator):
     assert np.linalg.norm(simulator.pose()[0] - halted) < 5e-4
 
 
-def test_a_new_target_in_mid_motion_supersedes_the_old_one(simulator):
+def test_a_new_target_in_mid_motion_replaces_the_old_one(simulator):
     simulator.reset(2)
     simulator.place(np.array([0.5, 0.0, 0.3]), DOWN, 0.0)
     simulator.set_target(np.array([0.6, 0.1, 0.3]), DOWN.as_quat(), 0.0)

@@ -134,7 +134,7 @@ def test_an_interrupted_training_ends_at_the_weights_of_an_uninterrupted_one(rec
 
 
 class InterruptedFrames:
-    """Frames that a user interrupts after so many reads."""
+    """Frames that a user interrupts after this many reads."""
 
     def __init__(self, frames, reads):
         self.frames, self.reads, self.shape = frames, reads, frames.shape

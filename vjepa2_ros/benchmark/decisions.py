@@ -21,7 +21,7 @@ from vjepa2_ros.world_model.world_model import WorldModel
 NEAREST, FARTHEST = 0.03, 0.40
 """Distances [m] between hand and goal; their logarithms are spread evenly."""
 GRIPPER_EVERY = 3
-"""Every so many decisions are ones about the gripper too."""
+"""Every Nth decision is also about the gripper."""
 
 
 @dataclass(frozen=True)

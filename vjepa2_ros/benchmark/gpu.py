@@ -99,7 +99,7 @@ def measure_all(
     time_limit: float,
     on_section: Callable[[list[Section]], None],
 ) -> list[Section]:
-    """Measure the sections of these names, whatever becomes of each.
+    """Measure the sections of these names, also if one fails.
 
     Args:
         device: to measure.
@@ -119,7 +119,7 @@ def measure_all(
             if left < 1:
                 raise SectionError(f"left out: the time limit of {time_limit:.0f} s was reached")
             _measure(section, device, size, min(kind.limit, left))
-        except Exception as error:  # the other sections are still wanted, whatever happened here
+        except Exception as error:  # the other sections are still wanted after any error
             section.error = str(error) if isinstance(error, SectionError) else short(error)
         section.seconds = time.monotonic() - began
         on_section(sections)
@@ -259,7 +259,7 @@ def _run(
 
 
 def _end(process: subprocess.Popen) -> None:
-    """End a process that still runs, and whatever of its group is left."""
+    """End a process that still runs, and the rest of its process group."""
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGTERM)
         try:

@@ -126,7 +126,7 @@ def _attempt(what: str, measure: Callable[[], Row]) -> Row:
         return {"what": what} | measure()
     except NotOnThisDevice as error:
         return {"what": what, "note": f"not on this device: {error}"}
-    except Exception as error:  # the other rows are still wanted, whatever happened here
+    except Exception as error:  # the other rows are still wanted after any error
         traceback.print_exc()
         return {"what": what, "failed": short(error)}
     finally:
@@ -265,7 +265,7 @@ class _Bench:
         return row | self._difference(run(self._frames), eager(self._frames))
 
     def evaluate(self, count: int) -> Row:
-        """So many candidates, from actions on the host to energies on the host."""
+        """This many candidates, from actions on the host to energies on the host."""
         actions = random_actions(count)
         if self._way == "eager":  # as the planner does
             at_once = min(count, self._model.sequences_within(None, 1))
@@ -289,7 +289,7 @@ class _Bench:
         return LatentDistance(model, self._latent, self._state, self._goal)
 
     def _operations(self, count: int) -> int:
-        """Operations of so many evaluations: what all share is done once."""
+        """Operations of this many evaluations: what all share is done once."""
         objective = self._objective(self._eager)
         one, two = (operations(lambda: objective(random_actions(n))) for n in (1, 2))  # noqa: B023
         return one + (count - 1) * (two - one)

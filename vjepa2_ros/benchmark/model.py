@@ -71,7 +71,7 @@ def published_size(dtype: torch.dtype, device: torch.device) -> WorldModel:
 
 
 def measure(model: WorldModel, batches: Sequence[int], repeats: int) -> dict:
-    """Costs of encoder and predictor with so many candidates at once; median of the repeats."""
+    """Costs of encoder and predictor with this many candidates at once; median of the repeats."""
     if model.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(model.device)
     rate = matmul_rate(model.device, model.compute_dtype, repeats)

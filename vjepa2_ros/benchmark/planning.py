@@ -133,7 +133,7 @@ class Benchmark:
     def row(self, planner: str, evaluations: int) -> dict:
         """Figures of one planner with one budget; lengths in m, times in s, None where left out."""
         plans = self._plans(self.setting, planner, evaluations)
-        # The paper's search samples the gripper and begins anew.
+        # The paper's search samples the gripper and begins from scratch.
         plain = replace(self.setting, gripper="sampled", warm=False)
         reference = self._plans(plain, REFERENCE, REFERENCE_EVALUATIONS)
         ratios = [mine.energy / best.energy for mine, best in zip(plans, reference, strict=True)]

@@ -128,7 +128,7 @@ def _ways(
 def _predict_again(
     predictor: ActionConditionedPredictor, latent: Tensor, state: Tensor, actions: Tensor
 ) -> Tensor:
-    """Latents [S, N, D] after sequences [S, H, 7], everything gone through anew at each step."""
+    """Latents [S, N, D] after sequences [S, H, 7], everything recomputed at each step."""
     samples, patches = len(actions), len(latent)
     latents = latent.repeat(samples, 1, 1)
     states = state.repeat(samples, 1, 1)
@@ -161,7 +161,7 @@ def _forward_with_mask(
 def _predict_framewise(
     predictor: ActionConditionedPredictor, latent: Tensor, state: Tensor, actions: Tensor
 ) -> Tensor:
-    """The same, each frame gone through once, with a copy of the present for each sequence."""
+    """The same, each frame computed once, with a copy of the present for each sequence."""
     predicted = latent.repeat(len(actions), 1, 1)
     states = state.repeat(len(actions), 1, 1)
     cache = None

@@ -55,7 +55,7 @@ class Source(Protocol):
         """
 
     def close(self) -> None:
-        """Release the source and end a wait that is under way."""
+        """Release the source and end a wait in progress."""
 
 
 def open_source(settings: CameraNodeSettings) -> Source:
@@ -76,8 +76,8 @@ class DeviceSource:
 
     Args:
         path: device node (`/dev/video0`) or its number.
-        rate: images per second; a faster device is thinned out.
-        width: asked of the device in pixels, with `height`; 0 leaves it as it is.
+        rate: images per second; surplus images of a faster device are dropped.
+        width: requested from the device in pixels, with `height`; 0 leaves it as it is.
         height: see `width`.
 
     Raises:
@@ -160,7 +160,7 @@ class VideoSource:
 
     Args:
         path: of the file.
-        rate: images per second, whatever the file's own rate.
+        rate: images per second, independent of the file's own rate.
         loop: start again at its end.
 
     Raises:

@@ -43,7 +43,7 @@ def _whole(text: str, least: int) -> int:
     try:
         number = int(text)
     except ValueError:
-        raise ArgumentTypeError(f"{text!r} is no whole number") from None
+        raise ArgumentTypeError(f"{text!r} is not an integer") from None
     if not least <= number <= LARGEST:
         raise ArgumentTypeError(f"{number} is not from {least} to {LARGEST}")
     return number
@@ -53,7 +53,7 @@ def _finite(text: str) -> float:
     try:
         number = float(text)
     except ValueError:
-        raise ArgumentTypeError(f"{text!r} is no number") from None
+        raise ArgumentTypeError(f"{text!r} is not a number") from None
     if not math.isfinite(number):
         raise ArgumentTypeError(f"{text} is not finite")
     return number

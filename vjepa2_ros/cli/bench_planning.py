@@ -42,7 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--episodes", type=whole_number, default=20, help="reach trials for each row"
     )
     parser.add_argument(
-        "--no-closed-loop", action="store_true", help="leave the trials out, which take longest"
+        "--no-closed-loop",
+        action="store_true",
+        help="skip the closed-loop trials (the slowest part)",
     )
     parser.add_argument("--workers", type=positive_integer, default=2, help="processes")
     add_configuration_arguments(parser)

@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--candidates", type=positive_integer, default=256, help="evaluated at once"
     )
     parser.add_argument(
-        "--repeats", type=positive_integer, default=5, help="the median of so many counts"
+        "--repeats", type=positive_integer, default=5, help="repetitions; the median is reported"
     )
     add_computation_arguments(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")

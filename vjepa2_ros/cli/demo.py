@@ -64,11 +64,11 @@ def run(args: argparse.Namespace) -> int:
     console = Console()
     stop = stop_on_signal()
     settings = DemoSettings(effective, folder, args.steps, args.timeout)
-    console.print(f"seed {args.seed}; to watch along: export ROS_DOMAIN_ID={domain}")
+    console.print(f"seed {args.seed}; to observe: export ROS_DOMAIN_ID={domain}")
     try:
         figures = run_demo(settings, console, stop)
     except (DemoError, ClientError, ProcessGroupError, OSError) as error:
-        console.print(f"what was written until then: {folder}", markup=False)
+        console.print(f"partial results: {folder}", markup=False)
         if stop.is_set():
             raise KeyboardInterrupt from None
         console.print(f"the demo failed: {error}", style="bold red", markup=False)

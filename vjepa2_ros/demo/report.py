@@ -156,13 +156,17 @@ def _draw_curves(run: Run, path: Path) -> None:
     steps = run.record.steps(run.goal_id)
     times = [step.time - run.started for step in steps]
     figure, (upper, lower) = plt.subplots(2, 1, figsize=(8, 6), sharex=True, layout="constrained")
-    upper.plot(times, [step.energy for step in steps], "o-", label="observed")
-    upper.plot(times, [step.predicted_energy for step in steps], "v:", label="predicted after step")
+    upper.plot(times, [step.energy for step in steps], "o-", label="measured")
+    # Each step predicts the energy that the next one measures; nothing measures that of the last.
+    predicted = [step.predicted_energy for step in steps[:-1]]
+    upper.plot(times[1:], predicted, "v:", label="predicted a step before")
     upper.set_ylabel("energy: distance of the latents")
     upper.legend()
     moments, distances = run.distances()
     lower.plot(moments, distances * 100)
-    lower.axhline(run.success_distance * 100, color="green", linestyle="--", label="reached")
+    lower.axhline(
+        run.success_distance * 100, color="green", linestyle="--", label="success distance"
+    )
     lower.set_ylabel("true distance to the goal [cm]")
     lower.set_xlabel("time since the goal was set [s]")
     lower.set_ylim(bottom=0)
@@ -190,7 +194,7 @@ def _draw_animation(run: Run, path: Path) -> None:
 
 
 def _frame(run: Run, time: float, image: np.ndarray) -> np.ndarray:
-    """Camera image beside the goal image, with a line of figures below.
+    """Camera image next to the goal image, with a line of figures below.
 
     Args:
         run: of the image.

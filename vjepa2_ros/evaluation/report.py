@@ -115,7 +115,7 @@ def write_curves(results: list[ReachResult], path: Path) -> None:
 
 
 def write_figure(result: ReachResult, path: Path) -> None:
-    """Start, end and goal image of one episode beside its curves, as PNG."""
+    """Start, end and goal image of one episode next to its curves, as PNG."""
     figure, axes = plt.subplots(1, 4, figsize=(14, 3.6))
     images = (
         ("start", result.images[0]),

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Goal execution: which observation is planned from, and what becomes of a plan. No ROS."""
+"""Goal execution: which observation is planned from, and what happens to a plan. No ROS."""

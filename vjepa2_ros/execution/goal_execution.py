@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Execution of a goal as a state machine, from its start to its end.
 
-It decides when an image is planned from, what becomes of a plan, and when a step is over. It has no
+It decides when an image is planned from, what happens to a plan, and when a step is over. It has no
 threads, topics or messages: the planner node and the evaluation feed it and carry out what it
 decides. Times are those of two clocks, `now` of the stamps and `steady_now` of one that never
 jumps.
@@ -233,7 +233,7 @@ class GoalExecution:
             self._command(goal, observation, step, age)
 
     def tick(self) -> None:
-        """Check deadlines, say what is missing, and show the status as a sign of life."""
+        """Check deadlines, say what is missing, and publish the status as a heartbeat."""
         goal = self.goal
         if goal is None:
             return

@@ -20,7 +20,7 @@ class RobotReport:
     Attributes:
         state: measured state of the tool centre point, with its stamp [s].
         frame: base frame of the pose.
-        moving: whether the robot is under way to the target of an accepted command.
+        moving: whether the robot is moving to the target of an accepted command.
         accepted: goal id and sequence number of the last accepted command.
         refused: the same of the last refused command.
         refused_reason: why it was refused.

@@ -59,7 +59,7 @@ _REQUESTS = {
 }
 _STATE_BEFORE = {"configure": "unconfigured", "activate": "inactive"}
 _STATE_AFTER = {"configure": "inactive", "activate": "active"}
-# State from which a transition on the way down starts; in any other there is nothing to undo.
+# State from which a transition during shutdown starts; in any other there is nothing to undo.
 _UNDONE_FROM = {
     "deactivate": State.PRIMARY_STATE_ACTIVE,
     "cleanup": State.PRIMARY_STATE_INACTIVE,

@@ -295,7 +295,7 @@ class PlannerNode(ManagedNode):
         execution = self._execution
         execution.tick()
         if execution.goal is None:
-            # The controller needs a sign of life also after the end: the last step may be going on.
+            # The controller needs a heartbeat also after the end: the last step may be going on.
             self._publish_status()
         if self._latent_stamp is not None:
             self.health.set("latent_age_s", f"{self.now() - self._latent_stamp:.2f}")

@@ -2,7 +2,7 @@
 """The interface of planners: a search for the action sequence of least energy.
 
 A planner is given an objective and a space, and knows nothing of models and robots. A new one is a
-class with `evaluations` and `plan` in a file of its own; `planners.py` creates it by name, also
+class with `evaluations` and `plan` in a separate file; `planners.py` creates it by name, also
 from outside this package.
 """
 

@@ -200,7 +200,7 @@ class RecedingHorizon:
         )
 
     def _plan(self, objective: LatentDistance, space: ActionSpace) -> Plan:
-        """A plan that keeps to the workspace, whatever the planner returns."""
+        """A plan that keeps to the workspace, for any plan of the planner."""
         plan = self.planner.plan(objective, space, self._generator, self._rest)
         if space.workspace is None:
             return plan

@@ -68,7 +68,7 @@ class MotionController:
     def limits(self) -> MotionLimits:
         """Limits of the next command and of the measured state.
 
-        New ones apply at once; a motion under way is not changed by them.
+        New ones apply at once; a motion in execution is not changed by them.
         """
         return self._gate.limits
 
@@ -77,11 +77,11 @@ class MotionController:
         self._gate.limits = limits
 
     def planner_heard(self, steady: float) -> None:
-        """Note a sign of life of the planner."""
+        """Note a heartbeat of the planner."""
         self._planner_heard = steady
 
     def command(self, command: MotionCommand, now: float, steady: float) -> Verdict:
-        """Check a command and, if it passes, start the motion; it preempts the one under way."""
+        """Check a command and, if it passes, start the motion; it preempts the one in execution."""
         self.planner_heard(steady)
         verdict = self._start(command, self._judge(command, now), now, steady)
         self.reason = verdict.reason
@@ -152,7 +152,7 @@ class MotionController:
         if self.fault:
             try:
                 self._robot.recover()
-            except Exception as error:  # noqa: BLE001 - whatever a driver raises, the fault stays
+            except Exception as error:  # noqa: BLE001 - any error of a driver; the fault stays
                 self.fault = self.message = f"the robot could not be recovered: {_words(error)}"
                 self.fault_reason = self.reason = Reason.RECOVERY_FAILED
                 return False
@@ -181,7 +181,7 @@ class MotionController:
             self._robot.move_to(
                 verdict.position, command.quaternion_xyzw, command.gripper_closedness
             )
-        except Exception as error:  # noqa: BLE001 - whatever a driver raises, it did not move
+        except Exception as error:  # noqa: BLE001 - any error of a driver: it did not move
             return refuse(Reason.ROBOT_REFUSED, _words(error))
         self._moving = True
         self._deadline = steady + verdict.lifetime
@@ -197,7 +197,7 @@ class MotionController:
         self._moving = False
         try:
             self._robot.stop()
-        except Exception as error:  # noqa: BLE001 - whatever a driver raises, it may still move
+        except Exception as error:  # noqa: BLE001 - any error of a driver: it may still move
             self._pending_stop = reason, text
             self.reason = Reason.ROBOT_NOT_STOPPED
             self.message = (

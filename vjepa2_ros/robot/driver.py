@@ -64,7 +64,7 @@ class Robot(Protocol):
     def move_to(
         self, position: np.ndarray, quaternion_xyzw: np.ndarray, gripper_closedness: float
     ) -> None:
-        """Start a motion to an absolute pose; it preempts the one under way.
+        """Start a motion to an absolute pose; it preempts the one in execution.
 
         Args:
             position: float64 [3] in metres, base frame.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Codes of all that is decided about goals, commands and the robot, each with its short text.
 
-They travel in the messages beside a sentence with the numbers (`msg/Reason.msg` lists the same
+They travel in the messages next to a sentence with the numbers (`msg/Reason.msg` lists the same
 values), so that programs and tests compare codes and people read sentences. A value never changes
 its meaning; new codes get new values.
 """
@@ -61,7 +61,7 @@ class Reason(IntEnum):
     PLANNER_SILENT = 34, "planner silent"
     FAULT_RESET = 35, "fault reset"
 
-    # Faults beside those above.
+    # Further faults.
     ROBOT_UNREADABLE = 40, "robot cannot be read"
     ROBOT_NOT_STOPPED = 41, "robot could not be stopped"
     RECOVERY_FAILED = 42, "robot could not be recovered"

@@ -3,8 +3,8 @@
 
 These are software limits against a planner's mistakes, not a certified safety function.
 
-A refused command is dropped and the motion under way goes on. A violation, such as a target that is
-not finite or a step beyond the limit, indicates a broken planner: the controller then halts the
+A refused command is dropped and the motion in execution goes on. A violation, such as a target that
+is not finite or a step beyond the limit, indicates a broken planner: the controller then halts the
 robot and latches a fault.
 """
 

@@ -11,7 +11,7 @@ from vjepa2_ros.settings.manager import LifecycleManagerSettings
 
 WIND_DOWN_OPTION = "--wind-down-timeout"
 """Given by what starts the whole stack: a node then ends with its starter, and on a signal leaves
-it to the lifecycle manager to bring all nodes down in order, at most for so many seconds."""
+it to the lifecycle manager to bring all nodes down in order, within this many seconds."""
 DEACTIVATION_TIMEOUT = 3.0
 """For how long a node that is to end tries to deactivate [s]: a halt may fail at first."""
 _MARGIN = 1.0

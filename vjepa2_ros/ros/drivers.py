@@ -80,5 +80,5 @@ def _load(name: str) -> Callable[..., Robot]:
         raise ValueError(f"robot {name!r} cannot be imported: {error}") from error
     methods = [method for method in vars(Robot) if not method.startswith("_")]
     if missing := [method for method in methods if not callable(getattr(driver, method, None))]:
-        raise ValueError(f"robot {name!r} is no driver: it lacks {', '.join(missing)}")
+        raise ValueError(f"robot {name!r} is not a driver: it lacks {', '.join(missing)}")
     return driver

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A node's own diagnostics, once a second: sign of life, rate, age, last error."""
+"""A node's own diagnostics, once a second: heartbeat, rate, age, last error."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class Health:
         self._values[key] = str(value)
 
     def report(self, lifecycle: str) -> DiagnosticStatus:
-        """Build the status message and start counting anew."""
+        """Build the status message and start counting from 0."""
         now = self._clock()
         rate = self._beats / max(now - self._since, 1e-6)
         self._beats, self._since = 0, now

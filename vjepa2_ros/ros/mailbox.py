@@ -2,7 +2,7 @@
 """A worker thread behind a mailbox that holds the latest item only.
 
 A model call that takes longer than the period of its input would block the executor that makes it
-(timers, heartbeats and services with it), and a queue in front of it would grow old. So the call
+(timers, heartbeats and services with it), and items in a queue would become stale. So the call
 runs in a thread of its own, and what has not been started when something newer arrives is dropped.
 """
 
@@ -75,10 +75,10 @@ class LatestWorker(Generic[Item]):
             self._item = []
 
     def close(self, timeout: float = 3.0) -> bool:
-        """Finish the work in hand, drop the rest and end the thread; False if it did not end.
+        """Finish the current item, drop the rest and end the thread; False if it did not end.
 
         It is not waited for longer than `timeout` [s], which leaves time to the other transitions
-        on the way down: the thread ends with its process.
+        during shutdown: the thread ends with its process.
         """
         with self._condition:
             self._closed = True
@@ -107,7 +107,7 @@ class LatestWorker(Generic[Item]):
                 continue
             try:
                 self._on_result(self._process(item))
-            except Exception as error:  # noqa: BLE001 - whatever it is, its owner must hear of it
+            except Exception as error:  # noqa: BLE001 - must be reported to the owner
                 self._on_error(error)
             # Or it would be kept until the next one comes.
             item = None

@@ -182,7 +182,7 @@ class ManagedNode(LifecycleNode):
     async def is_offered(self, client: Any, timeout: float) -> bool:
         """Await in a service's coroutine that another service is there; False if not in time.
 
-        A node that has just been activated may not have discovered those beside it.
+        A node that has just been activated may not have discovered the others.
 
         Raises:
             Refused: the node was deactivated meanwhile, which destroys the client.
@@ -242,7 +242,7 @@ class ManagedNode(LifecycleNode):
             self.trigger_deactivate()
 
     def shut_down(self) -> None:
-        """Wind down in whatever state the node is, before its process ends."""
+        """Wind down in any state of the node, before its process ends."""
         if self._state_machine.current_state[1] != "finalized":
             self.trigger_shutdown()
 
@@ -280,7 +280,7 @@ class ManagedNode(LifecycleNode):
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         if self._transition("deactivate", self.deactivate) != TransitionCallbackReturn.SUCCESS:
-            # Back to `active`, whatever it was: the robot may still move, and callbacks watch it.
+            # Back to `active`, in every case: the robot may still move, and callbacks watch it.
             return TransitionCallbackReturn.FAILURE
         self._is_active = False
         return TransitionCallbackReturn.SUCCESS

@@ -34,10 +34,10 @@ def _make_non_blocking(descriptor: int) -> None:
     if stat.S_ISREG(mode):
         return  # writing to a file does not wait for a reader
     try:
-        # O_NONBLOCK belongs to the open file, which the shell of a terminal shares: open it anew.
+        # O_NONBLOCK belongs to the open file, which the shell of a terminal shares: open it again.
         reopened = os.open(f"/proc/self/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError:
-        # A socket cannot be opened anew, and another user's terminal may not.
+        # A socket cannot be opened again, and another user's terminal may not.
         flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
         fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_NONBLOCK)
         return

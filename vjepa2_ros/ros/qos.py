@@ -7,7 +7,7 @@ from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 LATEST = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
 # A stream of small messages; all of them are used.
 STREAM = QoSProfile(depth=10, reliability=QoSReliabilityPolicy.BEST_EFFORT)
-# Must arrive; a newer message supersedes the one before.
+# Must arrive; a newer message replaces the one before.
 COMMAND = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
 # Late subscribers get the last message.
 LATCHED = QoSProfile(

@@ -30,14 +30,15 @@ class CameraNodeSettings(Settings):
         "/dev/video0", "device node or number, video file, or folder of images (by `source`)"
     )
     rate: float = setting(
-        10.0, "images per second; a faster device is thinned out, files are played at this rate",
+        10.0, "images per second; surplus images of a faster device are dropped, files are played "
+        "at this rate",
         "Hz", 0.1, 120.0,
     )  # fmt: skip
     width: int = setting(
-        0, "width asked of a device, with `height`; 0 = its own", "pixels", 0, 8192
+        0, "width requested from the device, with `height`; 0 = its own", "pixels", 0, 8192
     )
     height: int = setting(
-        0, "height asked of a device, with `width`; 0 = its own", "pixels", 0, 8192
+        0, "height requested from the device, with `width`; 0 = its own", "pixels", 0, 8192
     )
     loop: bool = setting(
         True, "start a video file or folder again at its end; if false, the node deactivates there"
@@ -69,5 +70,7 @@ def source_of(path: str) -> dict[str, str]:
         return {"source": "video", "path": path}
     # A device that is plugged in later is waited for by nobody, but its node says so.
     if not path.isdigit() and not path.startswith("/dev/"):
-        raise SettingsError(f"there is no video file or folder {path}, and it is no device in /dev")
+        raise SettingsError(
+            f"there is no video file or folder {path}, and it is not a device in /dev"
+        )
     return {"source": "device", "path": path}

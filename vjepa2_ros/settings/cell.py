@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What belongs to the robot cell, said once for all nodes in a section `/**`."""
+"""What belongs to the robot cell, set once for all nodes in a section `/**`."""
 
 from __future__ import annotations
 

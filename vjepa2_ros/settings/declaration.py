@@ -46,7 +46,7 @@ class Parameter:
         live: how it may change while its node is active: "" (not at all), "any", or "lower" and
             "raise" for bounds that may only become narrower than they were when configured.
         shared: "same" for what all nodes must agree on and "common" for a default of all nodes that
-            one may override; both are said once, in a section `/**`.
+            one may override; both are set once, in a section `/**`.
     """
 
     name: str

@@ -149,11 +149,11 @@ def _sections(path: Path, namespace: str) -> list[tuple[str, dict[str, Any]]]:
     try:
         content = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise SettingsError(f"{path} is no YAML: {_one_line(error)}") from None
+        raise SettingsError(f"{path} is not valid YAML: {_one_line(error)}") from None
     if content is None:
         raise SettingsError(f"{path} is empty: remove it, or give it a section for a node")
     if not isinstance(content, dict):
-        raise SettingsError(f"{path} is no parameter file: it must map node names to parameters")
+        raise SettingsError(f"{path} is not a parameter file: it must map node names to parameters")
     found = []
     for section, body in _node_sections(content, ""):
         node = _node_of(section, namespace)
@@ -162,14 +162,14 @@ def _sections(path: Path, namespace: str) -> list[tuple[str, dict[str, Any]]]:
             raise SettingsError(f"{path}: `ros__parameters:` is missing between {above} and {name}")
         if node is None:
             raise SettingsError(
-                f"{path} has a section for {section!r}, which is no node of this stack; known: "
+                f"{path} has a section for {section!r}, which is not a node of this stack; known: "
                 f"{ALL_NODES}, " + ", ".join(f"/**/{name}" for name in NODES)
             )
         if not isinstance(body, dict):
             raise SettingsError(f"{path}: ros__parameters of {section!r} must be a mapping")
         found.append((node, dict(_flat(body, ""))))
     if not found:
-        raise SettingsError(f"{path} is no parameter file: no section has `ros__parameters`")
+        raise SettingsError(f"{path} is not a parameter file: no section has `ros__parameters`")
     return sorted(found, key=lambda pair: pair[0] != ALL_NODES)
 
 

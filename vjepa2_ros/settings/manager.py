@@ -28,5 +28,5 @@ class LifecycleManagerSettings(Settings):
         "s", 1.5, 600.0,
     )  # fmt: skip
     shutdown_timeout: float = setting(
-        5.0, "longest wait for each transition on the way down", "s", 0.1, 600.0
+        5.0, "longest wait for each transition during shutdown", "s", 0.1, 600.0
     )

@@ -226,7 +226,7 @@ class ActionSettings(Settings):
     """
 
     horizon: int = setting(
-        1, "actions per candidate; the first one is executed, then everything is planned anew",
+        1, "actions per candidate; the first one is executed, then everything is planned again",
         "", 1, 15, live="any",
     )  # fmt: skip
     max_translation: float = setting(
@@ -325,13 +325,13 @@ class ExecutionSettings(Settings):
 
     cell: MotionCell = inline(MotionCell)
     step_duration: float = setting(
-        3.0, "time given to the robot for one step before the scene is looked at again",
+        3.0, "time given to the robot for one step before the next image is used",
         "s", 0.1, 60.0, live="any",
     )  # fmt: skip
     overlap: bool = setting(
         False,
-        "plan on while the robot moves: each new command supersedes the one under way; every plan "
-        "counts as a step, so raise steps_per_subgoal with it",
+        "plan on while the robot moves: each new command replaces the one being executed; every "
+        "plan counts as a step, so raise steps_per_subgoal with it",
         live="any",
     )
     command_lifetime: float = setting(
@@ -357,5 +357,5 @@ class PlannerNodeSettings(Settings):
         30.0, "longest wait for the latents of the goal images", "s", 0.1, 600.0, live="any"
     )
     status_rate: float = setting(
-        5.0, "rate of `status`, the planner's sign of life to the controller", "Hz", 1.0, 50.0
+        5.0, "rate of `status`, the planner's heartbeat to the controller", "Hz", 1.0, 50.0
     )

@@ -24,6 +24,6 @@ class SimulatorNodeSettings(Settings):
         256, "side of the square image; the shipped model was trained on 256", "pixels", 64, 1024
     )
     image_rate: float = setting(
-        10.0, "rate of images; rendered in software, each costs some 10 ms of a core",
+        10.0, "rate of images; rendered in software, each costs about 10 ms",
         "Hz", 0.1, 50.0,
     )  # fmt: skip

@@ -7,7 +7,7 @@ import math
 def falls_on(step: int, share: float) -> bool:
     """Whether something that happens on a share of all steps happens on this one.
 
-    It is spread evenly, and without drift where the share is no whole fraction.
+    It is spread evenly, and without drift where the share is not 1/n.
 
     Args:
         step: number of the step, from 0.

@@ -21,7 +21,7 @@ MAX_WIDTH = 0.08
 DOWN = Rotation.from_euler("xyz", [np.pi, 0.0, 0.0])
 """Orientation of the hand with its fingers pointing at the table."""
 TRAINING_SCENES = range(1_000_000, 2_000_000)
-"""Seeds of the scenes of training, whatever its own seed; no evaluation uses them."""
+"""Seeds of the scenes of training, with any seed of its own; no evaluation uses them."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ class Simulator:
     def set_target(
         self, position: np.ndarray, quaternion_xyzw: np.ndarray, closedness: float
     ) -> None:
-        """Move towards an absolute pose from now on, superseding the last target.
+        """Move towards an absolute pose from now on, replacing the last target.
 
         Args:
             position: [3] in metres, base frame.

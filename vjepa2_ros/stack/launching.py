@@ -75,7 +75,8 @@ def plan_stack(arguments: Mapping[str, str]) -> StackPlan:
         raise SettingsError(f"seed:={given['seed']} has no effect without simulation: leave it out")
     if not _NAMESPACE.fullmatch(given["namespace"]):
         raise SettingsError(
-            f"namespace:={given['namespace']} is no namespace: use letters, digits and underscores"
+            f"namespace:={given['namespace']} is not a namespace: use letters, digits and "
+            "underscores"
         )
     if given["log_level"].lower() not in _LOG_LEVELS:
         raise SettingsError(
@@ -125,4 +126,4 @@ def _whole(name: str, text: str) -> int:
     try:
         return int(text)
     except ValueError:
-        raise SettingsError(f"{name}:={text} is no whole number") from None
+        raise SettingsError(f"{name}:={text} is not an integer") from None

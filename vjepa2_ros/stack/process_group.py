@@ -3,7 +3,7 @@
 
 Plain subprocesses: each line a process prints is passed on with the process's name, the group ends
 as a whole, and nothing outlives it, not even after a SIGKILL of the starter. What the processes
-print is always read, whatever becomes of the output that it is passed on to.
+print is always read, also if the output that it is passed on to fails.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from vjepa2_ros.world_model.checkpoint import save_world_model
 from vjepa2_ros.world_model.world_model import WorldModel
 
 HELD_OUT_SHARE = 20
-"""One in so many episodes is held out, and at least one."""
+"""1 in N episodes is held out, and at least one."""
 MEASURED_STEPS = 4
 
 

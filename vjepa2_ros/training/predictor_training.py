@@ -62,7 +62,7 @@ def encode_dataset(
         latents = np.load(path, mmap_mode="r")
         if latents.shape == shape:
             return latents
-    # First of all, so that it never describes other latents than those beside it.
+    # First of all, so that it never describes other latents than those next to it.
     origin.unlink(missing_ok=True)
     partial = folder / "latents.part.npy"
     latents = allocate(partial, np.float16, shape)

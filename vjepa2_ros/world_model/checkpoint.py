@@ -258,7 +258,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     """Tensors of a safetensors file, mapped and not yet read."""
     try:
         return load_file(path)
-    except Exception as error:  # SafetensorError, OSError, and whatever odd headers lead to
+    except Exception as error:  # SafetensorError, OSError, errors from malformed headers
         raise CheckpointError(
             f"{path} is truncated or no safetensors file: {first_line(error)}"
         ) from error

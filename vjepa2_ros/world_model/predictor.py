@@ -93,7 +93,7 @@ class PredictorConfig:
 
     @property
     def conditioning_tokens(self) -> int:
-        """Tokens of a frame beside its patches."""
+        """Tokens of a frame in addition to its patches."""
         return 3 if self.use_extrinsics else 2
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The layout of the published `vjepa2-ac-vitg.pt`: names, extras, and geometry from shapes.
 
-The file is a torch.save of {"encoder": ..., "predictor": ..., and leftovers of training}. Keys
+The file is a torch.save of {"encoder": ..., "predictor": ..., and training state}. Keys
 carry prefixes of the training wrappers, each attention has one fused qkv matrix, and there may be
 position embeddings that are not used.
 """

@@ -34,7 +34,7 @@ class WorldModel:
         name: for people.
         compute_dtype: other than float32, both networks run under autocast: the rotary embedding
             has to stay in float32.
-        parts: further modules that a checkpoint brought along, by name. They are no part of
+        parts: further modules contained in the checkpoint, by name. They are no part of
             `config` and `fingerprint`: latents are the same with and without them.
 
     Raises:

@@ -10,7 +10,7 @@ from workspace import ROOT
 from vjepa2_ros.robot.reason import Reason
 
 PACKAGE = ROOT / "vjepa2_ros"
-FLOORS = (
+LAYERS = (
     {"share"},
     {"settings"},
     {"world_model", "camera", "robot"},
@@ -27,9 +27,9 @@ FLOORS = (
     {"cli"},
     {"launch"},
 )
-"""From the ground up. A room may import from its own floor's rooms only if it is the same room."""
-FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
-SHELL = {room for rooms in FLOORS[7:] for room in rooms}
+"""From the lowest. A subpackage imports from lower layers and itself, not from its neighbours."""
+LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
+SHELL = {name for names in LAYERS[7:] for name in names}
 ROS = {"rclpy", "launch", "launch_ros"}
 FILES = [
     file
@@ -38,7 +38,7 @@ FILES = [
 ]
 
 
-def room_of(file):
+def subpackage_of(file):
     if file.parent.name == "launch":
         return "launch"
     path = file.relative_to(PACKAGE)
@@ -55,20 +55,20 @@ def imports(file):
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
-def test_no_room_imports_upwards(file):
-    room = room_of(file)
-    if room == "__init__":
+def test_no_subpackage_imports_upwards(file):
+    own = subpackage_of(file)
+    if own == "__init__":
         return
     for module in imports(file):
         if not module.startswith("vjepa2_ros."):
             continue
         other = module.split(".")[1]
-        assert other == room or FLOOR[other] < FLOOR[room], f"{room} imports {module}"
+        assert other == own or LAYER[other] < LAYER[own], f"{own} imports {module}"
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_only_the_shell_imports_ros(file):
-    if room_of(file) in SHELL:
+    if subpackage_of(file) in SHELL:
         return
     for module in imports(file):
         package = module.split(".")[0]
