@@ -249,15 +249,17 @@ class ProcessGroup:
                 # It has nothing left to do.
                 deadline = min(deadline, time.monotonic() + _LAST_STEPS)
                 others = []
-        if manager.popen.poll() != 0:
+        if manager.popen.poll() == 0:
+            end = min(deadline, time.monotonic() + self.kill_timeout)
             for process in others:
-                # Again, so that it does not wait for the manager.
-                process.wait(_GENTLY)
-                process.send(signal.SIGTERM)
-                process.wait(min(self.kill_timeout, max(_GENTLY, deadline - time.monotonic())))
-        end = min(deadline, time.monotonic() + self.kill_timeout)
-        for process in (*others, manager):
-            process.wait(max(_POLL, end - time.monotonic()))
+                process.wait(max(_POLL, end - time.monotonic()))
+            return
+        for process in others:
+            # Again, so that it does not wait for the manager.
+            process.wait(_GENTLY)
+            process.send(signal.SIGTERM)
+            process.wait(min(self.kill_timeout, max(_GENTLY, deadline - time.monotonic())))
+        manager.wait(min(_LAST_STEPS, max(_POLL, deadline - time.monotonic())))
 
     def _first_ended(self) -> Process | None:
         """A process that has ended, once its last words are known."""
