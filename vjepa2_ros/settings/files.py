@@ -9,6 +9,7 @@ accept silently: a file or section that concerns no node, an unknown parameter, 
 
 from __future__ import annotations
 
+import re
 import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ ALL_NODES = "/**"
 SHARED_FILE = "cell"
 """Name of the shipped file with the section `/**`."""
 DEFAULT = "default"
+_NAMESPACE = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
 MAX_BYTES = 1_000_000
 """Largest parameter file that is read."""
 
@@ -102,6 +104,19 @@ def resolve(
     _check_shared(merged)
     plain = {n: {name: v.value for name, v in values.items()} for n, values in merged.items()}
     return Configuration(build_stack(plain), merged)
+
+
+def namespace_of(text: str) -> str:
+    """A namespace of nodes, with the slash in front that may be left out.
+
+    Raises:
+        SettingsError: no node can have it.
+    """
+    if not _NAMESPACE.fullmatch(text):
+        raise SettingsError(
+            f"{text!r} is no namespace: use letters, digits and underscores, as in {NAMESPACE}"
+        )
+    return "/" + text.strip("/")
 
 
 def presets() -> tuple[str, ...]:
