@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The client of a running stack: the probe offers the service that it asks."""
 
+import os
+import subprocess
+import sys
 import threading
 
 import cv2
@@ -128,6 +131,25 @@ def test_a_request_that_is_too_large_is_not_sent(monkeypatch):
 def test_a_namespace_that_is_none_is_a_client_error():
     with pytest.raises(ClientError, match="no such"):
         StackClient("no such/name space")
+
+
+def test_words_of_the_command_line_are_none_of_ros(monkeypatch):
+    """One that is no text was once reported as a namespace that no node can have."""
+    monkeypatch.setattr(sys, "argv", ["vjepa2-ros", "goal", "--gripper", "\udcff"])
+    with StackClient("/asked"):
+        pass
+
+
+def test_without_a_home_the_error_says_what_to_set():
+    environment = {name: value for name, value in os.environ.items() if name != "HOME"}
+    environment.pop("ROS_LOG_DIR", None)
+    ended = subprocess.run(
+        [sys.executable, "-m", "vjepa2_ros.cli.main", "goal", "--cancel"],
+        env=environment | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 1 and "set HOME, or ROS_LOG_DIR" in ended.stderr
 
 
 # Files --------------------------------------------------------------------------------------

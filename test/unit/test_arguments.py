@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers on the command line: invalid ones are refused before anything starts."""
+"""Values on the command line: invalid ones are refused before anything starts."""
 
 import argparse
 import importlib
 
 import pytest
+
+from vjepa2_ros.cli import arguments
 
 BAD = [
     ("demo", "--seed", "-1"),
@@ -56,3 +58,18 @@ def test_a_number_that_makes_no_sense_is_refused_with_its_option(words, capsys):
 def test_the_ends_of_the_range_are_taken(command, option, text, value):
     name = option.removeprefix("--")
     assert getattr(parse(command, option, text), name.replace("-", "_")) == value
+
+
+@pytest.mark.parametrize("text", ["robot", "/robot", "/cell_1/robot"])
+def test_a_namespace_may_leave_its_slash_out(text):
+    assert arguments.namespace(text) == "/" + text.strip("/")
+
+
+@pytest.mark.parametrize("command", ["up", "goal"])
+@pytest.mark.parametrize("text", ["", "/", "1x", "~", "/a//b", "/a/", "no name", "\udcff"])
+def test_what_no_node_can_have_as_its_namespace_is_refused(text, command, capsys):
+    parser = argparse.ArgumentParser()
+    importlib.import_module(f"vjepa2_ros.cli.{command}").add_arguments(parser)
+    with pytest.raises(SystemExit, match="2"):
+        parser.parse_args(["--namespace", text])
+    assert "is not a namespace: use letters, digits" in capsys.readouterr().err

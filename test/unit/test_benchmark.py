@@ -49,6 +49,13 @@ def run(*words):
     return bench.run(parser.parse_args([str(word) for word in words]))
 
 
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path, capsys):
+    absent = tmp_path / "absent" / "folder" / "rows.json"
+    assert run("planning", "--json", absent, "--output", tmp_path / "out") == 2
+    assert capsys.readouterr().err.startswith("cannot measure: [Errno 2] No such file")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_bundle_is_decided_by_its_seed(model, decisions):
     again, other = make_decisions(model, 5, 2), make_decisions(model, 6, 2)
     for mine, same, different in zip(decisions, again, other, strict=False):

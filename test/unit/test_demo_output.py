@@ -3,6 +3,9 @@
 
 import argparse
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -72,3 +75,33 @@ def test_a_configuration_that_is_refused_leaves_no_folder(tmp_path, capsys):
     arguments = ["--output", str(tmp_path / "demo"), "--config", absent]
     assert demo.run(parser.parse_args(arguments)) == 2
     assert absent in capsys.readouterr().err and not (tmp_path / "demo").exists()
+
+
+@pytest.mark.parametrize("domain", ["nonsense", "-1", "233"])
+def test_a_domain_that_is_none_is_one_line_before_anything_starts(
+    domain, tmp_path, capsys, monkeypatch
+):
+    """It was once found after seconds, with a traceback."""
+    monkeypatch.setenv("ROS_DOMAIN_ID", domain)
+    parser = argparse.ArgumentParser()
+    demo.add_arguments(parser)
+    assert demo.run(parser.parse_args(["--output", str(tmp_path / "demo")])) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"ROS_DOMAIN_ID is '{domain}'") and not (tmp_path / "demo").exists()
+
+
+@pytest.mark.parametrize("words", [["demo", "--output", "demo"], ["up", "--show"]])
+def test_an_output_that_is_full_is_one_line_and_leaves_no_folder(words, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "ROS_DOMAIN_ID": "1"}
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, "-m", "vjepa2_ros.cli.main", *words],
+            cwd=tmp_path,
+            env=environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    (line,) = ended.stderr.splitlines()
+    assert ended.returncode == 1 and line.startswith("cannot read or write: ")
+    assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C in a command: one line and exit code 130, whatever it was doing."""
+"""Ctrl-C and SIGTERM in a command: one line and exit code 130, whatever it was doing."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -45,11 +46,17 @@ WORK = {
         "        print('ready', flush=True)\n"
         "        futures[-1].result()"
     ),
+    "ending": (
+        "import atexit; atexit.register(time.sleep, 1000)\n"
+        "    atexit.register(print, 'ready', flush=True); return 0"
+    ),
 }
 
 
+# After SIGTERM a pool once left a warning of its semaphores.
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("work", WORK)
-def test_it_ends_with_one_line_and_130(work, tmp_path):
+def test_it_ends_with_one_line_and_130(work, number, tmp_path):
     (tmp_path / "slow_module.py").write_text(MODULE)
     program = tmp_path / "program.py"
     program.write_text(PROGRAM.format(work=WORK[work]))
@@ -63,7 +70,7 @@ def test_it_ends_with_one_line_and_130(work, tmp_path):
     )
     assert process.stdout.readline() == "ready\n"
     # As a terminal does: the whole group gets it, the workers of a pool included.
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
     started = time.monotonic()
     _, errors = process.communicate(timeout=DEADLINE)
     assert (process.returncode, errors) == (130, "interrupted\n")
@@ -85,3 +92,22 @@ def test_a_command_is_interrupted_while_its_libraries_are_imported():
     said = [line for line in process.stderr if not line.startswith(("import ", "#", "Python "))]
     assert process.wait(DEADLINE) == 130
     assert "interrupted\n" in said and not any("Traceback" in line for line in said)
+
+
+# What the outputs do not take ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("work", ["print('lost'); return 0", "print('lost', flush=True)"])
+def test_an_output_that_is_full_is_one_line_and_exit_code_1(work, tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.format(work=work))
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, program],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "PYTHONUNBUFFERED": ""},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert ended.returncode == 1
+    assert ended.stderr == f"cannot read or write: {os.strerror(errno.ENOSPC)}\n"

@@ -2,6 +2,7 @@
 """Parameter files of the stack: merged in order, refused where they would do nothing."""
 
 import dataclasses
+import os
 
 import pytest
 import yaml
@@ -136,6 +137,14 @@ def test_the_planner_may_not_seem_silent_to_the_controller(tmp_path):
         ("/**/planner_node: {ros__parameters: {cem: {samples: 5}}}", "at least top_k"),
         ("/**/planner_node: {ros__parameters: {cem: 5}}", "unknown parameter 'cem'"),
         ("!!python/object/apply:os.system [true]", "is not valid YAML"),
+        (
+            "/**: &a {ros__parameters: *a}",
+            "is not valid YAML: found unconstructable recursive node",
+        ),
+        ("/**/planner_node: {ros__parameters: &a {cem: [*a]}}", "recursive node"),
+        ("/**: {ros__parameters: {threads: 1, threads: 2}}", "'threads' is given twice"),
+        ("a: {ros__parameters: {}}\na: {ros__parameters: {}}", "'a' is given twice"),
+        ("a: " + 250_000 * "long", "has 1.0 MB: a parameter file has at most 1"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_refused_with_its_name_and_the_reason(tmp_path, text, reason):
@@ -146,6 +155,24 @@ def test_a_file_that_cannot_be_used_is_refused_with_its_name_and_the_reason(tmp_
         resolve([file])
     assert reason in str(caught.value)
     assert "mine.yaml" in str(caught.value) or "planner" in str(caught.value)
+
+
+def test_an_anchor_may_be_used_again(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text(
+        "/**/encoder_node: {ros__parameters: &same {threads: 3}}\n"
+        "/**/planner_node: {ros__parameters: {<<: *same, patience: 5}}"
+    )
+    settings = resolve([file]).settings
+    assert settings.encoder.model.threads == settings.planner.model.threads == 3
+    assert settings.planner.loop.patience == 5
+
+
+def test_what_is_no_regular_file_is_refused_without_reading_it(tmp_path):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for path in (tmp_path / "pipe.yaml", "/dev/zero"):
+        with pytest.raises(SettingsError, match=f"{path} is not a regular file"):
+            resolve([path])
 
 
 def test_bytes_that_are_no_text_are_refused(tmp_path):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Types of command-line numbers, so that invalid ones are refused before anything starts."""
+"""Types of command-line values, so that invalid ones are refused before anything starts."""
 
 import math
 from argparse import ArgumentTypeError
@@ -37,6 +37,17 @@ def non_negative_number(text: str) -> float:
     if number < 0:
         raise ArgumentTypeError(f"{text} is below 0")
     return number
+
+
+def namespace(text: str) -> str:
+    """A namespace of nodes, with a slash in front; ArgumentTypeError for anything else."""
+    from vjepa2_ros.settings.declaration import SettingsError
+    from vjepa2_ros.settings.files import namespace_of
+
+    try:
+        return namespace_of(text)
+    except SettingsError as error:
+        raise ArgumentTypeError(str(error)) from None
 
 
 def _whole(text: str, least: int) -> int:

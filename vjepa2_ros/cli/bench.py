@@ -26,7 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the benchmark that was asked for; 2 where something given cannot be used."""
+    from vjepa2_ros.evaluation import writable
+
     try:
+        if args.json is not None:
+            writable.check_file(args.json)
         return args.function(args)
     except (OSError, ValueError) as error:
         print(f"cannot measure: {error}", file=sys.stderr)

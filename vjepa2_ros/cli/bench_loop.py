@@ -41,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from vjepa2_ros.demo.run import DemoError, DemoSettings
     from vjepa2_ros.demo.series import run_series
     from vjepa2_ros.evaluation import plain_json
+    from vjepa2_ros.ros.context import RosError
     from vjepa2_ros.ros.signals import stop_on_signal
     from vjepa2_ros.stack.client import ClientError
     from vjepa2_ros.stack.process_group import ProcessGroupError
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
             series.append(run_series(demos, console, stop))
             if args.json is not None:
                 plain_json.write(series, args.json)
-    except (DemoError, ClientError, ProcessGroupError, OSError) as error:
+    except (DemoError, RosError, ClientError, ProcessGroupError, OSError) as error:
         if stop.is_set():
             raise KeyboardInterrupt from None
         console.print(f"the loop failed: {error}", style="bold red", markup=False)

@@ -16,6 +16,8 @@ from vjepa2_ros.cli.configuration import add_configuration_arguments, configurat
 if TYPE_CHECKING:
     from vjepa2_ros.settings.files import Configuration
 
+LARGEST_DOMAIN = 232
+"""Beyond it there are no ports left for DDS."""
 OVERLAP_STEPS = 60
 """Plans made in motion follow each other several times as fast as steps that are waited for."""
 
@@ -44,30 +46,34 @@ def run(args: argparse.Namespace) -> int:
         return 1
     try:
         effective = demo_configuration(args, args.seed, args.overlap)
+        domain = isolate()
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
+
+    from rich.console import Console
+
+    console = Console()
+    # Before the folder is made: an output that is full leaves nothing behind.
+    console.print(f"seed {args.seed}; to watch along: export ROS_DOMAIN_ID={domain}")
     try:
         folder.mkdir(parents=True)
     except OSError as error:
         print(f"cannot write to {folder}: {error.strerror}; give another --output", file=sys.stderr)
         return 1
-    domain = isolate()
-
-    from rich.console import Console
 
     from vjepa2_ros.demo.run import DemoError, DemoSettings, run_demo
+    from vjepa2_ros.ros.context import RosError
     from vjepa2_ros.ros.signals import stop_on_signal
     from vjepa2_ros.stack.client import ClientError
     from vjepa2_ros.stack.process_group import ProcessGroupError
 
-    console = Console()
     stop = stop_on_signal()
     settings = DemoSettings(effective, folder, args.steps, args.timeout)
     console.print(f"seed {args.seed}; to observe: export ROS_DOMAIN_ID={domain}")
     try:
         figures = run_demo(settings, console, stop)
-    except (DemoError, ClientError, ProcessGroupError, OSError) as error:
+    except (DemoError, RosError, ClientError, ProcessGroupError, OSError) as error:
         console.print(f"partial results: {folder}", markup=False)
         if stop.is_set():
             raise KeyboardInterrupt from None
@@ -102,6 +108,14 @@ def isolate() -> str:
 
     Returns:
         The number of the domain.
+
+    Raises:
+        ValueError: the one that is set is none.
     """
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    return os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
+    domain = os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
+    if domain and not (domain.isdecimal() and int(domain) <= LARGEST_DOMAIN):
+        raise ValueError(
+            f"ROS_DOMAIN_ID is {domain!r}, but must be a whole number from 0 to {LARGEST_DOMAIN}"
+        )
+    return domain

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
@@ -51,12 +52,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Play the episodes, print the table, write the files; 2 if something given cannot be used."""
+    """Play the episodes, write the files and print the table.
+
+    Returns:
+        0 if all were played; 1 if the model cannot play them, or a file cannot be written; 2 if
+        something given cannot be used.
+    """
     from rich.console import Console
     from rich.markup import escape
     from tqdm import tqdm
 
-    from vjepa2_ros.evaluation import report
+    from vjepa2_ros.evaluation import report, writable
     from vjepa2_ros.planning.planners import make_planner
     from vjepa2_ros.planning.receding_horizon import make_loop
     from vjepa2_ros.world_model.checkpoint import open_world_model
@@ -83,11 +89,26 @@ def run(arguments: argparse.Namespace) -> int:
     def loop_for(goal_image):
         return make_loop(settings.planner, planner, model, model.encode(goal_image)[None])
 
-    episodes = task.run_episodes(seeds, loop_for, settings)
-    results = list(tqdm(episodes, total=len(seeds), desc=arguments.task, unit="episode"))
-    figures = report.summary(results, arguments.seed, settings, arguments.task)
-    console.print(report.table(figures))
     folder = arguments.output or Path("runs") / f"{arguments.task}-{time.strftime('%Y%m%d-%H%M%S')}"
-    report.write(results, figures, folder, arguments.json)
+    try:
+        writable.check_folder(folder)
+        if arguments.json is not None:
+            writable.check_file(arguments.json)
+        episodes = task.run_episodes(seeds, loop_for, settings)
+        results = list(tqdm(episodes, total=len(seeds), desc=arguments.task, unit="episode"))
+        figures = report.summary(results, arguments.seed, settings, arguments.task)
+        # Before anything is printed, which may fail.
+        report.write(results, figures, folder, arguments.json)
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        return _fail(f"{error.strerror or error}{where}")
+    except ValueError as error:  # goals, model and settings do not fit each other
+        return _fail(str(error))
+    console.print(report.table(figures))
     console.print(f"curves and images in {folder}", markup=False)
     return 0
+
+
+def _fail(text: str) -> int:
+    print(f"cannot evaluate: {text}", file=sys.stderr)
+    return 1

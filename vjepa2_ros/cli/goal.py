@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from vjepa2_ros.cli.arguments import positive_integer
+from vjepa2_ros.cli.arguments import namespace, positive_integer
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="WHAT",
         help="open, hold, close or planned for each sub-goal (default: planned)",
     )
-    parser.add_argument("--namespace", default="/vjepa2", help="namespace of the stack")
+    parser.add_argument(
+        "--namespace", type=namespace, default="/vjepa2", help="namespace of the stack"
+    )
     end = parser.add_mutually_exclusive_group()
     end.add_argument(
         "--cancel", action="store_true", help="end the goal; the robot finishes its step"

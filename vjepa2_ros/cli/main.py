@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import signal
 import sys
+from contextlib import suppress
 from types import FrameType
 
 from vjepa2_ros.simulation import SimulatorError
@@ -22,7 +23,8 @@ COMMANDS = {
 }
 """Each is a module of this package: `add_arguments(parser)`, `run(arguments) -> exit code`."""
 INTERRUPTED = 130
-"""Exit code after a Ctrl-C, as a shell reports it: 128 + SIGINT."""
+"""Exit code after a Ctrl-C, as a shell reports it: 128 + SIGINT. The same after SIGTERM."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _IMPORTER = "<frozen importlib._bootstrap>"
 
 
@@ -32,16 +34,35 @@ def main() -> int:
     Only the module of the command that was asked for is imported, so that `verify` works where
     MuJoCo or ROS is missing.
     """
-    signal.signal(signal.SIGINT, _interrupt)
+    for number in _SIGNALS:
+        signal.signal(number, _interrupt)
     try:
-        return _run()
+        code = _run()
+        # Now, since an error of the interpreter's own attempt could not be handled.
+        sys.stdout.flush()
+        _end_at_once_on_signal()
+        return code
     except SimulatorError as error:
-        print(error, file=sys.stderr)
-        return 2
+        return _fail(str(error), 2)
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        return _fail(f"cannot read or write{where}: {error.strerror or error}", 1)
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+        return _fail("interrupted", INTERRUPTED)
+
+
+def _fail(text: str, code: int) -> int:
+    # Either output may be what fails: a full disk, a closed pipe.
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # What is left in the buffer would fail once more at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
 
 
 def _run() -> int:
@@ -58,17 +79,32 @@ def _run() -> int:
 
 
 def _interrupt(_: int, frame: FrameType | None) -> None:
-    """Handle Ctrl-C: end at once while modules are imported, else raise KeyboardInterrupt."""
+    """Handle a signal: end at once while modules are imported, else raise KeyboardInterrupt."""
     while frame is not None:
         if frame.f_code.co_filename == _IMPORTER:
             # An exception would be swallowed, or reported by the module that is half imported.
-            os.write(sys.__stderr__.fileno(), b"interrupted\n")
-            os._exit(INTERRUPTED)
+            _end_at_once()
         frame = frame.f_back
     for child in multiprocessing.active_children():
         # A pool would wait for all that is left to do.
         child.kill()
     raise KeyboardInterrupt
+
+
+def _end_at_once(*_: object) -> None:
+    with suppress(OSError):
+        os.write(sys.__stderr__.fileno(), b"interrupted\n")
+    os._exit(INTERRUPTED)
+
+
+def _end_at_once_on_signal() -> None:
+    """For the interpreter's own end, where an exception would be reported and then ignored.
+
+    A command that handles signals itself keeps its way.
+    """
+    for number in _SIGNALS:
+        if signal.getsignal(number) is _interrupt:
+            signal.signal(number, _end_at_once)
 
 
 if multiprocessing.parent_process() is not None:

@@ -8,7 +8,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from vjepa2_ros.cli.arguments import seed
+from vjepa2_ros.cli.arguments import namespace, seed
 from vjepa2_ros.cli.configuration import add_configuration_arguments, configuration, shown
 
 if TYPE_CHECKING:
@@ -25,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "camera; the robot is then the one of the parameter `robot`",
     )
     add_configuration_arguments(parser)
-    parser.add_argument("--namespace", default="/vjepa2", help="namespace of the nodes")
+    parser.add_argument(
+        "--namespace", type=namespace, default="/vjepa2", help="namespace of the nodes"
+    )
     parser.add_argument(
         "--show",
         action="store_true",

@@ -66,6 +66,7 @@ def run_demo(settings: DemoSettings, console: Console, stop: threading.Event) ->
 
     Raises:
         DemoError: it was stopped, or something that it needs did not come.
+        RosError: ROS cannot be started.
         ClientError: the goal could not be sent.
         ProcessGroupError: a node could not be started, or ended.
         OSError: a file could not be written.

@@ -25,7 +25,7 @@ def run_series(demos: Sequence[DemoSettings], console: Console, stop: threading.
         Medians of the runs, and latencies [ms] over all of them.
 
     Raises:
-        DemoError, ClientError, ProcessGroupError, OSError: see `run_demo`.
+        DemoError, RosError, ClientError, ProcessGroupError, OSError: see `run_demo`.
     """
     runs = [run_demo(settings, console, stop) for settings in demos]
     stages = {

@@ -155,7 +155,7 @@ def write_overview(results: list[ReachResult], path: Path) -> None:
 
 
 def write(results: list[ReachResult], figures: dict, folder: Path, json_path: Path | None) -> None:
-    """Write everything into `folder`, and the figures to `json_path` too where one is given."""
+    """Write everything into `folder`, and then the figures to `json_path` where one is given."""
     folder.mkdir(parents=True, exist_ok=True)
     text = plain_json.dumps(
         figures
@@ -176,10 +176,10 @@ def write(results: list[ReachResult], figures: dict, folder: Path, json_path: Pa
         }
     )
     (folder / f"{figures['task']}.json").write_text(text)
-    if json_path is not None:
-        json_path.parent.mkdir(parents=True, exist_ok=True)
-        json_path.write_text(text)
     write_curves(results, folder / "curves.png")
     write_overview(results, folder / "goal_over_end.png")
     for result in results:
         write_figure(result, folder / f"episode_{result.episode.seed}.png")
+    if json_path is not None:
+        json_path.parent.mkdir(exist_ok=True)
+        json_path.write_text(text)

@@ -12,8 +12,8 @@ import rclpy
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.signals import SignalHandlerOptions
 
+from vjepa2_ros.ros.context import RosError, init
 from vjepa2_ros.ros.deadlines import DEACTIVATION_TIMEOUT, wind_down_timeout
 from vjepa2_ros.ros.parameters import declare
 from vjepa2_ros.ros.signals import StopEvent, stop_on_signal
@@ -32,18 +32,10 @@ _TURN = 0.5
 
 
 def initialise(arguments: Sequence[str] | None, context: Context | None = None) -> bool:
-    """Initialise rclpy; False with a message if the arguments are bad.
-
-    Without rclpy's own signal handlers: they shut the context down at once, and a node could no
-    longer halt the robot nor say goodbye.
-    """
+    """Initialise rclpy; False with a message if the arguments are bad."""
     try:
-        rclpy.init(
-            args=None if arguments is None else list(arguments),
-            context=context,
-            signal_handler_options=SignalHandlerOptions.NO,
-        )
-    except Exception as error:  # noqa: BLE001 - rclpy raises several types for bad arguments
+        init(arguments, context)
+    except RosError as error:
         print(f"ROS arguments refused: {error}", file=sys.stderr, flush=True)
         return False
     return True

@@ -9,6 +9,9 @@ accept silently: a file or section that concerns no node, an unknown parameter, 
 
 from __future__ import annotations
 
+import re
+import stat
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +30,9 @@ ALL_NODES = "/**"
 SHARED_FILE = "cell"
 """Name of the shipped file with the section `/**`."""
 DEFAULT = "default"
+_NAMESPACE = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
+MAX_BYTES = 1_000_000
+"""Largest parameter file that is read."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,19 @@ def resolve(
     return Configuration(build_stack(plain), merged)
 
 
+def namespace_of(text: str) -> str:
+    """A namespace of nodes, with the slash in front that may be left out.
+
+    Raises:
+        SettingsError: no node can have it.
+    """
+    if not _NAMESPACE.fullmatch(text):
+        raise SettingsError(
+            f"{text!r} is not a namespace: use letters, digits and underscores, as in {NAMESPACE}"
+        )
+    return "/" + text.strip("/")
+
+
 def presets() -> tuple[str, ...]:
     """Names of the shipped presets."""
     return tuple(sorted(path.stem for path in _preset_folder().glob("*.yaml")))
@@ -141,13 +160,21 @@ def _expand(path: Path) -> list[Path]:
 def _sections(path: Path, namespace: str) -> list[tuple[str, dict[str, Any]]]:
     """Pairs of node (or `ALL_NODES`) and its flat parameters, the general ones first."""
     try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise SettingsError(f"{path} is not a regular file")
+        if status.st_size > MAX_BYTES:
+            raise SettingsError(
+                f"{path} has {status.st_size / 1e6:.1f} MB: a parameter file has at most "
+                f"{MAX_BYTES / 1e6:.0f}"
+            )
         text = path.read_text()
     except OSError as error:
         raise SettingsError(f"{path}: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise SettingsError(f"{path} is not a text file") from None
     try:
-        content = yaml.safe_load(text)
+        content = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise SettingsError(f"{path} is not valid YAML: {_one_line(error)}") from None
     if content is None:
@@ -171,6 +198,23 @@ def _sections(path: Path, namespace: str) -> list[tuple[str, dict[str, Any]]]:
     if not found:
         raise SettingsError(f"{path} is not a parameter file: no section has `ros__parameters`")
     return sorted(found, key=lambda pair: pair[0] != ALL_NODES)
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is given twice, and a mapping that holds itself."""
+
+    def unique_mapping(self, node: yaml.MappingNode) -> dict[Any, Any]:
+        names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        for name, count in names.items():
+            if count > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{name!r} is given twice", node.start_mark
+                )
+        # At once: what is built later, as the loader itself does, may hold itself.
+        return self.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _Loader.unique_mapping)
 
 
 def _node_sections(content: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:

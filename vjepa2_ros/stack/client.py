@@ -22,6 +22,7 @@ from std_srvs.srv import Trigger
 
 from vjepa2_ros.camera.decoding import check_image
 from vjepa2_ros.robot.reason import Reason
+from vjepa2_ros.ros.context import init
 from vjepa2_ros.settings.declaration import parameters_of
 from vjepa2_ros.settings.encoder import EncoderNodeSettings
 from vjepa2_ros.settings.files import NAMESPACE
@@ -107,7 +108,7 @@ class StackClient:
     def __init__(self, namespace: str = NAMESPACE) -> None:
         self._context = Context()
         try:
-            rclpy.init(context=self._context)
+            init(context=self._context)
             self._node = rclpy.create_node("client", namespace=namespace, context=self._context)
         except Exception as error:
             self._context.try_shutdown()

@@ -6,7 +6,6 @@ Apart from the launch file, so that it needs no `ros2 launch`.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 from vjepa2_ros.ros.deadlines import Deadlines
 from vjepa2_ros.settings.camera import source_of
 from vjepa2_ros.settings.declaration import SettingsError
-from vjepa2_ros.settings.files import ALL_NODES, NAMESPACE, resolve
+from vjepa2_ros.settings.files import ALL_NODES, NAMESPACE, namespace_of, resolve
 from vjepa2_ros.settings.stack import MANAGER, managed_nodes
 
 ARGUMENTS = (
@@ -33,7 +32,6 @@ _BOOLEANS = {
     **dict.fromkeys(("false", "0", "no", "off"), False),
 }
 _LOG_LEVELS = ("debug", "info", "warn", "error", "fatal")
-_NAMESPACE = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -73,17 +71,12 @@ def plan_stack(arguments: Mapping[str, str]) -> StackPlan:
         )
     if given["seed"] and not simulation:
         raise SettingsError(f"seed:={given['seed']} has no effect without simulation: leave it out")
-    if not _NAMESPACE.fullmatch(given["namespace"]):
-        raise SettingsError(
-            f"namespace:={given['namespace']} is not a namespace: use letters, digits and "
-            "underscores"
-        )
+    namespace = namespace_of(given["namespace"])
     if given["log_level"].lower() not in _LOG_LEVELS:
         raise SettingsError(
             f"log_level:={given['log_level']} is unknown: use {', '.join(_LOG_LEVELS)}"
         )
     nodes = managed_nodes("simulation" if simulation else "hardware")
-    namespace = "/" + given["namespace"].strip("/")
     seed = _whole("seed", given["seed"]) if given["seed"] else None
     options = stack_options(nodes, seed, given["camera"])
     options[ALL_NODES] = {"checkpoint": given["checkpoint"]} if given["checkpoint"] else {}

@@ -22,6 +22,7 @@ from sensor_msgs.msg import Image
 from vjepa2_ros.evaluation.record import Progress, Record
 from vjepa2_ros.execution.goal_status import TERMINAL, GoalState
 from vjepa2_ros.msg import Command, Latent, PlanningStatus, RobotState
+from vjepa2_ros.ros.context import init
 from vjepa2_ros.ros.conversions import image_array, pose_arrays, seconds
 from vjepa2_ros.settings.stack import NODES
 from vjepa2_ros.stack.recorder import Recorder
@@ -47,6 +48,7 @@ class StackObserver:
         record: what was received so far, until `finish_record`.
 
     Raises:
+        RosError: ROS cannot be started.
         OSError: when it is left: the bag could not be written.
     """
 
@@ -56,7 +58,7 @@ class StackObserver:
         self._planner = f"{namespace}/planner_node"
         self._simulator = f"{namespace}/simulator_node"
         self._context = Context()
-        rclpy.init(context=self._context)
+        init(context=self._context)
         self._node = rclpy.create_node("observer", namespace=namespace, context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)

@@ -7,12 +7,13 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from vjepa2_ros.evaluation.writable import check_folder
 from vjepa2_ros.settings.cell import Workspace
 from vjepa2_ros.settings.planning import ActionSettings
 from vjepa2_ros.training.dataset import Dataset, RecordingConfig, collect
 from vjepa2_ros.training.loop import LoopConfig
 from vjepa2_ros.training.predictor_training import encode_dataset, error_by_step, train_predictor
-from vjepa2_ros.training.recipe import RecipeError, check_held_out, check_writable, keep_recipe
+from vjepa2_ros.training.recipe import RecipeError, check_held_out, keep_recipe
 from vjepa2_ros.world_model.checkpoint import save_world_model
 from vjepa2_ros.world_model.world_model import WorldModel
 
@@ -73,8 +74,8 @@ def fine_tune(model: WorldModel, settings: FineTuning, folder: Path, output: Pat
     if model.predictor.config.max_frames < 2:
         raise RecipeError("a predictor of a single frame cannot be fine-tuned: windows have two")
     keep_recipe(settings, folder)
-    check_writable(folder)
-    check_writable(output)
+    check_folder(folder)
+    check_folder(output)
     dataset = _recording(settings, model.encoder.size, folder)
     episodes, length = dataset.frames.shape[:2]
     held_out = max(1, episodes // HELD_OUT_SHARE)

@@ -2,7 +2,6 @@
 """Training of the shipped model from nothing: data, encoder, predictor, figures, model folder."""
 
 import json
-import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from tqdm import tqdm
 from transformers import VJEPA2Config
 
 from vjepa2_ros.evaluation.reach import ReachEpisode, true_descent
+from vjepa2_ros.evaluation.writable import check_folder
 from vjepa2_ros.settings.cell import Workspace
 from vjepa2_ros.settings.planning import ActionSettings
 from vjepa2_ros.simulation.simulator import Simulator, SimulatorConfig
@@ -152,13 +152,6 @@ def predictor_geometry(recipe: Recipe) -> PredictorConfig:
     )
 
 
-def check_writable(folder: Path) -> None:
-    """Make a folder if it does not exist; OSError if nothing can be written to it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-        pass
-
-
 def run(
     recipe: Recipe,
     folder: Path,
@@ -185,8 +178,8 @@ def run(
     """
     started = time.perf_counter()
     keep_recipe(recipe, folder)
-    check_writable(folder)
-    check_writable(output)
+    check_folder(folder)
+    check_folder(output)
     recording = RecordingConfig(
         recipe.episodes,
         recipe.length,
