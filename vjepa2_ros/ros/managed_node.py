@@ -28,7 +28,7 @@ from rclpy.task import Future as RosFuture
 
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.ros.health import Health
-from vjepa2_ros.ros.parameters import declare, own_parameters
+from vjepa2_ros.ros.parameters import USE_SIM_TIME, declare, own_parameters
 from vjepa2_ros.ros.supervision import HEARTBEAT_PERIOD, ManagerWatch
 from vjepa2_ros.settings.declaration import (
     SettingsError,
@@ -381,6 +381,7 @@ class ManagedNode(LifecycleNode):
         given = own_parameters(self.SETTINGS, {change.name: change.value for change in changes})
         before = self.settings
         try:
+            self._check_clock(changes)
             if self._is_configured:
                 self._check_live(given)
             self.settings = build(self.SETTINGS, {**values_of(self.settings), **given})
@@ -390,6 +391,13 @@ class ManagedNode(LifecycleNode):
             self.settings = before
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
+
+    def _check_clock(self, changes: list[Parameter]) -> None:
+        """Raise SettingsError if the clock would change: stamps and ages are measured with it."""
+        given = {change.name: change.value for change in changes}
+        present = self.get_parameter(USE_SIM_TIME).value
+        if given.get(USE_SIM_TIME, present) != present:
+            raise SettingsError(f"{USE_SIM_TIME} is read at the start: start {self.NAME} with it")
 
     def _check_live(self, given: dict[str, Any]) -> None:
         """Raise SettingsError if one of the parameters may not change while configured."""

@@ -19,8 +19,10 @@ from vjepa2_ros.settings.stack import known_parameters
 
 Settings = TypeVar("Settings")
 
+USE_SIM_TIME = "use_sim_time"
+"""Parameter of rclpy on any node: whether its clock is that of a simulation."""
 # Names that rclpy itself understands on any node.
-_OF_RCLPY = ("use_sim_time", "start_type_description_service")
+_OF_RCLPY = (USE_SIM_TIME, "start_type_description_service")
 _UNBOUNDED = 1e308
 
 
