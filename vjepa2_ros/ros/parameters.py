@@ -11,8 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
 from rclpy.node import Node
+from rclpy.parameter import Parameter as RosParameter
 
 from vjepa2_ros.settings.declaration import Parameter, build, parameters_of, values_of
 from vjepa2_ros.settings.stack import known_parameters
@@ -46,6 +52,16 @@ def declare(node: Node, settings: type[Settings]) -> Settings:
         value = list(values[name]) if isinstance(values[name], tuple) else values[name]
         node.declare_parameter(name, value, descriptor(parameter), ignore_override=True)
     return built
+
+
+def fix(node: Node) -> None:
+    """Refuse every change of a node's parameters from now on, for one that reads them once."""
+    text = f"{node.get_name()} reads its parameters at the start: start it again with the new ones"
+
+    def refuse(changes: list[RosParameter]) -> SetParametersResult:
+        return SetParametersResult(successful=False, reason=text)
+
+    node.add_on_set_parameters_callback(refuse)
 
 
 def own_parameters(settings: type, given: Mapping[str, Any]) -> dict[str, Any]:
