@@ -29,6 +29,7 @@ from rclpy.task import Future as RosFuture
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.ros.health import Health
 from vjepa2_ros.ros.parameters import USE_SIM_TIME, declare, own_parameters
+from vjepa2_ros.ros.qos import SERVICE
 from vjepa2_ros.ros.supervision import HEARTBEAT_PERIOD, ManagerWatch
 from vjepa2_ros.settings.declaration import (
     SettingsError,
@@ -152,14 +153,16 @@ class ManagedNode(LifecycleNode):
 
         It may be a coroutine; calls may then overlap.
         """
+        group = ReentrantCallbackGroup()
         service = self.create_service(
-            service_type, name, self._answer(callback), callback_group=ReentrantCallbackGroup()
+            service_type, name, self._answer(callback), qos_profile=SERVICE, callback_group=group
         )
         self._created.append((self.destroy_service, service))
 
     def use_service(self, service_type: type, name: str) -> Any:
         """Create a client whose answers arrive while other callbacks are suspended."""
-        client = self.create_client(service_type, name, callback_group=ReentrantCallbackGroup())
+        group = ReentrantCallbackGroup()
+        client = self.create_client(service_type, name, qos_profile=SERVICE, callback_group=group)
         self._created.append((self.destroy_client, client))
         return client
 
