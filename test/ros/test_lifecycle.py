@@ -15,9 +15,10 @@ from rclpy.parameter import Parameter as RosParameter
 from std_msgs.msg import Empty
 from std_srvs.srv import Trigger
 
+from vjepa2_ros.ros.awaiting_node import Refused
 from vjepa2_ros.ros.health import Health
 from vjepa2_ros.ros.mailbox import LatestWorker
-from vjepa2_ros.ros.managed_node import ManagedNode, Refused
+from vjepa2_ros.ros.managed_node import ManagedNode
 from vjepa2_ros.ros.runner import wind_down
 from vjepa2_ros.ros.signals import StopEvent
 from vjepa2_ros.ros.supervision import MANAGER_HEARTBEAT

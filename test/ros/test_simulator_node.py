@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When the simulator publishes an image, and what it says where it cannot render."""
+"""When the simulator publishes an image, which targets it takes, and what it says where it cannot
+render.
+"""
 
 import pytest
+from geometry_msgs.msg import Point, Pose, Quaternion
 from probe import Probe
+from std_msgs.msg import Header
 
+from vjepa2_ros.msg import RobotState, SimulatorTarget
 from vjepa2_ros.nodes.simulator_node import SimulatorNode, falls_on
+from vjepa2_ros.ros.qos import COMMAND, STREAM
 from vjepa2_ros.settings.declaration import parameters_of
 from vjepa2_ros.simulation.simulator import SimulatorConfig
 from vjepa2_ros.stack.process_group import ProcessGroup
@@ -43,3 +49,57 @@ def test_a_wrong_renderer_is_refused_at_configure_with_one_line():
             assert not any("Traceback" in line for line in node.lines)
     finally:
         probe.close()
+
+
+def target(x=0.5, w=0.0, frame="base", closedness=0.0):
+    pose = Pose(position=Point(x=x, y=0.0, z=0.3), orientation=Quaternion(x=1.0, w=w))
+    return SimulatorTarget(
+        header=Header(frame_id=frame),
+        mode=SimulatorTarget.MOVE,
+        pose=pose,
+        gripper_closedness=closedness,
+    )
+
+
+REFUSED = {
+    "a position that is not finite": target(x=float("nan")),
+    "an orientation that is not finite": target(w=float("inf")),
+    "a gripper that is not finite": target(closedness=float("nan")),
+    "a quaternion that is not of unit length": target(w=1.0),
+    "another frame": target(frame="camera"),
+}
+
+
+@pytest.fixture(scope="module")
+def simulator():
+    probe = Probe("/targets")
+    probe.listen(RobotState, "simulator/state", STREAM)
+    try:
+        with ProcessGroup() as group:
+            node = group.start_node("simulator_node", namespace="/targets")
+            assert probe.change("simulator_node", "configure")
+            assert probe.change("simulator_node", "activate")
+            yield probe, node
+    finally:
+        probe.close()
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_the_simulation_goes_on_after_a_foreign_target_with(name, simulator):
+    probe, _ = simulator
+    probe.publish("simulator/target", REFUSED[name], COMMAND)
+    # The depth of the topic is 1: a second target would replace the first before it is taken.
+    for _ in range(10):
+        probe.wait("simulator/state")
+    assert probe.state("simulator_node") == "active"
+    good = target(x=0.52 + 0.01 * list(REFUSED).index(name))
+    probe.publish("simulator/target", good, COMMAND)
+    probe.wait(
+        "simulator/state",
+        lambda state: abs(state.pose.position.x - good.pose.position.x) < 2e-3 and not state.moving,
+    )
+
+
+def test_refused_targets_are_said_once(simulator):
+    _, node = simulator
+    assert len([line for line in list(node.lines) if "refused a target" in line]) == 1

@@ -17,6 +17,7 @@ from vjepa2_ros.planning.receding_horizon import Step
 from vjepa2_ros.robot.driver import RobotState
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.settings.cell import MotionCell, ObservationAge
+from vjepa2_ros.settings.declaration import parameters_of
 from vjepa2_ros.settings.planning import ExecutionSettings, LoopSettings
 
 DOWN = np.array([1.0, 0.0, 0.0, 0.0])
@@ -574,6 +575,7 @@ def test_without_overlap_no_image_is_wanted_while_the_robot_moves(around):
         (1000, [0], ["?"], Reason.TOO_MANY_SUBGOALS),
         (1, [1, 2], [], Reason.STEPS_MISMATCH),
         (2, [1, 0], [], Reason.STEPS_MISMATCH),
+        (2, [1, 2**32 - 1], [], Reason.STEPS_MISMATCH),
         (1, [], ["open", "close"], Reason.GRIPPER_MISMATCH),
         (1, [], ["shut"], Reason.GRIPPER_MISMATCH),
     ],
@@ -585,3 +587,5 @@ def test_a_request_that_cannot_be_a_goal_is_refused(images, steps, gripper, reas
 def test_a_request_that_fits_is_not_refused():
     assert refusal_of(2, [1, 2], ["open", "planned"], LoopSettings()) is None
     assert refusal_of(64, [], [], LoopSettings()) is None
+    most = parameters_of(LoopSettings)["steps_per_subgoal"].maximum
+    assert refusal_of(1, [most], [], LoopSettings()) is None

@@ -11,6 +11,8 @@ from vjepa2_ros.robot.driver import RobotState
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.robot.safety import CommandGate, MotionCommand
 from vjepa2_ros.settings.controller import MotionLimits
+from vjepa2_ros.settings.declaration import parameters_of
+from vjepa2_ros.settings.planning import ExecutionSettings
 
 NOW = 1000.0
 DOWN = np.array([1.0, 0.0, 0.0, 0.0])
@@ -41,6 +43,11 @@ def test_a_lifetime_of_its_own_is_kept(gate):
     assert gate.check(replace(COMMAND, lifetime=1.5), STATE, NOW).lifetime == 1.5
 
 
+def test_the_longest_lifetime_that_a_planner_may_give_is_accepted(gate):
+    longest = parameters_of(ExecutionSettings)["command_lifetime"].maximum
+    assert gate.check(replace(COMMAND, lifetime=longest), STATE, NOW).accepted
+
+
 REFUSED = {
     "a target that is not finite": (
         dict(position=np.array([0.5, np.nan, 0.3])), Reason.NOT_FINITE, True),
@@ -52,6 +59,7 @@ REFUSED = {
         dict(quaternion_xyzw=np.array([0.5, 0, 0, 0])), Reason.INVALID, True),
     "a gripper beyond closed": (dict(gripper_closedness=1.2), Reason.INVALID, True),
     "a negative lifetime": (dict(lifetime=-1.0), Reason.INVALID, True),
+    "a lifetime without end": (dict(lifetime=2.0**31 - 1), Reason.INVALID, True),
     "no goal id": (dict(goal_id=""), Reason.INVALID, True),
     "a sequence number of zero": (dict(sequence=0), Reason.INVALID, True),
     "another frame": (dict(frame="camera"), Reason.WRONG_FRAME, False),

@@ -7,7 +7,11 @@ from collections.abc import Sequence
 
 from vjepa2_ros.execution.goal import Note
 from vjepa2_ros.robot.reason import Reason
+from vjepa2_ros.settings.declaration import parameters_of
 from vjepa2_ros.settings.planning import GRIPPER_WORDS, LoopSettings
+
+MAX_STEPS = parameters_of(LoopSettings)["steps_per_subgoal"].maximum
+"""Most steps of one sub-goal."""
 
 
 def refusal_of(
@@ -30,10 +34,10 @@ def refusal_of(
             "fewer, or raise max_subgoals"
         )
         return Note(Reason.TOO_MANY_SUBGOALS, message)
-    if steps and (len(steps) != images or min(steps) < 1):
+    if steps and (len(steps) != images or min(steps) < 1 or max(steps) > MAX_STEPS):
         message = (
             f"steps {list(steps[: images + 1])} do not fit {images} image(s): give a number from 1 "
-            "for each, or none"
+            f"to {MAX_STEPS} for each, or none"
         )
         return Note(Reason.STEPS_MISMATCH, message)
     if gripper and len(gripper) != images:

@@ -17,10 +17,11 @@ from std_msgs.msg import Header
 from vjepa2_ros.camera.decoding import ImageTooLargeError, check_image, decode_image
 from vjepa2_ros.msg import Latent
 from vjepa2_ros.robot.reason import Reason
+from vjepa2_ros.ros.awaiting_node import Refused
 from vjepa2_ros.ros.conversions import MessageError, image_array
 from vjepa2_ros.ros.latents import latent_message
 from vjepa2_ros.ros.mailbox import LatestWorker
-from vjepa2_ros.ros.managed_node import ManagedNode, Refused
+from vjepa2_ros.ros.managed_node import ManagedNode
 from vjepa2_ros.ros.qos import LATEST
 from vjepa2_ros.ros.runner import run
 from vjepa2_ros.settings.encoder import EncoderNodeSettings

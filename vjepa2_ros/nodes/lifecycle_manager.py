@@ -30,7 +30,7 @@ from std_msgs.msg import Empty
 
 from vjepa2_ros.ros.health import Health
 from vjepa2_ros.ros.managed_node import ENDING
-from vjepa2_ros.ros.parameters import declare
+from vjepa2_ros.ros.parameters import declare, fix
 from vjepa2_ros.ros.runner import initialise
 from vjepa2_ros.ros.signals import stop_on_signal
 from vjepa2_ros.ros.supervision import HEARTBEAT_PERIOD, MANAGER_HEARTBEAT
@@ -85,6 +85,7 @@ class LifecycleManager:
     def __init__(self, stop) -> None:
         self._node = Node(MANAGER)
         self._settings = settings = declare(self._node, LifecycleManagerSettings)
+        fix(self._node)
         self._stop = stop
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)

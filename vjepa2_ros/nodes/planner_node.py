@@ -27,6 +27,7 @@ from vjepa2_ros.planning.planners import make_planner
 from vjepa2_ros.planning.receding_horizon import Step, make_loop
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.robot.safety import MotionCommand
+from vjepa2_ros.ros.awaiting_node import Refused
 from vjepa2_ros.ros.conversions import MessageError, seconds, stamp
 from vjepa2_ros.ros.goal_messages import (
     command_message,
@@ -36,7 +37,7 @@ from vjepa2_ros.ros.goal_messages import (
 )
 from vjepa2_ros.ros.latents import latent_tensor
 from vjepa2_ros.ros.mailbox import LatestWorker
-from vjepa2_ros.ros.managed_node import ManagedNode, Refused
+from vjepa2_ros.ros.managed_node import ManagedNode
 from vjepa2_ros.ros.qos import COMMAND, LATCHED, LATEST, STREAM
 from vjepa2_ros.ros.runner import run
 from vjepa2_ros.settings.planning import PlannerNodeSettings

@@ -17,6 +17,7 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from vjepa2_ros.msg import RobotState, SimulatorTarget
 from vjepa2_ros.robot import driver
+from vjepa2_ros.robot.driver import QUATERNION_TOLERANCE
 from vjepa2_ros.ros.conversions import (
     camera_info,
     image_message,
@@ -31,6 +32,19 @@ from vjepa2_ros.simulation.schedule import falls_on
 
 if TYPE_CHECKING:
     from vjepa2_ros.simulation.simulator import Simulator
+
+
+def target_problem(target: SimulatorTarget, base_frame: str) -> str:
+    """Why the arm cannot move to a target, in words; empty if it can."""
+    position, quaternion = pose_arrays(target.pose)
+    if not np.isfinite([*position, *quaternion, target.gripper_closedness]).all():
+        return "it holds a number that is not finite"
+    length = float(np.linalg.norm(quaternion))
+    if abs(length - 1.0) > QUATERNION_TOLERANCE:
+        return f"its quaternion has length {length:.4f} instead of 1"
+    if target.header.frame_id != base_frame:
+        return f"it is in frame {target.header.frame_id!r}, the robot's base is {base_frame!r}"
+    return ""
 
 
 class SimulatorNode(ManagedNode):
@@ -72,6 +86,12 @@ class SimulatorNode(ManagedNode):
             self._thread = None
 
     def _on_target(self, message: SimulatorTarget) -> None:
+        # Anybody may publish here, and a target that is not finite would end the simulation. A
+        # hold is taken from everybody: its pose is not used.
+        if message.mode == SimulatorTarget.MOVE:
+            if problem := target_problem(message, self.settings.base.base_frame):
+                self.log_throttled(f"refused a target: {problem}", "refused targets")
+                return
         self._target = message
 
     def _run(self) -> None:

@@ -20,7 +20,10 @@ from scipy.spatial.transform import Rotation
 from vjepa2_ros.robot.driver import QUATERNION_TOLERANCE, RobotState
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.settings.controller import MotionLimits
+from vjepa2_ros.settings.declaration import parameters_of
 
+MAX_LIFETIME = parameters_of(MotionLimits)["lifetime"].maximum
+"""Longest time that any command may keep the robot moving [s]."""
 VIOLATIONS = frozenset(
     {
         Reason.NOT_FINITE,
@@ -44,7 +47,8 @@ class MotionCommand:
         position: float64 [3] in metres, in `frame`.
         quaternion_xyzw: float64 [4], in `frame`.
         gripper_closedness: 0 (fully open) to 1 (fully closed).
-        lifetime: how long it may keep the robot moving [s]; 0 takes the limits' default.
+        lifetime: how long it may keep the robot moving [s], at most `MAX_LIFETIME`; 0 takes the
+            limits' default.
         frame: of the pose; must be the robot's base frame.
     """
 
@@ -199,8 +203,11 @@ class CommandGate:
                 Reason.INVALID,
                 f"gripper closedness {command.gripper_closedness:.3f} is outside 0 to 1",
             )
-        if command.lifetime < 0.0:
-            return refuse(Reason.INVALID, f"lifetime {command.lifetime:.3f} s is negative")
+        if not 0.0 <= command.lifetime <= MAX_LIFETIME:
+            return refuse(
+                Reason.INVALID,
+                f"lifetime {command.lifetime:.3f} s is outside 0 to {MAX_LIFETIME:.0f} s",
+            )
         if not command.goal_id or command.sequence < 1:
             return refuse(
                 Reason.INVALID, "a command needs a goal id and a sequence number from 1 upwards"

@@ -12,7 +12,6 @@ its result back with `post`, so that no node needs a lock.
 
 from __future__ import annotations
 
-import concurrent.futures
 import inspect
 import traceback
 from collections.abc import Callable
@@ -21,14 +20,14 @@ from typing import Any
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.callback_groups import ReentrantCallbackGroup
-from rclpy.clock import Clock, ClockType
-from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.task import Future as RosFuture
 
 from vjepa2_ros.robot.reason import Reason
+from vjepa2_ros.ros.awaiting_node import AwaitingNode, Refused
 from vjepa2_ros.ros.health import Health
-from vjepa2_ros.ros.parameters import declare, own_parameters
+from vjepa2_ros.ros.parameters import USE_SIM_TIME, declare, own_parameters
+from vjepa2_ros.ros.qos import SERVICE
 from vjepa2_ros.ros.supervision import HEARTBEAT_PERIOD, ManagerWatch
 from vjepa2_ros.settings.declaration import (
     SettingsError,
@@ -40,27 +39,12 @@ from vjepa2_ros.settings.declaration import (
 
 ENDING = "ending"
 """State in the heartbeat of a node that was told to end while it is up."""
-# Period of looking whether a service has been discovered [s].
-_LOOK_AGAIN = 0.1
 # Faults of the surroundings, told in a sentence; anything else is a fault of the program, told
 # with a traceback.
 _EXPECTED = (ValueError, OSError, RuntimeError)
 
 
-class Refused(Exception):
-    """Raised in a service callback to answer no.
-
-    Args:
-        text: becomes the answer's `message`.
-        reason: becomes the answer's `reason`, where it has one.
-    """
-
-    def __init__(self, text: str, reason: Reason = Reason.INVALID) -> None:
-        super().__init__(text)
-        self.reason = reason
-
-
-class ManagedNode(LifecycleNode):
+class ManagedNode(AwaitingNode):
     """A managed node. Subclasses set NAME and SETTINGS and fill the hooks that they need.
 
     Hooks: `configure` loads and creates, `activate` starts, `deactivate` stops, `cleanup`
@@ -75,11 +59,10 @@ class ManagedNode(LifecycleNode):
         manager: whether the lifecycle manager is alive.
     """
 
-    NAME = ""
     SETTINGS: type
 
     def __init__(self, **node_arguments: Any) -> None:
-        super().__init__(self.NAME, **node_arguments)
+        super().__init__(**node_arguments)
         self.settings: Any = declare(self, self.SETTINGS)
         self._configured_with: dict[str, Any] = {}
         self.add_on_set_parameters_callback(self._on_set_parameters)
@@ -87,7 +70,9 @@ class ManagedNode(LifecycleNode):
         self.manager = ManagerWatch(self)
         self._is_active = self._is_configured = self._is_ending = False
         self._created: list[tuple[Callable, Any]] = []
-        self._steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._serving: list[Any] = []
+        self._retired: list[Any] = []
+        self._answering = 0
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_timer(HEARTBEAT_PERIOD, self._publish_health, clock=self._steady)
 
@@ -123,13 +108,14 @@ class ManagedNode(LifecycleNode):
         """True while the node is configured, active or not."""
         return self._is_configured
 
+    @property
+    def is_answering(self) -> bool:
+        """True while an answer to a request is outstanding."""
+        return self._answering > 0
+
     def now(self) -> float:
         """ROS time in seconds: what stamps and ages are measured with."""
         return self.get_clock().now().nanoseconds * 1e-9
-
-    def steady_now(self) -> float:
-        """Steady time in seconds: what watchdogs are measured with; no clock change moves it."""
-        return self._steady.now().nanoseconds * 1e-9
 
     def advertise(self, message_type: type, topic: str, qos: Any) -> Any:
         """Create a publisher for the time of this configuration."""
@@ -150,16 +136,19 @@ class ManagedNode(LifecycleNode):
     def serve(self, service_type: type, name: str, callback: Callable) -> None:
         """Offer a service. The callback fills the response and returns it, or raises Refused.
 
-        It may be a coroutine; calls may then overlap.
+        It may be a coroutine; calls may then overlap. What it waits for, it awaits with the methods
+        of `AwaitingNode`, so that it answers also when the node goes down.
         """
+        group = ReentrantCallbackGroup()
         service = self.create_service(
-            service_type, name, self._answer(callback), callback_group=ReentrantCallbackGroup()
+            service_type, name, self._answer(callback), qos_profile=SERVICE, callback_group=group
         )
-        self._created.append((self.destroy_service, service))
+        self._serving.append(service)
 
     def use_service(self, service_type: type, name: str) -> Any:
         """Create a client whose answers arrive while other callbacks are suspended."""
-        client = self.create_client(service_type, name, callback_group=ReentrantCallbackGroup())
+        group = ReentrantCallbackGroup()
+        client = self.create_client(service_type, name, qos_profile=SERVICE, callback_group=group)
         self._created.append((self.destroy_client, client))
         return client
 
@@ -172,47 +161,6 @@ class ManagedNode(LifecycleNode):
     def post_error(self, error: Exception) -> None:
         """Report an exception of another thread in the executor's thread."""
         self.post(self._report, "worker", error)
-
-    async def result_of(self, job: concurrent.futures.Future) -> Any:
-        """Await a job of a worker in a coroutine callback; raises what the job raised."""
-        future = RosFuture(executor=self.executor)
-        job.add_done_callback(lambda _: self.executor.create_task(self._hand_over, job, future))
-        return await future
-
-    async def is_offered(self, client: Any, timeout: float) -> bool:
-        """Await in a service's coroutine that another service is there; False if not in time.
-
-        A node that has just been activated may not have discovered the others.
-
-        Raises:
-            Refused: the node was deactivated meanwhile, which destroys the client.
-        """
-        deadline = self.steady_now() + timeout
-        while not client.service_is_ready():
-            if self.steady_now() > deadline:
-                return False
-            await self._pause(_LOOK_AGAIN)
-            if not self._is_active:
-                raise Refused(f"{self.NAME} went down in the meantime", Reason.NODE_INACTIVE)
-        return True
-
-    async def _pause(self, duration: float) -> None:
-        over = RosFuture(executor=self.executor)
-        timer = self.create_timer(duration, lambda: over.set_result(None), clock=self._steady)
-        try:
-            await over
-        finally:
-            self.destroy_timer(timer)
-
-    async def answer_of(self, client: Any, request: Any, timeout: float) -> Any:
-        """Await a service's answer in a coroutine callback; raises TimeoutError."""
-        future = client.call_async(request)
-        timer = self.create_timer(timeout, lambda: self._give_up(future), clock=self._steady)
-        try:
-            return await future
-        finally:
-            self.destroy_timer(timer)
-            client.remove_pending_request(future)
 
     def log_throttled(self, text: str, kind: str | None = None) -> None:
         """Log a warning unless one of its kind was logged in the last 10 s.
@@ -246,20 +194,6 @@ class ManagedNode(LifecycleNode):
         if self._state_machine.current_state[1] != "finalized":
             self.trigger_shutdown()
 
-    def _hand_over(self, job: concurrent.futures.Future, future: RosFuture) -> None:
-        error = job.exception()
-        if error is None:
-            future.set_result(job.result())
-        else:
-            future.set_exception(error)  # type: ignore[arg-type]
-        # The coroutine that awaits was looked at before this: have the executor look again.
-        self.executor.wake()
-
-    @staticmethod
-    def _give_up(future: RosFuture) -> None:
-        if not future.done():
-            future.set_exception(TimeoutError("no answer in time"))
-
     # Transitions ----------------------------------------------------------------------------
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -283,6 +217,7 @@ class ManagedNode(LifecycleNode):
             # Back to `active`, in every case: the robot may still move, and callbacks watch it.
             return TransitionCallbackReturn.FAILURE
         self._is_active = False
+        self.end_waits()
         return TransitionCallbackReturn.SUCCESS
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -300,6 +235,7 @@ class ManagedNode(LifecycleNode):
         if self._is_active:
             self._is_active = False
             self._transition("deactivate", self.deactivate)
+        self.end_waits()
         return self._release()
 
     def _release(self) -> TransitionCallbackReturn:
@@ -310,7 +246,18 @@ class ManagedNode(LifecycleNode):
         for destroy, entity in reversed(self._created):
             destroy(entity)
         self._created.clear()
+        self._retired += self._serving
+        self._serving.clear()
+        self._destroy_retired()
         return result
+
+    def _destroy_retired(self) -> None:
+        """Destroy the services of a former configuration once their last answers have been sent."""
+        if self._answering:
+            return
+        for service in self._retired:
+            self.destroy_service(service)
+        self._retired.clear()
 
     def _transition(self, name: str, hook: Callable[[], None]) -> TransitionCallbackReturn:
         try:
@@ -337,6 +284,16 @@ class ManagedNode(LifecycleNode):
         return guarded
 
     def _answer(self, callback: Callable) -> Callable:
+        async def counted(request: Any, response: Any) -> Any:
+            self._answering += 1
+            try:
+                return await answer(request, response)
+            finally:
+                self._answering -= 1
+                if self._retired:
+                    # Not now: the executor sends the answer after this.
+                    self.executor.create_task(self._destroy_retired)
+
         async def answer(request: Any, response: Any) -> Any:
             try:
                 if not self._is_active:
@@ -355,7 +312,7 @@ class ManagedNode(LifecycleNode):
                 response.reason = int(reason)
             return response
 
-        return answer
+        return counted
 
     def _report(self, what: str, error: Exception) -> str:
         expected = isinstance(error, _EXPECTED)
@@ -381,6 +338,7 @@ class ManagedNode(LifecycleNode):
         given = own_parameters(self.SETTINGS, {change.name: change.value for change in changes})
         before = self.settings
         try:
+            self._check_clock(changes)
             if self._is_configured:
                 self._check_live(given)
             self.settings = build(self.SETTINGS, {**values_of(self.settings), **given})
@@ -390,6 +348,13 @@ class ManagedNode(LifecycleNode):
             self.settings = before
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
+
+    def _check_clock(self, changes: list[Parameter]) -> None:
+        """Raise SettingsError if the clock would change: stamps and ages are measured with it."""
+        given = {change.name: change.value for change in changes}
+        present = self.get_parameter(USE_SIM_TIME).value
+        if given.get(USE_SIM_TIME, present) != present:
+            raise SettingsError(f"{USE_SIM_TIME} is read at the start: start {self.NAME} with it")
 
     def _check_live(self, given: dict[str, Any]) -> None:
         """Raise SettingsError if one of the parameters may not change while configured."""

@@ -11,16 +11,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rcl_interfaces.msg import (
+    FloatingPointRange,
+    IntegerRange,
+    ParameterDescriptor,
+    SetParametersResult,
+)
 from rclpy.node import Node
+from rclpy.parameter import Parameter as RosParameter
 
 from vjepa2_ros.settings.declaration import Parameter, build, parameters_of, values_of
 from vjepa2_ros.settings.stack import known_parameters
 
 Settings = TypeVar("Settings")
 
+USE_SIM_TIME = "use_sim_time"
+"""Parameter of rclpy on any node: whether its clock is that of a simulation."""
 # Names that rclpy itself understands on any node.
-_OF_RCLPY = ("use_sim_time", "start_type_description_service")
+_OF_RCLPY = (USE_SIM_TIME, "start_type_description_service")
 _UNBOUNDED = 1e308
 
 
@@ -44,6 +52,16 @@ def declare(node: Node, settings: type[Settings]) -> Settings:
         value = list(values[name]) if isinstance(values[name], tuple) else values[name]
         node.declare_parameter(name, value, descriptor(parameter), ignore_override=True)
     return built
+
+
+def fix(node: Node) -> None:
+    """Refuse every change of a node's parameters from now on, for one that reads them once."""
+    text = f"{node.get_name()} reads its parameters at the start: start it again with the new ones"
+
+    def refuse(changes: list[RosParameter]) -> SetParametersResult:
+        return SetParametersResult(successful=False, reason=text)
+
+    node.add_on_set_parameters_callback(refuse)
 
 
 def own_parameters(settings: type, given: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Quality of service of every topic, by what the topic is for."""
+"""Quality of service of every topic, by what the topic is for, and of the services."""
 
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
 
@@ -15,3 +15,6 @@ LATCHED = QoSProfile(
     reliability=QoSReliabilityPolicy.RELIABLE,
     durability=QoSDurabilityPolicy.TRANSIENT_LOCAL,
 )
+# Deep enough for all requests and answers that may wait at once: one that does not fit is dropped,
+# and its caller waits for ever.
+SERVICE = QoSProfile(depth=1000, reliability=QoSReliabilityPolicy.RELIABLE)

@@ -136,3 +136,6 @@ def wind_down(
         while node.is_active and time.monotonic() < again:
             _spin_once(executor, node)
     node.shut_down()
+    # What still waited is refused by that, and the refusals are to be sent.
+    while node.is_answering and time.monotonic() < deadline:
+        _spin_once(executor, node)
