@@ -7,6 +7,7 @@ from conftest import make_probe, wait_for_latents
 from sensor_msgs.msg import CompressedImage
 
 from vjepa2_ros.evaluation.reach import ReachEpisode, run_episode, scene_seeds
+from vjepa2_ros.evaluation.simulated_stack import encode_as_sent
 from vjepa2_ros.execution.goal_status import TERMINAL, GoalState
 from vjepa2_ros.planning.planners import make_planner
 from vjepa2_ros.planning.receding_horizon import make_loop
@@ -31,7 +32,12 @@ def evaluated(episode, simulator):
     settings = resolve().settings
     model = open_world_model(settings.planner.model)
     planner = make_planner(settings.planner.search)
-    loop = make_loop(settings.planner, planner, model, model.encode(episode.goal_image)[None])
+    loop = make_loop(
+        settings.planner,
+        planner,
+        model,
+        encode_as_sent(model, episode.goal_image, settings.encoder)[None],
+    )
     result = run_episode(simulator, episode, loop, settings)
     assert result.end == GoalState.REACHED
     return result.steps, result.distances[-1]

@@ -63,6 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from vjepa2_ros.evaluation import report, writable
+    from vjepa2_ros.evaluation.simulated_stack import encode_as_sent
     from vjepa2_ros.planning.planners import make_planner
     from vjepa2_ros.planning.receding_horizon import make_loop
     from vjepa2_ros.world_model.checkpoint import open_world_model
@@ -87,7 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
         return 2
 
     def loop_for(goal_image):
-        return make_loop(settings.planner, planner, model, model.encode(goal_image)[None])
+        goal = encode_as_sent(model, goal_image, settings.encoder)
+        return make_loop(settings.planner, planner, model, goal[None])
 
     folder = arguments.output or Path("runs") / f"{arguments.task}-{time.strftime('%Y%m%d-%H%M%S')}"
     try:

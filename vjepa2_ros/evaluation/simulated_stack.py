@@ -12,6 +12,7 @@ import time
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from vjepa2_ros.execution.goal_execution import GoalExecution
 from vjepa2_ros.execution.goal_status import GoalStatus
@@ -21,10 +22,20 @@ from vjepa2_ros.planning.receding_horizon import RecedingHorizon, Step
 from vjepa2_ros.robot.controller import MotionController
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.robot.safety import MotionCommand, Verdict
+from vjepa2_ros.settings.encoder import EncoderNodeSettings
 from vjepa2_ros.settings.stack import StackSettings
 from vjepa2_ros.simulation.robot import SimulatedArm
 from vjepa2_ros.simulation.schedule import falls_on
 from vjepa2_ros.simulation.simulator import Simulator
+from vjepa2_ros.world_model.world_model import WorldModel
+
+
+def encode_as_sent(
+    model: WorldModel, image: np.ndarray, settings: EncoderNodeSettings
+) -> torch.Tensor:
+    """Latent [N, D] float32 of an image uint8 RGB [H, W, 3], as it arrives at the planner node."""
+    latent = model.encode(image)
+    return latent.half().float() if settings.half_precision else latent
 
 
 @dataclass(frozen=True)
@@ -124,7 +135,7 @@ class SimulatedStack:
     def _look(self, loop: RecedingHorizon, image: np.ndarray) -> list[ExecutedStep]:
         """Encode an image, plan from it and send the command: one step, or none."""
         started = time.perf_counter()
-        latent = loop.world_model.encode(image)
+        latent = encode_as_sent(loop.world_model, image, self._settings.encoder)
         encode_seconds = time.perf_counter() - started
         self._observation = self._verdict = None
         self._execution.observe(EncodedImage(latent, self._now(), encode_seconds))
