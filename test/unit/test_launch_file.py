@@ -85,7 +85,7 @@ def test_a_parameter_file_is_merged_and_checked(tmp_path):
         ({"seed": "abc"}, "seed:=abc is not an integer"),
         ({"seed": "-1"}, "seed is -1"),
         ({"seed": "1", "simulation": "false"}, "seed:=1 has no effect without simulation"),
-        ({"namespace": "no name"}, "'no name' is not a namespace"),
+        ({"namespace": "no name"}, "namespace:='no name' is not a namespace"),
         ({"log_level": "loud"}, "log_level:=loud is unknown: use debug, info"),
         ({"params_file": "/no/such.yaml"}, "/no/such.yaml: No such file"),
         ({"preset": "peper"}, "unknown preset 'peper'"),

@@ -32,8 +32,8 @@ def init(arguments: Sequence[str] | None = (), context: Context | None = None) -
             signal_handler_options=SignalHandlerOptions.NO,
         )
     except Exception as error:
-        # Without HOME rcl says only that rcutils_expand_user failed.
-        hint = (
-            "; set HOME, or ROS_LOG_DIR to a folder for its logs" if "logging" in str(error) else ""
-        )
-        raise RosError(f"{error}{hint}") from error
+        text = str(error)
+        if "initialize logging" in text:
+            # Without HOME rcl says only that rcutils_expand_user failed.
+            text += "; set HOME, or ROS_LOG_DIR to a folder for its logs"
+        raise RosError(text) from error

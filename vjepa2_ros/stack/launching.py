@@ -71,7 +71,10 @@ def plan_stack(arguments: Mapping[str, str]) -> StackPlan:
         )
     if given["seed"] and not simulation:
         raise SettingsError(f"seed:={given['seed']} has no effect without simulation: leave it out")
-    namespace = namespace_of(given["namespace"])
+    try:
+        namespace = namespace_of(given["namespace"])
+    except SettingsError as error:
+        raise SettingsError(f"namespace:={error}") from None
     if given["log_level"].lower() not in _LOG_LEVELS:
         raise SettingsError(
             f"log_level:={given['log_level']} is unknown: use {', '.join(_LOG_LEVELS)}"
