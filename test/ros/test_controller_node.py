@@ -3,16 +3,21 @@
 
 import numpy as np
 import pytest
+import rclpy
 from geometry_msgs.msg import Point, Pose, Quaternion
 from probe import Probe
 from rcl_interfaces.srv import SetParameters
+from rclpy.context import Context
 from rclpy.parameter import Parameter
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from vjepa2_ros.msg import Command, PlanningStatus, RobotState, SimulatorTarget
+from vjepa2_ros.nodes.controller_node import ControllerNode
+from vjepa2_ros.robot.driver import RobotState as MeasuredState
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.ros.conversions import duration, seconds, stamp
+from vjepa2_ros.ros.drivers import DRIVERS
 from vjepa2_ros.ros.qos import COMMAND, LATCHED, STREAM
 from vjepa2_ros.stack.process_group import ProcessGroup
 
@@ -329,3 +334,46 @@ def test_an_unknown_robot_is_refused_at_configure_with_the_known_ones(bench):
             group.wait_for_line("controller_node", "known: simulator", 10.0)
         finally:
             probe.close()
+
+
+class StillRobot:
+    """A robot that is always there and does not move."""
+
+    def __init__(self, clock):
+        self._clock = clock
+
+    def read_state(self):
+        return MeasuredState(np.array(START), np.array([1.0, 0.0, 0.0, 0.0]), 0.0, self._clock())
+
+    def move_to(self, position, quaternion_xyzw, gripper_closedness):
+        pass
+
+    def stop(self):
+        pass
+
+    def recover(self):
+        pass
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize("name", ["halt", "reset_fault"])
+def test_the_state_with_its_effect_is_published_before_the_answer_to(name, monkeypatch):
+    """A planner that gets the answer would still go by the state of the tick before."""
+    monkeypatch.setitem(DRIVERS, "still", lambda context: StillRobot(context.clock))
+    context = Context()
+    rclpy.init(context=context)
+    node = ControllerNode(context=context, parameter_overrides=[Parameter("robot", value="still")])
+    try:
+        node.trigger_configure()
+        node.trigger_activate()
+        node._on_tick()
+        published = []
+        monkeypatch.setattr(node._states, "publish", published.append)
+        halts = node._controller.halts
+        assert getattr(node, f"_on_{name}")(Trigger.Request(), Trigger.Response()).success
+        assert [state.halts for state in published] == [halts + 1]
+    finally:
+        node.destroy_node()
+        context.try_shutdown()

@@ -144,6 +144,25 @@ def test_a_fault_of_the_controller_forbids_a_new_goal(around):
     assert "the probe fell over" in answer.message and "reset_fault" in answer.message
 
 
+def test_a_goal_right_after_the_reset_of_a_fault_waits_for_the_report_of_it(around):
+    """It was refused because of the state before, each time."""
+    goal = around.accepted_goal()
+
+    def faulty(message):
+        message.fault, message.fault_reason = "the probe fell over", int(Reason.STATE_STALE)
+        return message
+
+    around.change_state = faulty
+    around.wait_status(goal, PlanningStatus.FAILED, Reason.CONTROLLER_FAULT)
+    around.feeling = False
+    around.change_state = lambda message: message
+    report = threading.Timer(0.1, setattr, (around, "feeling", True))
+    report.start()
+    answer = around.set_goal()
+    report.join()
+    assert answer.accepted, answer
+
+
 def test_a_request_of_too_many_subgoals_is_refused_before_anything_is_encoded(around):
     goal = around.accepted_goal()
     encoded = around.encoded

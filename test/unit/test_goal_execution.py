@@ -564,6 +564,19 @@ def test_without_overlap_no_image_is_wanted_while_the_robot_moves(around):
     assert around.pending == [] and not around.execution.wants_image(around.now)
 
 
+def test_a_fault_reported_before_a_request_may_be_over_and_one_after_it_is_not():
+    around = Surroundings()
+    around.robot()
+    around.now += 0.01
+    ticket = around.execution.ticket()
+    assert not around.execution.awaits_report(ticket)
+    around.robot(state=measured(around.now - 0.01), fault_reason=Reason.STATE_STALE)
+    assert around.execution.awaits_report(ticket)
+    around.robot()
+    assert not around.execution.awaits_report(ticket)
+    assert around.execution.not_ready().reason != Reason.NONE
+
+
 # Requests -----------------------------------------------------------------------------------
 
 

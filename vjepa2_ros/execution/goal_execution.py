@@ -105,6 +105,11 @@ class GoalExecution:
         """What `start` needs to know of the moment when a goal is requested."""
         return GoalTicket(self._now(), self.robot.halts if self.robot is not None else 0)
 
+    def awaits_report(self, ticket: GoalTicket) -> bool:
+        """Whether the newest report is of a fault that may be over when a goal is requested."""
+        robot = self.robot
+        return robot is not None and robot.has_fault and robot.stamp < ticket.stamp
+
     def halted_since(self, ticket: GoalTicket) -> bool:
         """Whether the controller has ended all goals after a goal was requested."""
         robot = self.robot

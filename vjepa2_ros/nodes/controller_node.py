@@ -87,6 +87,7 @@ class ControllerNode(ManagedNode):
         response.success = self._controller.halt(
             Reason.HALT_REQUESTED, "the `halt` service was called", self.now()
         )
+        self._publish_last()
         response.message = self._controller.message
         return response
 
@@ -95,6 +96,7 @@ class ControllerNode(ManagedNode):
     ) -> Trigger.Response:
         fault = self._controller.fault
         response.success = self._controller.reset_fault(self.now())
+        self._publish_last()
         if response.success:
             response.message = f"was: {fault}" if fault else "no fault"
         else:
@@ -111,6 +113,11 @@ class ControllerNode(ManagedNode):
         self._report_health(controller, state is not None)
         if state is not None:
             self._publish(controller, state)
+
+    def _publish_last(self) -> None:
+        """Publish what a request has changed at once: who gets the answer may act on it."""
+        if self._controller.state is not None:
+            self._publish(self._controller, self._controller.state)
 
     def _publish(self, controller: MotionController, state: MeasuredState) -> None:
         self._states.publish(controller_state_message(controller, state, self._frame))

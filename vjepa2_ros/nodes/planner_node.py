@@ -49,6 +49,8 @@ HALT_TIMEOUT = 2.0
 """Longest wait for the controller to confirm a halt [s]."""
 DISCOVERY_TIMEOUT = 2.0
 """Longest wait for the encoder to be discovered, once a goal is requested [s]."""
+REPORT_TIMEOUT = 0.5
+"""Longest wait for the controller's next report, once a goal is requested [s]."""
 LOG_PERIOD = 1.0
 """Shortest time between two lines in the log about ends of goals [s]."""
 
@@ -127,17 +129,19 @@ class PlannerNode(ManagedNode):
     async def _on_set_goal(
         self, request: SetGoal.Request, response: SetGoal.Response
     ) -> SetGoal.Response:
-        ticket = self._execution.ticket()
+        execution = self._execution
+        ticket = execution.ticket()
+        if execution.awaits_report(ticket):
+            # The fault may have been reset, with the report of that still on its way.
+            self._requests += 1
+            number = self._requests
+            await self.comes_true(lambda: not execution.awaits_report(ticket), REPORT_TIMEOUT)
+            self._check_latest(number)
         self._check_request(request)
         self._requests += 1
         number = self._requests
         latents = await self._encode(request.images)
-        if not self.is_active:
-            raise Refused("the planner was deactivated in the meantime", Reason.NODE_INACTIVE)
-        if number != self._requests:
-            raise Refused(
-                "another goal, a cancel or a stop came in the meantime", Reason.SUPERSEDED
-            )
+        self._check_latest(number)
         if self._execution.halted_since(ticket):
             raise Refused(
                 "the controller halted while the goal was being encoded: set it again",
@@ -164,6 +168,15 @@ class PlannerNode(ManagedNode):
             f"{len(loop.steps)} sub-goal(s), at most {sum(loop.steps)} steps; see `status`"
         )
         return response
+
+    def _check_latest(self, number: int) -> None:
+        """Raise Refused if a request came after the one of this number."""
+        if not self.is_active:
+            raise Refused("the planner was deactivated in the meantime", Reason.NODE_INACTIVE)
+        if number != self._requests:
+            raise Refused(
+                "another goal, a cancel or a stop came in the meantime", Reason.SUPERSEDED
+            )
 
     def _check_request(self, request: SetGoal.Request) -> None:
         """Raise Refused if the request cannot be served, before anything is encoded."""
