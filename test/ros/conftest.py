@@ -11,9 +11,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest  # noqa: E402
 
-pytest.importorskip("rclpy", reason="ROS 2 IS ABSENT: no node is tested")
+rclpy = pytest.importorskip("rclpy", reason="ROS 2 IS ABSENT: no node is tested")
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
-from probe import Probe  # noqa: E402
+from probe import DEADLINE, Probe  # noqa: E402
+from rclpy.context import Context  # noqa: E402
+from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
 from small_model import small_world_model  # noqa: E402
 
@@ -113,3 +115,35 @@ def bench():
     probe = make_probe("/bench")
     yield probe
     probe.close()
+
+
+# A node in the test's own process: a module gives it as the fixture `node`.
+
+
+@pytest.fixture
+def context():
+    context = Context()
+    rclpy.init(context=context)
+    yield context
+    context.try_shutdown()
+
+
+@pytest.fixture
+def executor(context, node):
+    executor = SingleThreadedExecutor(context=context)
+    executor.add_node(node)
+    yield executor
+    executor.shutdown()
+
+
+@pytest.fixture
+def spin(node, executor):
+    """Spin the node until something is so."""
+
+    def until(condition):
+        end = node.steady_now() + DEADLINE
+        while not condition():
+            assert node.steady_now() < end, "not so before the deadline"
+            executor.spin_once(timeout_sec=0.05)
+
+    return until

@@ -2,23 +2,13 @@
 """Parameters that are read when a node starts, and refuse to change after that."""
 
 import pytest
-import rclpy
 from probe import Probe
 from rcl_interfaces.srv import SetParameters
-from rclpy.context import Context
 from rclpy.parameter import Parameter
 
 from vjepa2_ros.nodes.controller_node import ControllerNode
 from vjepa2_ros.settings.stack import MANAGER
 from vjepa2_ros.stack.process_group import ProcessGroup
-
-
-@pytest.fixture
-def context():
-    context = Context()
-    rclpy.init(context=context)
-    yield context
-    context.try_shutdown()
 
 
 @pytest.fixture

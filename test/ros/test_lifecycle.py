@@ -8,8 +8,6 @@ from types import SimpleNamespace
 import pytest
 import rclpy
 from probe import DEADLINE
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from rclpy.parameter import Parameter as RosParameter
 from std_msgs.msg import Empty
@@ -93,40 +91,10 @@ class Example(ManagedNode):
 
 
 @pytest.fixture
-def context():
-    context = Context()
-    rclpy.init(context=context)
-    yield context
-    context.try_shutdown()
-
-
-@pytest.fixture
 def node(context):
     node = Example(context=context)
     yield node
     node.destroy_node()
-
-
-@pytest.fixture
-def executor(context, node):
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(node)
-    yield executor
-    executor.shutdown()
-
-
-@pytest.fixture
-def spin(executor, node):
-    """Spin the node until something is so."""
-
-    def until(condition):
-        clock = node._steady
-        end = clock.now().nanoseconds + DEADLINE * 1e9
-        while not condition():
-            assert clock.now().nanoseconds < end, "not so before the deadline"
-            executor.spin_once(timeout_sec=0.05)
-
-    return until
 
 
 def ask(node, spin):

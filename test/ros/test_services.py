@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import pytest
 import rclpy
 from probe import DEADLINE
-from rclpy.context import Context
-from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 from std_srvs.srv import Trigger
 
@@ -57,14 +55,6 @@ class Asked(ManagedNode):
 
 
 @pytest.fixture
-def context():
-    context = Context()
-    rclpy.init(context=context)
-    yield context
-    context.try_shutdown()
-
-
-@pytest.fixture
 def node(context):
     """An active node."""
     node = Asked(context=context)
@@ -72,27 +62,6 @@ def node(context):
     node.trigger_activate()
     yield node
     node.destroy_node()
-
-
-@pytest.fixture
-def executor(context, node):
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(node)
-    yield executor
-    executor.shutdown()
-
-
-@pytest.fixture
-def spin(node, executor):
-    """Spin the node until something is so."""
-
-    def until(condition):
-        end = node.steady_now() + DEADLINE
-        while not condition():
-            assert node.steady_now() < end, "not so before the deadline"
-            executor.spin_once(timeout_sec=0.05)
-
-    return until
 
 
 @pytest.fixture

@@ -6,15 +6,13 @@ reaches on this machine in the same precision.
 """
 
 import resource
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
+from vjepa2_ros.benchmark.device_timing import median_seconds, operations
 from vjepa2_ros.planning.objective import distance
 from vjepa2_ros.settings.planning import ActionSettings
 from vjepa2_ros.world_model.encoder import Encoder, encoder_config
@@ -105,42 +103,21 @@ def measure(model: WorldModel, batches: Sequence[int], repeats: int) -> dict:
 def matmul_rate(device: torch.device, dtype: torch.dtype, repeats: int) -> float:
     """Operations per second of a large matrix product."""
     left, right = (torch.randn(MATMUL_SIDE, MATMUL_SIDE, device=device).to(dtype) for _ in range(2))
-    return 2 * MATMUL_SIDE**3 / seconds(lambda: left @ right, device, repeats)
-
-
-def seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """Median time of some work [s], after one call that is not counted."""
-    work()
-    times = []
-    for _ in range(repeats):
-        _synchronise(device)
-        started = time.perf_counter()
-        work()
-        _synchronise(device)
-        times.append(time.perf_counter() - started)
-    return float(np.median(times))
+    return 2 * MATMUL_SIDE**3 / median_seconds(lambda: left @ right, device, repeats)
 
 
 def _cost(
     what: str, batch: int, work: Callable, rate: float, repeats: int, model: WorldModel
 ) -> Cost:
-    # The fused kernels of a CPU are not counted; spelled out, attention is.
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        work()
-    operations = counter.get_total_flops() / batch
-    each = seconds(work, model.device, repeats) / batch
-    floor = operations / rate
-    return Cost(what, batch, operations / 1e9, each, floor, floor / each)
+    each = median_seconds(work, model.device, repeats) / batch
+    count = operations(work) / batch
+    floor = count / rate
+    return Cost(what, batch, count / 1e9, each, floor, floor / each)
 
 
 def _parameters(model: WorldModel):
     yield from model.encoder.parameters()
     yield from model.predictor.parameters()
-
-
-def _synchronise(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _device_name(device: torch.device) -> str:

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vjepa2_ros.benchmark.decisions import Decision
-from vjepa2_ros.benchmark.model import seconds
+from vjepa2_ros.benchmark.device_timing import median_seconds
 from vjepa2_ros.planning.action_space import ActionSpace
 from vjepa2_ros.planning.objective import LatentDistance, distance
 from vjepa2_ros.world_model.encoder import normalise
@@ -79,7 +79,8 @@ def measure(
     with torch.no_grad():
         for what, energies in _ways(model, rounded, decision, horizon):
             found = energies(actions).double().cpu()
-            each = 1e3 * seconds(lambda: energies(actions), model.device, repeats) / candidates  # noqa: B023
+            taken = median_seconds(lambda: energies(actions), model.device, repeats)  # noqa: B023
+            each = 1e3 * taken / candidates
             if not rows:
                 expected, reference = found, each
             rows.append(
