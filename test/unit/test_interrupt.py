@@ -40,8 +40,10 @@ WORK = {
     "importing": "import slow_module",
     "waiting for a pool": (
         "from concurrent.futures import ProcessPoolExecutor as Pool; import multiprocessing\n"
+        "    from vjepa2_ros.interrupts import interrupts_blocked\n"
         "    with Pool(2, mp_context=multiprocessing.get_context('spawn')) as pool:\n"
-        "        futures = [pool.submit(time.sleep, n) for n in (0, 0, *[1000] * 8)]\n"
+        "        with interrupts_blocked():\n"
+        "            futures = [pool.submit(time.sleep, n) for n in (0, 0, *[1000] * 8)]\n"
         "        [future.result() for future in futures[:2]]\n"
         "        print('ready', flush=True)\n"
         "        futures[-1].result()"

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from vjepa2_ros.benchmark.decisions import Decision, make_decisions
 from vjepa2_ros.evaluation.reach import ReachEpisode, run_episode, scene_seeds
+from vjepa2_ros.interrupts import interrupts_blocked
 from vjepa2_ros.planning.action_space import ActionSpace
 from vjepa2_ros.planning.objective import LatentDistance
 from vjepa2_ros.planning.planner import Plan, Planner
@@ -188,7 +189,9 @@ class Benchmark:
         if path.is_file():
             return json.loads(path.read_text())["results"]
         name = f"{planner} {evaluations}, {what}"
-        results = list(tqdm(self._pool.map(work, items), desc=name, total=len(items), leave=False))
+        with interrupts_blocked():
+            jobs = self._pool.map(work, items)
+        results = list(tqdm(jobs, desc=name, total=len(items), leave=False))
         path.parent.mkdir(parents=True, exist_ok=True)
         partial_file = path.with_suffix(".partial")
         partial_file.write_text(json.dumps({**described, "results": results}))

@@ -11,11 +11,9 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -24,6 +22,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from vjepa2_ros.interrupts import interrupts_blocked
 from vjepa2_ros.settings.cell import Workspace
 from vjepa2_ros.settings.planning import ActionSettings
 from vjepa2_ros.simulation.simulator import DOWN, TRAINING_SCENES, Simulator, SimulatorConfig
@@ -201,7 +200,7 @@ def collect(folder: Path, config: RecordingConfig, workers: int = 2) -> Dataset:
         ProcessPoolExecutor(workers, context, _start_worker, (stop,)) as pool,
         tqdm(total=config.episodes, desc="collect", unit="episode") as bar,
     ):
-        with _interrupts_blocked():  # the workers inherit this
+        with interrupts_blocked():  # the workers inherit this
             jobs = [
                 pool.submit(
                     _record,
@@ -220,16 +219,6 @@ def collect(folder: Path, config: RecordingConfig, workers: int = 2) -> Dataset:
             raise
     marker.write_text(wanted)
     return Dataset.open(folder)
-
-
-@contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Let only this process, not those that it starts in here, handle Ctrl-C."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_worker(stop: Event) -> None:
