@@ -33,13 +33,8 @@ lint: setup ## style and types
 	.venv/bin/python -m ruff check .
 	.venv/bin/python -m mypy
 
-test: setup ## all tests, or those that ARGS selects
-ifdef ARGS
-	.venv/bin/python -m pytest $(ARGS)
-else
-	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile test/unit test/packaging test/gpu
-	.venv/bin/python -m pytest test/ros
-endif
+test: setup ## all tests, in two processes; or those that ARGS selects
+	.venv/bin/python -m pytest $(or $(ARGS),--numprocesses 2 --dist loadgroup)
 
 train: setup ## collect data in the simulation and train the world model
 	$(PROGRAM) train $(ARGS)
