@@ -68,6 +68,12 @@ def refused(around, reason, **request):
     return answer
 
 
+def faulty(message):
+    """A state of the robot with a fault."""
+    message.fault, message.fault_reason = "the probe fell over", int(Reason.STATE_STALE)
+    return message
+
+
 def refused_soon(around, reason):
     """The same, once the planner has noticed a change of its surroundings."""
     deadline = time.monotonic() + 30.0
@@ -133,11 +139,6 @@ def test_the_encoders_refusal_is_passed_on_in_its_own_words(around):
 
 def test_a_fault_of_the_controller_forbids_a_new_goal(around):
     goal = around.accepted_goal()
-
-    def faulty(message):
-        message.fault, message.fault_reason = "the probe fell over", int(Reason.STATE_STALE)
-        return message
-
     around.change_state = faulty
     around.wait_status(goal, PlanningStatus.FAILED, Reason.CONTROLLER_FAULT)
     answer = refused(around, Reason.CONTROLLER_FAULT)
@@ -147,11 +148,6 @@ def test_a_fault_of_the_controller_forbids_a_new_goal(around):
 def test_a_goal_right_after_the_reset_of_a_fault_waits_for_the_report_of_it(around):
     """It was refused because of the state before, each time."""
     goal = around.accepted_goal()
-
-    def faulty(message):
-        message.fault, message.fault_reason = "the probe fell over", int(Reason.STATE_STALE)
-        return message
-
     around.change_state = faulty
     around.wait_status(goal, PlanningStatus.FAILED, Reason.CONTROLLER_FAULT)
     around.feeling = False

@@ -314,10 +314,8 @@ class LifecycleManager:
             return False
         try:
             os.kill(int(process), 0)
-        except ProcessLookupError:
-            return True
-        except OSError:
-            return False
+        except OSError as error:
+            return isinstance(error, ProcessLookupError)
         return False
 
     def _client(self, name: str, service: type) -> Any:

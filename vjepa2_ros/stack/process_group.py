@@ -231,7 +231,7 @@ class ProcessGroup:
             # Not SIGINT: Python answers it with a traceback until a program has its own handler.
             process.send(signal.SIGTERM)
         if processes:
-            self._wait_for_end(processes[0], processes[1:], deadline)
+            self._bring_down(processes[0], processes[1:], deadline)
         self.killed = [process.name for process in processes if process.is_running]
         for process in processes:
             process.send(signal.SIGKILL)
@@ -242,7 +242,8 @@ class ProcessGroup:
         while self._at_end:
             self._at_end.pop()()
 
-    def _wait_for_end(self, manager: Process, others: list[Process], deadline: float) -> None:
+    def _bring_down(self, manager: Process, others: list[Process], deadline: float) -> None:
+        """Wait until all have ended, all of which got a SIGTERM, or `deadline` [s, monotonic]."""
         while manager.is_running and time.monotonic() < deadline and not self.hurry():
             manager.wait(_POLL)
             if others and not any(process.is_running for process in others):
