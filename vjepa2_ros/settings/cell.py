@@ -20,7 +20,7 @@ class Workspace(Settings):
     """
 
     lower: tuple[float, float, float] = setting(
-        (0.33, -0.25, 0.04),
+        (0.33, -0.25, 0.03),
         "lower corner of the box for the tool centre point, base frame",
         "m", -2.0, 2.0, length=3, live="raise", shared="same",
     )  # fmt: skip

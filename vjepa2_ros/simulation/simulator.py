@@ -20,6 +20,10 @@ MAX_WIDTH = 0.08
 """Opening of the Franka Hand [m] at closedness 0."""
 DOWN = Rotation.from_euler("xyz", [np.pi, 0.0, 0.0])
 """Orientation of the hand with its fingers pointing at the table."""
+OBJECTS = ("cup", "box")
+"""Names of the objects on the table, in the order of all arrays over them."""
+GRASP_HEIGHTS = (0.06, 0.035)
+"""Height of the tool centre point [m] at which cup and box are grasped on the table."""
 TRAINING_SCENES = range(1_000_000, 2_000_000)
 """Seeds of the scenes of training, with any seed of its own; no evaluation uses them."""
 
@@ -31,7 +35,11 @@ class SimulatorConfig:
     Attributes:
         workspace: box in which start poses and goals lie, base frame.
         object_lower, object_upper: rectangle (x, y) [m] in which cup and box are placed.
-        object_spacing: smallest horizontal distance [m] between cup, box and the start pose.
+        object_spacing: smallest horizontal distance [m] between cup, box and the start pose: the
+            hand is 20 cm wide.
+        box_yaw: the box is turned by at most this angle [rad] either way from the yaw at which its
+            short side lies between the fingers.
+        light: brightness and direction of the light vary by at most this share.
         max_speed: translation [m/s].
         max_acceleration: translation [m/s²].
         max_turn_rate: rotation [rad/s].
@@ -41,15 +49,36 @@ class SimulatorConfig:
     workspace: Workspace = Workspace()
     object_lower: tuple[float, float] = (0.38, -0.22)
     object_upper: tuple[float, float] = (0.62, 0.22)
-    object_spacing: float = 0.12
+    object_spacing: float = 0.16
+    box_yaw: float = 0.0
+    light: float = 0.2
     max_speed: float = 0.25
     max_acceleration: float = 1.5
     max_turn_rate: float = 1.0
     control_period: float = 0.02
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """State of a simulated cell at one moment, for `Simulator.restore`.
+
+    Attributes:
+        seed: of the scene.
+        physics: MuJoCo's integration state.
+        joints: joint targets [7] rad.
+        closedness: commanded, 0 (open) to 1 (closed).
+        reference: position [3] m and rotation of the arm's reference, at rest.
+    """
+
+    seed: int
+    physics: np.ndarray
+    joints: np.ndarray
+    closedness: float
+    reference: tuple[np.ndarray, Rotation]
+
+
 class Simulator:
-    """A Panda with its hand, a cup and a box on a table, and the exterior camera.
+    """A Franka arm with its hand, a cup and a box on a table, and the exterior camera.
 
     Poses are those of the tool centre point in the base frame. States are 7-D: x y z [m], extrinsic
     Euler xyz [rad], gripper closedness 0 (open) to 1 (closed).
@@ -75,10 +104,20 @@ class Simulator:
         self._joints = HOME.copy()
         self._closedness = 0.0
         self._renderers: dict[int, mujoco.Renderer] = {}
+        self._fingers = [self.model.body(f"{side}_finger").id for side in ("left", "right")]
+        self._objects = [self.model.body(name).id for name in OBJECTS]
+        self._lamp = self.model.light("lamp").id
+        self._light = (
+            self.model.vis.headlight.ambient.copy(),
+            self.model.vis.headlight.diffuse.copy(),
+            self.model.light_diffuse[self._lamp].copy(),
+            self.model.light_dir[self._lamp].copy(),
+        )
         self.reset(0)
 
     def reset(self, seed: int) -> None:
-        """Place cup, box and hand at random, the same for the same seed; `time` is 0 again."""
+        """Draw places of cup, box and hand, and the light, from a seed; `time` is 0 again."""
+        self._seed = seed
         random = np.random.default_rng(seed)
         config = self.config
         start = random.uniform(config.workspace.lower, config.workspace.upper)
@@ -87,14 +126,42 @@ class Simulator:
             place = random.uniform(config.object_lower, config.object_upper)
             if all(np.linalg.norm(place - other) > config.object_spacing for other in places):
                 places.append(place)
-        turns = random.uniform(-np.pi, np.pi, 2)
+        turns = random.uniform(-1.0, 1.0, 2) * (np.pi, config.box_yaw)
         mujoco.mj_resetData(self.model, self.data)
-        for name, place, turn in zip(("cup", "box"), places[-2:], turns, strict=True):
+        self._set_light()
+        for name, place, turn in zip(OBJECTS, places[-2:], turns, strict=True):
             joint = self.data.joint(name)
             joint.qpos[:2] = place
             # MuJoCo puts w first; scipy has an option for that only from 1.14 on.
             joint.qpos[3:] = Rotation.from_euler("z", turn).as_quat()[[3, 0, 1, 2]]
         self.place(start, DOWN, 0.0)
+
+    def _set_light(self) -> None:
+        random = np.random.default_rng([self._seed, 1])
+        share = self.config.light
+        ambient, diffuse, lamp, direction = self._light
+        self.model.vis.headlight.ambient = ambient * random.uniform(1 - share, 1 + share)
+        self.model.vis.headlight.diffuse = diffuse * random.uniform(1 - share, 1 + share)
+        self.model.light_diffuse[self._lamp] = lamp * random.uniform(1 - share, 1 + share)
+        self.model.light_dir[self._lamp] = direction + share * random.uniform(-1.0, 1.0, 3)
+
+    def snapshot(self) -> Snapshot:
+        """The present state; the arm is taken to be at rest."""
+        parts = mujoco.mjtState.mjSTATE_INTEGRATION
+        physics = np.empty(mujoco.mj_stateSize(self.model, parts))
+        mujoco.mj_getState(self.model, self.data, physics, parts)
+        reference = self._reference.position.copy(), self._reference.rotation
+        return Snapshot(self._seed, physics, self._joints.copy(), self._closedness, reference)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Go back to a state of this cell."""
+        self._seed = snapshot.seed
+        self._set_light()
+        parts = mujoco.mjtState.mjSTATE_INTEGRATION
+        mujoco.mj_setState(self.model, self.data, snapshot.physics, parts)
+        mujoco.mj_forward(self.model, self.data)
+        self._joints, self._closedness = snapshot.joints.copy(), snapshot.closedness
+        self._reference.set(*snapshot.reference)
 
     def place(self, position: np.ndarray, rotation: Rotation, closedness: float) -> None:
         """Put the hand at a pose at once, at rest; no motion is simulated, and no object moves.
@@ -174,7 +241,29 @@ class Simulator:
 
     def object_positions(self) -> np.ndarray:
         """True centres of cup and box [2, 3] in metres: for scores, never for training."""
-        return np.stack([self.data.body(name).xpos.copy() for name in ("cup", "box")])
+        return self.data.xpos[self._objects].copy()
+
+    def object_tilts(self) -> np.ndarray:
+        """True angles of the objects' own vertical axes to the vertical [2] in radians."""
+        return np.arccos(np.clip(self.data.xmat[self._objects, 8], -1.0, 1.0))
+
+    def held(self) -> np.ndarray:
+        """Whether both fingers touch an object, for each of `OBJECTS` [2] bool."""
+        bodies = self.model.geom_bodyid[self.data.contact.geom]
+        return np.array(
+            [
+                all(
+                    ((bodies == finger) | (bodies == body)).all(axis=1).any()
+                    for finger in self._fingers
+                )
+                for body in self._objects
+            ]
+        )
+
+    @property
+    def commanded_closedness(self) -> float:
+        """What the gripper was told last, 0 (open) to 1 (closed)."""
+        return self._closedness
 
     def render(self, size: int = 256) -> np.ndarray:
         """Image of the exterior camera, uint8 RGB [size, size, 3].

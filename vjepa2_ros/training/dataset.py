@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random motion in the simulated cell, recorded as fixed-length episodes in plain `.npy` files.
+"""Random motion and play in the simulated cell, recorded as fixed-length episodes in `.npy` files.
 
 A folder holds `frames.npy` uint8 [E, T, S, S, 3] (RGB), `states.npy` float32 [E, T, 7] (measured,
 see `Simulator.state`) and `objects.npy` float32 [E, T, 2, 3] (true centres of cup and box [m]).
-The last one is for read-outs only: no training step opens it.
+The last one is for read-outs only: no training step opens it. While a recording is being made,
+`finished.npy` bool [E] says which episodes are complete, so that an interrupted one is resumed.
 """
 
 from __future__ import annotations
@@ -25,13 +26,20 @@ from tqdm import tqdm
 from vjepa2_ros.interrupts import interrupts_blocked
 from vjepa2_ros.settings.cell import Workspace
 from vjepa2_ros.settings.planning import ActionSettings
+from vjepa2_ros.simulation.schedule import falls_on
 from vjepa2_ros.simulation.simulator import DOWN, TRAINING_SCENES, Simulator, SimulatorConfig
+from vjepa2_ros.training.play import Play
 
 RENDER_SIZE = 256
 """Side [px] at which the camera of the cell publishes; smaller training frames are made from it."""
 SCENES_PER_SEED = 10_000
 """Distance of the scenes of two training seeds."""
 EPISODES_PER_JOB = 20
+BOX_YAW = 0.26
+"""The box is recorded at angles up to this one [rad] from where the fingers fit best."""
+
+Sample = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Frame [S, S, 3] uint8 RGB, state [7], centres of cup and box [2, 3]."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,7 @@ class RecordingConfig:
         episodes: number of episodes E.
         length: frames in an episode T, one second apart.
         size: side of the frames S [px].
+        play: share of the episodes that are play at the objects; the others are random motion.
         seed: of scenes and motion.
         workspace: box in which the hand moves.
         max_translation: bound of one step on each axis [m], the planner's.
@@ -50,6 +59,7 @@ class RecordingConfig:
     episodes: int
     length: int
     size: int
+    play: float = 0.0
     seed: int = 0
     workspace: Workspace = Workspace()
     max_translation: float = ActionSettings().max_translation
@@ -109,45 +119,65 @@ class Dataset:
         return cls(frames, states, objects)
 
 
-def random_episode(
-    simulator: Simulator, seed: int, length: int, size: int, max_translation: float
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield one episode of random motion step by step.
+def random_motion(
+    simulator: Simulator, random: np.random.Generator, max_translation: float
+) -> Iterator[None]:
+    """Move the hand at random without an end, one second of motion a step.
 
-    The hand starts anywhere in the workspace. Each step of one second moves it by at most
-    `max_translation` per axis, every third time less; the gripper opens or closes, fully or partly,
-    in half of the steps.
+    Each step moves it by at most `max_translation` per axis, every second time less; the gripper
+    opens or closes, fully or partly, in half of the steps. The first step only sets the gripper.
+
+    Args:
+        simulator: reset by the caller.
+        random: decides everything.
+        max_translation: bound of one step on each axis [m].
+    """
+    workspace = simulator.config.workspace
+    closedness = random.choice([0.0, 1.0, random.uniform()])
+    simulator.place(simulator.pose()[0], DOWN, closedness)
+    yield
+    while True:
+        reach = max_translation * (1.0 if random.uniform() < 0.5 else random.uniform())
+        target = simulator.pose()[0] + random.uniform(-reach, reach, 3)
+        if random.uniform() < 0.5:
+            closedness = random.choice([0.0, 1.0, random.uniform()])
+        target = np.clip(target, workspace.lower, workspace.upper)
+        simulator.set_target(target, DOWN.as_quat(), closedness)
+        simulator.advance(1.0)
+        yield
+
+
+def play(
+    simulator: Simulator, random: np.random.Generator, max_translation: float
+) -> Iterator[None]:
+    """Play at the objects without an end, as `random_motion`."""
+    player = Play(simulator, random, max_translation)
+    player.begin()
+    yield
+    yield from player.steps()
+
+
+def record_episode(
+    simulator: Simulator, seed: int, config: RecordingConfig, plays: bool
+) -> Iterator[Sample]:
+    """Yield the samples of one episode.
 
     Args:
         simulator: reset by this function.
         seed: of scene and motion.
-        length: number of steps.
-        size: side of the frames [px].
-        max_translation: bound of one step on each axis [m].
-
-    Yields:
-        Frame [size, size, 3] uint8, state [7], objects [2, 3].
+        config: length, size of the frames and bound of a step.
+        plays: whether it is play at the objects, else random motion.
     """
-    random = np.random.default_rng(seed)
-    config = simulator.config
     simulator.reset(seed)
-    closedness = random.choice([0.0, 1.0, random.uniform()])
-    simulator.place(simulator.pose()[0], DOWN, closedness)
-    for step in range(length):
-        if step > 0:
-            reach = max_translation * (1.0 if random.uniform() < 0.67 else random.uniform())
-            target = simulator.pose()[0] + random.uniform(-reach, reach, 3)
-            if random.uniform() < 0.5:
-                closedness = random.choice([0.0, 1.0, random.uniform()])
-            simulator.set_target(
-                np.clip(target, config.workspace.lower, config.workspace.upper),
-                DOWN.as_quat(),
-                closedness,
-            )
-            simulator.advance(1.0)
+    motion = (play if plays else random_motion)(
+        simulator, np.random.default_rng(seed), config.max_translation
+    )
+    for _ in zip(range(config.length), motion, strict=False):
         frame = simulator.render(RENDER_SIZE)
-        if size != RENDER_SIZE:
-            frame = cv2.resize(frame, (size, size), interpolation=cv2.INTER_LINEAR)
+        if config.size != RENDER_SIZE:
+            frame = cv2.resize(
+                frame, (config.size, config.size), interpolation=cv2.INTER_LINEAR
+            )
         yield frame, simulator.state(), simulator.object_positions()
 
 
@@ -175,40 +205,43 @@ def allocate(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
 
 
 def collect(folder: Path, config: RecordingConfig, workers: int = 2) -> Dataset:
-    """Record random motion into a folder, or open the recording if it is already there.
+    """Make a recording in a folder, resume one, or open it if it is already there.
 
     Raises:
         OSError: the folder cannot be written, or its disk has no space.
         SimulatorError: MuJoCo cannot render.
     """
     wanted = json.dumps(asdict(config))
-    marker = folder / "dataset.json"
+    marker, begun = folder / "dataset.json", folder / "dataset.part.json"
     if marker.is_file() and marker.read_text() == wanted:
         return Dataset.open(folder)
     folder.mkdir(parents=True, exist_ok=True)
     marker.unlink(missing_ok=True)
-    for name, shape, dtype in (
-        ("frames", (config.size, config.size, 3), np.uint8),
-        ("states", (7,), np.float32),
-        ("objects", (2, 3), np.float32),
-    ):
-        allocate(folder / f"{name}.npy", dtype, (config.episodes, config.length, *shape))
+    if not (begun.is_file() and begun.read_text() == wanted):
+        begun.unlink(missing_ok=True)
+        for name, (shape, dtype) in _ARRAYS.items():
+            size = (config.size, config.size, 3) if name == "frames" else shape
+            allocate(folder / f"{name}.npy", dtype, (config.episodes, config.length, *size))
+        allocate(folder / "finished.npy", np.bool_, (config.episodes,))
+        begun.write_text(wanted)
+    finished = np.load(folder / "finished.npy", mmap_mode="r")
+    left = np.flatnonzero(~finished)
     # A renderer does not survive a fork.
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     with (
         ProcessPoolExecutor(workers, context, _start_worker, (stop,)) as pool,
-        tqdm(total=config.episodes, desc="collect", unit="episode") as bar,
+        tqdm(
+            total=config.episodes,
+            initial=config.episodes - len(left),
+            desc="collect",
+            unit="episode",
+        ) as bar,
     ):
         with interrupts_blocked():  # the workers inherit this
             jobs = [
-                pool.submit(
-                    _record,
-                    folder,
-                    config,
-                    range(config.episodes)[first : first + EPISODES_PER_JOB],
-                )
-                for first in range(0, config.episodes, EPISODES_PER_JOB)
+                pool.submit(_record, folder, config, left[first : first + EPISODES_PER_JOB])
+                for first in range(0, len(left), EPISODES_PER_JOB)
             ]
         try:
             for job in as_completed(jobs):
@@ -217,8 +250,17 @@ def collect(folder: Path, config: RecordingConfig, workers: int = 2) -> Dataset:
             stop.set()
             pool.shutdown(cancel_futures=True)
             raise
-    marker.write_text(wanted)
+    begun.replace(marker)
+    (folder / "finished.npy").unlink()
     return Dataset.open(folder)
+
+
+_ARRAYS: dict[str, tuple[tuple[int, ...], type]] = {
+    "frames": ((), np.uint8),
+    "states": ((7,), np.float32),
+    "objects": ((2, 3), np.float32),
+}
+"""Shape of one sample and type of each array; the frames' shape is the recording's."""
 
 
 def _start_worker(stop: Event) -> None:
@@ -236,25 +278,18 @@ def _end_with_parent() -> None:
 _stop: Event
 
 
-def _record(folder: Path, config: RecordingConfig, episodes: range) -> int:
+def _record(folder: Path, config: RecordingConfig, episodes: np.ndarray) -> int:
     """Record some of the episodes in a worker; returns their number."""
-    if _stop.is_set():
-        return 0
-    arrays = [
-        np.load(folder / f"{name}.npy", mmap_mode="r+") for name in ("frames", "states", "objects")
-    ]
-    simulator = Simulator(SimulatorConfig(workspace=config.workspace))
-    for episode in episodes:
-        samples = random_episode(
-            simulator,
-            scene_seed(config.seed, episode),
-            config.length,
-            config.size,
-            config.max_translation,
-        )
+    arrays = [np.load(folder / f"{name}.npy", mmap_mode="r+") for name in _ARRAYS]
+    finished = np.load(folder / "finished.npy", mmap_mode="r+")
+    simulator = Simulator(SimulatorConfig(workspace=config.workspace, box_yaw=BOX_YAW))
+    for episode in map(int, episodes):
+        plays = falls_on(episode, config.play)
+        samples = record_episode(simulator, scene_seed(config.seed, episode), config, plays)
         for step, sample in enumerate(samples):
             if _stop.is_set():
                 return 0
             for array, value in zip(arrays, sample, strict=True):
                 array[episode, step] = value
+        finished[episode] = True
     return len(episodes)

@@ -43,6 +43,7 @@ class Recipe:
 
     Attributes:
         episodes, length: size of the recording.
+        play: share of the episodes that are play at the objects.
         held_out: episodes at its end that are not trained on, for the read-outs.
         image_size, patch_size: of the encoder [px].
         width, heads: of encoder and predictor.
@@ -58,9 +59,10 @@ class Recipe:
         RecipeError: no episode is left to train on, or none to measure on.
     """
 
-    episodes: int = 4000
-    length: int = 10
-    held_out: int = 200
+    episodes: int = 3000
+    length: int = 12
+    play: float = 0.6
+    held_out: int = 150
     image_size: int = 128
     patch_size: int = 16
     width: int = 128
@@ -68,7 +70,7 @@ class Recipe:
     encoder_layers: int = 6
     predictor_layers: int = 4
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
-    pretrain_loop: LoopConfig = field(default_factory=lambda: LoopConfig(2400))
+    pretrain_loop: LoopConfig = field(default_factory=lambda: LoopConfig(1800))
     predictor_batch: int = 64
     predictor_loop: LoopConfig = field(default_factory=lambda: LoopConfig(2400))
     seed: int = 0
@@ -184,6 +186,7 @@ def run(
         recipe.episodes,
         recipe.length,
         recipe.image_size,
+        recipe.play,
         recipe.seed,
         recipe.workspace,
         recipe.max_translation,
