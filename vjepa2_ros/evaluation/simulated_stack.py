@@ -9,6 +9,7 @@ be planned from.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,11 +86,14 @@ class SimulatedStack:
         self._verdict: Verdict | None = None
         self._status = GoalStatus()
 
-    def execute(self, loop: RecedingHorizon) -> tuple[list[ExecutedStep], GoalStatus]:
+    def execute(
+        self, loop: RecedingHorizon, observe: Callable[[], None] = lambda: None
+    ) -> tuple[list[ExecutedStep], GoalStatus]:
         """Execute a goal to its end.
 
         Args:
             loop: made for the goal.
+            observe: called after each control period.
 
         Returns:
             Every step that was planned, and the last status.
@@ -103,6 +107,7 @@ class SimulatedStack:
         number = 0
         while execution.goal is not None:
             simulator.advance(period)
+            observe()
             self._run_controller()
             if falls_on(number, share) and execution.wants_image(simulator.time):
                 image = simulator.render(self._settings.simulator.image_size)

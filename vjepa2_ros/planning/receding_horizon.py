@@ -51,6 +51,7 @@ class Step:
             still to be executed; "reached" when no improvement is predicted, with a zero action
             that holds the present state.
         plan_seconds: time of the plan [s].
+        evaluations: number of sequences that the plan evaluated.
     """
 
     action: Tensor
@@ -61,6 +62,7 @@ class Step:
     step: int
     finished: Literal["reached", "step_limit"] | None
     plan_seconds: float
+    evaluations: int
 
 
 class RecedingHorizon:
@@ -197,6 +199,7 @@ class RecedingHorizon:
             step=self._steps,
             finished=self.finished,
             plan_seconds=plan_seconds,
+            evaluations=plan.evaluations,
         )
 
     def _plan(self, objective: LatentDistance, space: ActionSpace) -> Plan:

@@ -22,6 +22,8 @@ DOWN = Rotation.from_euler("xyz", [np.pi, 0.0, 0.0])
 """Orientation of the hand with its fingers pointing at the table."""
 OBJECTS = ("cup", "box")
 """Names of the objects on the table, in the order of all arrays over them."""
+REST_HEIGHTS = (0.045, 0.025)
+"""Height of the centres of cup and box that stand on the table [m]."""
 GRASP_HEIGHTS = (0.06, 0.035)
 """Height of the tool centre point [m] at which cup and box are grasped on the table."""
 TRAINING_SCENES = range(1_000_000, 2_000_000)
