@@ -134,15 +134,20 @@ class Rollout(nn.Module):
             Scalars: "loss", its two terms "teacher" and "rollout", and "relative_to_copy", the
             teacher-forcing loss relative to that of copying the last frame.
         """
-        batch, _, patches, channels = latents.shape
         actions = difference(states[:, :-1], states[:, 1:])
-        context, wanted = latents[:, :2].flatten(1, 2), latents[:, 1:].flatten(1, 2)
-        forced = self._predict(context, actions, states[:, :2])
-        teacher = functional.l1_loss(forced, wanted)
-        predicted = torch.cat([context[:, :patches], forced[:, :patches]], dim=1)
-        last = self._predict(predicted, actions, states[:, :2])[:, patches:]
-        rollout = functional.l1_loss(last, wanted[:, patches:])
-        copied = functional.l1_loss(context, wanted)
+        # The first frame is the same for both losses: its keys and values are computed once.
+        first, past = self.predictor.extend(latents[:, 0], actions[:, :1], states[:, :1])
+        first = _normalised(first)
+        second, last = (
+            _normalised(self.predictor(present, actions[:, 1:], states[:, 1:2], past=past))
+            for present in (latents[:, 1], first)
+        )
+        wanted = latents[:, 1], latents[:, 2]
+        teacher = (
+            functional.l1_loss(first, wanted[0]) + functional.l1_loss(second, wanted[1])
+        ) / 2
+        rollout = functional.l1_loss(last, wanted[1])
+        copied = functional.l1_loss(latents[:, :2], latents[:, 1:])
         return {
             "loss": teacher + rollout,
             "teacher": teacher,
@@ -150,11 +155,9 @@ class Rollout(nn.Module):
             "relative_to_copy": teacher.detach() / copied,
         }
 
-    def _predict(
-        self, latents: torch.Tensor, actions: torch.Tensor, states: torch.Tensor
-    ) -> torch.Tensor:
-        predicted = self.predictor(latents, actions, states)
-        return functional.layer_norm(predicted, predicted.shape[-1:])
+
+def _normalised(latents: torch.Tensor) -> torch.Tensor:
+    return functional.layer_norm(latents, latents.shape[-1:])
 
 
 def train_predictor(

@@ -15,6 +15,7 @@ predictor predicts the latents of the rest, and the targets come from an exponen
 """
 
 import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from vjepa2_ros.training.dataset import Dataset
 from vjepa2_ros.training.loop import LoopConfig, train
 from vjepa2_ros.world_model.encoder import Encoder
 from vjepa2_ros.world_model.preprocessing import preprocess
+from vjepa2_ros.world_model.rope import rotary_tables, rotate
 
 
 @dataclass(frozen=True)
@@ -102,10 +104,10 @@ class MaskedPrediction(nn.Module):
         Returns:
             Scalars: "loss" and its terms "masked" and "state".
         """
-        context = self.student(earlier)
+        context = encode_patches(self.student, earlier)
         seen = encode_patches(self.student, later, visible)
         with torch.no_grad():
-            wanted = self.target(later)
+            wanted = encode_patches(self.target, later)
             wanted = wanted.gather(1, hidden[..., None].expand(-1, -1, wanted.shape[-1]))
         batch, patches = context.shape[:2]
         everything = torch.arange(patches, device=context.device).expand(batch, -1)
@@ -113,8 +115,7 @@ class MaskedPrediction(nn.Module):
             [context, seen, self.mask_token.expand(batch, hidden.shape[1], -1)], dim=1
         )
         places = torch.cat([everything, visible + patches, hidden + patches], dim=1)
-        for layer in self.layers:
-            tokens = layer(tokens, position_mask=places)[0]
+        tokens = run_layers(self.layers, tokens, places)
         predicted = self.project(self.norm(tokens[:, -hidden.shape[1] :]))
         predicted = functional.layer_norm(predicted, predicted.shape[-1:])
         masked = functional.l1_loss(predicted, wanted)
@@ -135,23 +136,60 @@ class MaskedPrediction(nn.Module):
             target.lerp_(student, 1 - momentum)
 
 
-def encode_patches(encoder: Encoder, frames: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
-    """Encode a part of the patches of frames only.
+def encode_patches(
+    encoder: Encoder, frames: torch.Tensor, patches: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Encode frames, or a part of their patches only.
 
     Args:
         encoder: on the device of the frames.
         frames: preprocessed frames [B, 3, S, S].
-        patches: indices [B, V] of the patches.
+        patches: indices [B, V] of the patches; None for all.
 
     Returns:
-        Latents [B, V, D], layer-normed.
+        Latents [B, V, D], layer-normed, as those of `encoder` up to rounding.
     """
     layers = encoder.model.encoder
     tokens = layers.embeddings(frames[:, None])
-    tokens = tokens.gather(1, patches[..., None].expand(-1, -1, tokens.shape[-1]))
-    for layer in layers.layer:
-        tokens = layer(tokens, position_mask=patches)[0]
-    return functional.layer_norm(layers.layernorm(tokens), tokens.shape[-1:])
+    if patches is None:
+        patches = torch.arange(tokens.shape[1], device=tokens.device)
+    else:
+        tokens = tokens.gather(1, patches[..., None].expand(-1, -1, tokens.shape[-1]))
+    tokens = layers.layernorm(run_layers(layers.layer, tokens, patches))
+    return functional.layer_norm(tokens, tokens.shape[-1:])
+
+
+def run_layers(
+    layers: Iterable[VJEPA2Layer], tokens: torch.Tensor, places: torch.Tensor
+) -> torch.Tensor:
+    """Tokens [B, L, D] after layers of `transformers`, with the rotary tables made once for all.
+
+    `transformers` makes them anew for queries and keys of every layer, which takes half of the time
+    of a training step at this size.
+
+    Args:
+        layers: of one width and number of heads.
+        tokens: [B, L, D].
+        places: indices [B, L] or [L] of the tokens in a clip of two frames.
+    """
+    tables = None
+    for layer in layers:
+        attention = layer.attention
+        if tables is None:
+            side, size = attention.grid_size, attention.attention_head_size
+            whole = rotary_tables(2, side, side, 0, size, tokens.device)
+            tables = [table[places].unsqueeze(-3) for table in whole]
+        x = layer.norm1(tokens)
+        query, key, value = (
+            part(x).unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2)
+            for part in (attention.query, attention.key, attention.value)
+        )
+        mixed = functional.scaled_dot_product_attention(
+            rotate(query, *tables), rotate(key, *tables), value
+        )
+        tokens = tokens + attention.proj(mixed.transpose(1, 2).flatten(2))
+        tokens = tokens + layer.mlp(layer.norm2(tokens))
+    return tokens
 
 
 def state_targets(states: np.ndarray) -> torch.Tensor:
