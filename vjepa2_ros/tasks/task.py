@@ -52,6 +52,7 @@ class SubGoal:
         name: what it shows.
         image: uint8 RGB [size, size, 3], of a state that physics reached.
         hand: tool centre point in it [3] in metres.
+        closedness: commanded in it, 0 (open) to 1 (closed).
         gripper: "open", "hold", "close" or "planned".
         steps: to spend on it.
     """
@@ -59,6 +60,7 @@ class SubGoal:
     name: str
     image: np.ndarray
     hand: np.ndarray
+    closedness: float
     gripper: str
     steps: int
 

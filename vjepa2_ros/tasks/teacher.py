@@ -92,6 +92,7 @@ class Teacher:
             name,
             self._simulator.render(self._options.image_size),
             self._simulator.pose()[0],
+            self._closedness,
             gripper if self._options.gripper == SCRIPTED else PLANNED,
             steps,
         )

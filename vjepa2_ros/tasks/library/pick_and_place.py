@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from vjepa2_ros.settings.planning import PLANNED
 from vjepa2_ros.simulation.simulator import GRASP_HEIGHTS, OBJECTS, Simulator
 from vjepa2_ros.tasks.library.grasp import teach_grasp
 from vjepa2_ros.tasks.outcome import (
@@ -82,7 +85,7 @@ class PickAndPlace:
 
     @staticmethod
     def _only(placed: SubGoal) -> tuple[SubGoal, ...]:
-        return (SubGoal(placed.name, placed.image, placed.hand, "planned", 18),)
+        return (replace(placed, gripper=PLANNED, steps=18),)
 
 
 TASK = PickAndPlace()

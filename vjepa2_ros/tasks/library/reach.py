@@ -46,7 +46,8 @@ class Reach:
         simulator.place(goal, DOWN, 0.0)
         reached = simulator.pose()[0]
         image = simulator.render(options.image_size)
-        subgoal = SubGoal("goal pose", image, reached, "hold", LoopSettings().steps_per_subgoal)
+        steps = LoopSettings().steps_per_subgoal
+        subgoal = SubGoal("goal pose", image, reached, 0.0, "hold", steps)
         return Episode(seed, None, start, (subgoal,), reached)
 
     def outcome(self, episode: Episode, trace: Trace, refused: bool) -> Outcome:
