@@ -15,7 +15,8 @@ LAYERS = (
     {"settings"},
     {"world_model", "camera", "robot"},
     {"simulation", "planning"},
-    {"execution"},
+    {"execution", "tasks"},
+    {"policies"},
     {"evaluation", "verification"},
     {"training", "benchmark"},
     # From here on ROS may be imported.
@@ -29,7 +30,7 @@ LAYERS = (
 )
 """From the lowest. A subpackage imports from lower layers and itself, not from its neighbours."""
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
-SHELL = {name for names in LAYERS[7:] for name in names}
+SHELL = {name for names in LAYERS[8:] for name in names}
 ROS = {"rclpy", "launch", "launch_ros"}
 FILES = [
     file

@@ -12,14 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vjepa2_ros.evaluation.reach import IMAGE_SIZE, scene_seeds
 from vjepa2_ros.planning.action_space import ActionSpace
 from vjepa2_ros.settings.cell import Workspace
+from vjepa2_ros.settings.simulator import SimulatorNodeSettings
 from vjepa2_ros.simulation.simulator import DOWN, Simulator, SimulatorConfig
+from vjepa2_ros.tasks.task import scene_seeds
 from vjepa2_ros.world_model.world_model import WorldModel
 
 NEAREST, FARTHEST = 0.03, 0.40
 """Distances [m] between hand and goal; their logarithms are spread evenly."""
+IMAGE_SIZE = SimulatorNodeSettings().image_size
+"""Side of the images [pixels]."""
 GRIPPER_EVERY = 3
 """Every Nth decision is also about the gripper."""
 

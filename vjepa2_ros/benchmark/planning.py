@@ -23,7 +23,7 @@ import torch
 from tqdm import tqdm
 
 from vjepa2_ros.benchmark.decisions import Decision, make_decisions
-from vjepa2_ros.evaluation.reach import ReachEpisode, run_episode, scene_seeds
+from vjepa2_ros.evaluation.trial import play
 from vjepa2_ros.interrupts import interrupts_blocked
 from vjepa2_ros.planning.action_space import ActionSpace
 from vjepa2_ros.planning.objective import LatentDistance
@@ -34,6 +34,8 @@ from vjepa2_ros.settings.declaration import values_of
 from vjepa2_ros.settings.planning import ActionSettings, GripperPolicy, LoopSettings
 from vjepa2_ros.settings.stack import StackSettings
 from vjepa2_ros.simulation.simulator import Simulator, SimulatorConfig
+from vjepa2_ros.tasks import load_task
+from vjepa2_ros.tasks.task import TaskOptions, draw_episode, scene_seeds
 from vjepa2_ros.world_model.poses import difference
 from vjepa2_ros.world_model.world_model import WorldModel
 
@@ -268,8 +270,9 @@ def plan_decision(
 def _reach(setting: Setting, planner: str, evaluations: int, scene: int) -> tuple[float, bool]:
     """Final distance [m] of one episode, and whether it counts as reached."""
     settings = _context.stack
-    episode = ReachEpisode.sample(scene, _context.simulator)
-    goal = _context.model.encode(episode.goal_image)[None]
+    task = load_task("reach")
+    episode = draw_episode(task, _context.simulator, scene, TaskOptions())
+    goal = _context.model.encode(episode.subgoals[0].image)[None]
     loop = RecedingHorizon(
         make_planner_named(planner, evaluations),
         _context.model,
@@ -279,5 +282,5 @@ def _reach(setting: Setting, planner: str, evaluations: int, scene: int) -> tupl
         settings.planner.execution.cell.workspace,
         [EPISODE_STEPS],
     )
-    result = run_episode(_context.simulator, episode, loop, settings)
-    return result.distances[-1], result.reached
+    trial = play(_context.simulator, task, episode, loop, settings)
+    return trial.distance, trial.success

@@ -4,37 +4,101 @@
 from __future__ import annotations
 
 import argparse
+import math
+import os
 import sys
 import time
+from argparse import ArgumentTypeError
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from vjepa2_ros.cli.arguments import positive_integer, seed
+from vjepa2_ros.cli.arguments import non_negative_number, positive_integer, seed
 from vjepa2_ros.cli.configuration import add_configuration_arguments, configuration
-from vjepa2_ros.evaluation.tasks import TASKS
+from vjepa2_ros.policies import POLICIES
+from vjepa2_ros.tasks import task_names
+
+if TYPE_CHECKING:
+    from vjepa2_ros.evaluation.run import Evaluation
+    from vjepa2_ros.evaluation.trial import Trial
+
+_DEFAULT_TASK = "pick_and_place"
+_DEFAULT_OBJECT = "box"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
     parser.add_argument(
         "--task",
-        choices=tuple(TASKS),
-        default="reach",
-        help="; ".join(f"{name}: {task.description}" for name, task in TASKS.items()),
+        metavar="NAME",
+        help=f"{', '.join(task_names())}, or module:ATTRIBUTE (default: {_DEFAULT_TASK})",
+    )
+    parser.add_argument(
+        "--object", metavar="NAME", help="cup or box (default: the box, for tasks with objects)"
+    )
+    parser.add_argument(
+        "--all", action="store_true", help="every task with each of its objects: the paper's table"
     )
     parser.add_argument("--episodes", type=positive_integer, default=50, help="number of trials")
     parser.add_argument(
         "--seed", type=seed, default=1, help="of the trials, which training never saw"
     )
     parser.add_argument(
+        "--pictures",
+        type=int,
+        choices=(5, 3),
+        default=5,
+        help="5: as a user teaches them; 3: grasped, near the target, placed, as in the paper",
+    )
+    parser.add_argument(
+        "--gripper",
+        choices=("scripted", "planned"),
+        default="scripted",
+        help="whether the goal says what the gripper does, or the planner decides",
+    )
+    parser.add_argument(
+        "--policy", choices=POLICIES, default="planner", help="what decides on the steps"
+    )
+    parser.add_argument(
+        "--rivals",
+        type=Path,
+        metavar="FILE",
+        help="fitted policies (default: rivals.safetensors beside the model)",
+    )
+    parser.add_argument(
         "--steps",
         type=positive_integer,
-        help="most steps in an episode (default: the setting steps_per_subgoal)",
+        help="most steps on one picture (default: what the task gives each)",
     )
     parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write the figures and curves here as well"
+        "--box-yaw",
+        type=non_negative_number,
+        default=0.0,
+        metavar="DEGREES",
+        help="the box is turned by at most this angle either way",
     )
     parser.add_argument(
-        "--output", type=Path, metavar="DIR", help="figures and images (default: runs/TASK-TIME)"
+        "--shard",
+        type=shard,
+        default=(1, 1),
+        metavar="I/N",
+        help="play only every Nth trial, from the Ith on; merge the N reports with --merge",
+    )
+    parser.add_argument(
+        "--merge",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="play nothing: table and report of the whole from the reports of all shards",
+    )
+    parser.add_argument(
+        "--processes",
+        type=positive_integer,
+        default=len(os.sched_getaffinity(0)),
+        help="that play at once, on one thread each (default: one for each core)",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here as well")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="table, figures and images (default: runs/…)"
     )
     add_configuration_arguments(parser)
     parser.add_argument(
@@ -46,71 +110,164 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="parameter file, as --config",
     )
-    parser.add_argument(
-        "--threads", type=positive_integer, help="threads of PyTorch, in place of the configured"
-    )
+
+
+def shard(text: str) -> tuple[int, int]:
+    """Number and count of "I/N"; ArgumentTypeError for anything else."""
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts) <= 10_000):
+        raise ArgumentTypeError(f"{text!r} is not I/N with I from 1 to N")
+    return int(part), int(parts)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Play the episodes, write the files and print the table.
+    """Play the trials, or merge reports; write the files and print the table.
 
     Returns:
-        0 if all were played; 1 if the model cannot play them, or a file cannot be written; 2 if
+        0 if all were played; 1 if a file cannot be written, or a trial cannot be played; 2 if
         something given cannot be used.
     """
-    from rich.console import Console
-    from rich.markup import escape
-    from tqdm import tqdm
+    from vjepa2_ros.evaluation import writable
 
-    from vjepa2_ros.evaluation import report, writable
-    from vjepa2_ros.evaluation.simulated_stack import encode_as_sent
-    from vjepa2_ros.planning.planners import make_planner
-    from vjepa2_ros.planning.receding_horizon import make_loop
-    from vjepa2_ros.world_model.checkpoint import open_world_model
-
-    console = Console()
     try:
-        settings = configuration(
-            arguments,
-            {
-                "planner_node": {
-                    "steps_per_subgoal": arguments.steps,
-                    "threads": arguments.threads,
-                }
-            },
-        ).settings
-        task = TASKS[arguments.task].load()
-        seeds = task.scene_seeds(arguments.seed, arguments.episodes)
-        planner = make_planner(settings.planner.search)
-        model = open_world_model(settings.planner.model)
+        evaluations = [] if arguments.merge else chosen_evaluations(arguments)
     except (OSError, ValueError) as error:
-        console.print(f"[bold red]cannot evaluate:[/] {escape(str(error))}", soft_wrap=True)
-        return 2
-
-    def loop_for(goal_image):
-        goal = encode_as_sent(model, goal_image, settings.encoder)
-        return make_loop(settings.planner, planner, model, goal[None])
-
-    folder = arguments.output or Path("runs") / f"{arguments.task}-{time.strftime('%Y%m%d-%H%M%S')}"
+        return _fail(str(error), 2)
+    name = "merge" if arguments.merge else "all" if arguments.all else evaluations[0].task
+    name = name.replace(":", "-")
+    folder = arguments.output or Path("runs") / f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     try:
         writable.check_folder(folder)
         if arguments.json is not None:
             writable.check_file(arguments.json)
-        episodes = task.run_episodes(seeds, loop_for, settings)
-        results = list(tqdm(episodes, total=len(seeds), desc=arguments.task, unit="episode"))
-        figures = report.summary(results, arguments.seed, settings, arguments.task)
-        # Before anything is printed, which may fail.
-        report.write(results, figures, folder, arguments.json)
+        if arguments.merge:
+            return _merge(arguments.merge, folder, arguments.json)
+        return _evaluate(arguments, evaluations, folder)
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
-        return _fail(f"{error.strerror or error}{where}")
-    except ValueError as error:  # goals, model and settings do not fit each other
-        return _fail(str(error))
-    console.print(report.table(figures))
-    console.print(f"curves and images in {folder}", markup=False)
+        return _fail(f"{error.strerror or error}{where}", 1)
+
+
+def chosen_evaluations(arguments: argparse.Namespace) -> list[Evaluation]:
+    """The cells that the arguments ask for.
+
+    Raises:
+        OSError: a file cannot be read.
+        ValueError: arguments, settings and model do not fit each other.
+    """
+    from vjepa2_ros.evaluation.run import Evaluation, check
+    from vjepa2_ros.tasks import load_task
+    from vjepa2_ros.tasks.task import TaskOptions
+
+    if arguments.all and (arguments.task or arguments.object):
+        raise ValueError("--all evaluates every task and object: leave out --task and --object")
+    settings = configuration(arguments).settings
+    if arguments.box_yaw > 180.0:
+        raise ValueError(f"--box-yaw may be 0 to 180 degrees, not {arguments.box_yaw:g}")
+    cells: list[tuple[str, str | None]] = []
+    for name in task_names() if arguments.all else (arguments.task or _DEFAULT_TASK,):
+        objects: tuple[str | None, ...] = load_task(name).objects or (None,)
+        if not arguments.all and arguments.object is not None:
+            objects = (arguments.object,)
+        elif not arguments.all and objects != (None,):
+            objects = (_DEFAULT_OBJECT if _DEFAULT_OBJECT in objects else objects[0],)
+        cells += [(name, thing) for thing in objects]
+    evaluations = [
+        Evaluation(
+            name,
+            TaskOptions(
+                thing, arguments.pictures, arguments.gripper, settings.simulator.image_size
+            ),
+            arguments.policy,
+            arguments.episodes,
+            arguments.seed,
+            math.radians(arguments.box_yaw),
+            settings,
+            arguments.steps,
+            arguments.rivals,
+        )
+        for name, thing in cells
+    ]
+    if arguments.shard[1] > arguments.episodes:
+        raise ValueError(
+            f"{arguments.episodes} episodes cannot be played in {arguments.shard[1]} shards"
+        )
+    check(evaluations)
+    return evaluations
+
+
+def _evaluate(arguments: argparse.Namespace, evaluations: list[Evaluation], folder: Path) -> int:
+    from tqdm import tqdm
+
+    from vjepa2_ros.evaluation import summary
+    from vjepa2_ros.evaluation.run import run as play
+
+    trials: list[list[Trial]] = [[] for _ in evaluations]
+    total = sum(len(evaluation.scenes(arguments.shard)) for evaluation in evaluations)
+    with tqdm(total=total, desc="evaluate", unit="episode") as bar:
+        try:
+            for number, trial in play(evaluations, arguments.shard, arguments.processes):
+                trials[number].append(trial)
+                bar.update()
+                done = [trial for cell in trials for trial in cell]
+                bar.set_postfix_str(f"{sum(trial.success for trial in done)} succeeded")
+        except ValueError as error:  # pictures, model and settings do not fit each other
+            return _fail(str(error), 1)
+    for cell in trials:
+        cell.sort(key=lambda trial: trial.seed)
+    cells = [
+        summary.summary(summary.conditions(evaluation), [summary.row(trial) for trial in cell])
+        for evaluation, cell in zip(evaluations, trials, strict=True)
+    ]
+    _draw(evaluations, trials, folder)
+    _finish(cells, arguments.shard, folder, arguments.json)
     return 0
 
 
-def _fail(text: str) -> int:
+def _draw(evaluations: list[Evaluation], trials: list[list[Trial]], folder: Path) -> None:
+    from vjepa2_ros.evaluation import figures
+
+    for evaluation, cell in zip(evaluations, trials, strict=True):
+        parts = (evaluation.task.replace(":", "-"), evaluation.options.object)
+        name = "_".join(part for part in parts if part)
+        figures.draw_energies(cell, folder / f"{name}_energies.png")
+        figures.draw_failures(cell, folder / f"{name}_failures.png")
+
+
+def _merge(paths: list[Path], folder: Path, json_path: Path | None) -> int:
+    from vjepa2_ros.evaluation import summary
+
+    try:
+        cells = summary.merge(paths)
+    except summary.MergeError as error:
+        return _fail(str(error), 2)
+    _finish(cells, (1, 1), folder, json_path)
+    return 0
+
+
+def _finish(
+    cells: list[dict], shard: tuple[int, int], folder: Path, json_path: Path | None
+) -> None:
+    """Write table and report, and print the table."""
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    from vjepa2_ros.evaluation import plain_json, summary, table
+
+    text = table.markdown(cells)
+    (folder / "table.md").write_text(text)
+    report = plain_json.dumps(summary.report(cells, shard))
+    (folder / "report.json").write_text(report)
+    if json_path is not None:
+        json_path.parent.mkdir(exist_ok=True)
+        json_path.write_text(report)
+    console = Console()
+    console.print(Markdown(text))
+    seconds = ", ".join(f"{cell['seconds_per_step']:.2f}" for cell in cells)
+    console.print(f"seconds a step: {seconds}", markup=False)
+    console.print(f"table, report and images in {folder}", markup=False)
+
+
+def _fail(text: str, code: int) -> int:
     print(f"cannot evaluate: {text}", file=sys.stderr)
-    return 1
+    return code

@@ -65,14 +65,14 @@ class Snapshot:
     """State of a simulated cell at one moment, for `Simulator.restore`.
 
     Attributes:
-        seed: of the scene.
+        scene: seed and variant of the scene.
         physics: MuJoCo's integration state.
         joints: joint targets [7] rad.
         closedness: commanded, 0 (open) to 1 (closed).
         reference: position [3] m and rotation of the arm's reference, at rest.
     """
 
-    seed: int
+    scene: tuple[int, int]
     physics: np.ndarray
     joints: np.ndarray
     closedness: float
@@ -117,10 +117,15 @@ class Simulator:
         )
         self.reset(0)
 
-    def reset(self, seed: int) -> None:
-        """Draw places of cup, box and hand, and the light, from a seed; `time` is 0 again."""
-        self._seed = seed
-        random = np.random.default_rng(seed)
+    def reset(self, seed: int, variant: int = 0) -> None:
+        """Draw places of cup, box and hand, and the light; `time` is 0 again.
+
+        Args:
+            seed: of the scene.
+            variant: another scene of the same seed.
+        """
+        self._scene = seed, variant
+        random = np.random.default_rng([seed, variant] if variant else seed)
         config = self.config
         start = random.uniform(config.workspace.lower, config.workspace.upper)
         places = [start[:2]] if start[2] < 0.2 else []
@@ -139,7 +144,7 @@ class Simulator:
         self.place(start, DOWN, 0.0)
 
     def _set_light(self) -> None:
-        random = np.random.default_rng([self._seed, 1])
+        random = np.random.default_rng([*self._scene, 1])
         share = self.config.light
         ambient, diffuse, lamp, direction = self._light
         self.model.vis.headlight.ambient = ambient * random.uniform(1 - share, 1 + share)
@@ -153,11 +158,11 @@ class Simulator:
         physics = np.empty(mujoco.mj_stateSize(self.model, parts))
         mujoco.mj_getState(self.model, self.data, physics, parts)
         reference = self._reference.position.copy(), self._reference.rotation
-        return Snapshot(self._seed, physics, self._joints.copy(), self._closedness, reference)
+        return Snapshot(self._scene, physics, self._joints.copy(), self._closedness, reference)
 
     def restore(self, snapshot: Snapshot) -> None:
         """Go back to a state of this cell."""
-        self._seed = snapshot.seed
+        self._scene = snapshot.scene
         self._set_light()
         parts = mujoco.mjtState.mjSTATE_INTEGRATION
         mujoco.mj_setState(self.model, self.data, snapshot.physics, parts)
@@ -235,6 +240,11 @@ class Simulator:
         """Measured 7-D state [7] float64."""
         position, rotation = self._tool()
         return np.concatenate([position, rotation.as_euler("xyz"), [self.pose()[2]]])
+
+    @property
+    def seed(self) -> int:
+        """Seed of the scene."""
+        return self._scene[0]
 
     @property
     def time(self) -> float:

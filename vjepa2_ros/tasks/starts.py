@@ -17,9 +17,8 @@ CLEARANCE = 0.15
 _TRIES = 1000
 
 
-def start_free(simulator: Simulator, seed: int, random: np.random.Generator) -> Snapshot:
-    """The scene of a seed with the open hand somewhere above the objects."""
-    simulator.reset(seed)
+def start_free(simulator: Simulator, random: np.random.Generator) -> Snapshot:
+    """Put the open hand somewhere above the objects."""
     workspace = simulator.config.workspace
     lower = (*workspace.lower[:2], max(START_HEIGHT, workspace.lower[2]))
     simulator.place(random.uniform(lower, workspace.upper), DOWN, 0.0)

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -88,6 +87,11 @@ class Episode:
         """Place of the object in `OBJECTS`."""
         return OBJECTS.index(self.object)
 
+    def with_steps(self, most: int) -> Episode:
+        """The same with at most so many steps on each picture."""
+        fewer = (replace(goal, steps=min(goal.steps, most)) for goal in self.subgoals)
+        return replace(self, subgoals=tuple(fewer))
+
 
 class Task(Protocol):
     """Where an episode starts, the pictures towards its end, and what counts as success."""
@@ -101,17 +105,12 @@ class Task(Protocol):
         """Names of the objects that it can be done with; empty for a task without."""
 
     def draw(
-        self,
-        simulator: Simulator,
-        seed: int,
-        random: np.random.Generator,
-        options: TaskOptions,
+        self, simulator: Simulator, random: np.random.Generator, options: TaskOptions
     ) -> Episode:
-        """Draw an episode in the scene of a seed; the simulator may be left anywhere.
+        """Draw an episode in a scene; the simulator may be left anywhere.
 
         Args:
-            simulator: reset by this function.
-            seed: of the scene.
+            simulator: reset to the scene.
             random: decides what the scene leaves open.
             options: checked by `draw_episode`.
 
@@ -137,16 +136,16 @@ def draw_episode(task: Task, simulator: Simulator, seed: int, options: TaskOptio
     """The episode of a seed, the same each time; leaves the simulator at its start.
 
     What is solved already at its start, or what the hand that takes the pictures does not reach, is
-    drawn again.
+    drawn again, in another scene.
 
     Raises:
         EpisodeError: options do not fit the task, or no episode could be drawn.
     """
     check_options(task, options)
     for attempt in range(_ATTEMPTS):
-        random = np.random.default_rng([seed, 2, attempt])
+        simulator.reset(seed, variant=attempt)
         try:
-            episode = task.draw(simulator, seed, random, options)
+            episode = task.draw(simulator, np.random.default_rng([seed, 2, attempt]), options)
         except TeachingError:
             continue
         simulator.restore(episode.start)

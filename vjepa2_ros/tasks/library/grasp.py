@@ -38,21 +38,17 @@ class Grasp:
     objects = OBJECTS
 
     def draw(
-        self,
-        simulator: Simulator,
-        seed: int,
-        random: np.random.Generator,
-        options: TaskOptions,
+        self, simulator: Simulator, random: np.random.Generator, options: TaskOptions
     ) -> Episode:
         """See `Task`."""
-        start = start_free(simulator, seed, random)
+        start = start_free(simulator, random)
         teacher = Teacher(simulator, options)
         pictures = teach_grasp(teacher, options)
         teacher.lift(LIFTED)
         taught = options.pictures == TAUGHT
         pictures.append(teacher.picture("lifted", "close", 4 if taught else 8))
         target = teacher.object_position
-        return Episode(seed, options.object, start, tuple(pictures), target)
+        return Episode(simulator.seed, options.object, start, tuple(pictures), target)
 
     def outcome(self, episode: Episode, trace: Trace, refused: bool) -> Outcome:
         """See `Task`."""

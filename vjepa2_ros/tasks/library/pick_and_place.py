@@ -42,14 +42,10 @@ class PickAndPlace:
         self.description = f"the hand grasps an object and places it{which}"
 
     def draw(
-        self,
-        simulator: Simulator,
-        seed: int,
-        random: np.random.Generator,
-        options: TaskOptions,
+        self, simulator: Simulator, random: np.random.Generator, options: TaskOptions
     ) -> Episode:
         """See `Task`."""
-        start = start_free(simulator, seed, random)
+        start = start_free(simulator, random)
         place = draw_place(simulator, options.object, random)
         teacher = Teacher(simulator, options)
         pictures = teach_grasp(teacher, options)
@@ -67,7 +63,7 @@ class PickAndPlace:
             pictures.append(teacher.picture("placed", "hold", 3))
         pictures.append(placed)
         subgoals = self._only(placed) if self._single else tuple(pictures)
-        return Episode(seed, options.object, start, subgoals, teacher.object_position)
+        return Episode(simulator.seed, options.object, start, subgoals, teacher.object_position)
 
     def outcome(self, episode: Episode, trace: Trace, refused: bool) -> Outcome:
         """See `Task`."""

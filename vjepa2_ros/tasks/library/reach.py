@@ -26,14 +26,9 @@ class Reach:
     objects = ()
 
     def draw(
-        self,
-        simulator: Simulator,
-        seed: int,
-        random: np.random.Generator,
-        options: TaskOptions,
+        self, simulator: Simulator, random: np.random.Generator, options: TaskOptions
     ) -> Episode:
         """See `Task`."""
-        simulator.reset(seed)
         start = simulator.snapshot()
         here = simulator.pose()[0]
         objects = simulator.object_positions()[:, :2]
@@ -48,7 +43,7 @@ class Reach:
         image = simulator.render(options.image_size)
         steps = LoopSettings().steps_per_subgoal
         subgoal = SubGoal("goal pose", image, reached, 0.0, "hold", steps)
-        return Episode(seed, None, start, (subgoal,), reached)
+        return Episode(simulator.seed, None, start, (subgoal,), reached)
 
     def outcome(self, episode: Episode, trace: Trace, refused: bool) -> Outcome:
         """See `Task`."""

@@ -26,14 +26,10 @@ class ReachWithObject:
     objects = OBJECTS
 
     def draw(
-        self,
-        simulator: Simulator,
-        seed: int,
-        random: np.random.Generator,
-        options: TaskOptions,
+        self, simulator: Simulator, random: np.random.Generator, options: TaskOptions
     ) -> Episode:
         """See `Task`."""
-        start_free(simulator, seed, random)
+        start_free(simulator, random)
         place = draw_place(simulator, options.object, random)
         teacher = Teacher(simulator, options)
         teacher.grasp_object()
@@ -42,7 +38,7 @@ class ReachWithObject:
         teacher.lift(random.uniform(*HEIGHTS) - CARRY)
         teacher.move(np.append(place, simulator.pose()[0][2]))
         picture = teacher.picture("the object at the goal", "close", 10)
-        return Episode(seed, options.object, start, (picture,), teacher.object_position)
+        return Episode(simulator.seed, options.object, start, (picture,), teacher.object_position)
 
     def outcome(self, episode: Episode, trace: Trace, refused: bool) -> Outcome:
         """See `Task`."""
