@@ -19,7 +19,7 @@ import torch
 from vjepa2_ros.evaluation.simulated_stack import encode_as_sent
 from vjepa2_ros.evaluation.trial import Trial, play
 from vjepa2_ros.interrupts import interrupts_blocked
-from vjepa2_ros.policies.policy import Policy, make_policy
+from vjepa2_ros.policies import Policy, make_policy
 from vjepa2_ros.settings.model import ModelSettings
 from vjepa2_ros.settings.stack import StackSettings
 from vjepa2_ros.simulation.simulator import Simulator, SimulatorConfig
