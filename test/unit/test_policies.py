@@ -13,8 +13,8 @@ from vjepa2_ros.evaluation.simulated_stack import encode_as_sent
 from vjepa2_ros.evaluation.trial import play
 from vjepa2_ros.execution.goal_status import GoalState
 from vjepa2_ros.planning.action_space import ActionSpace
+from vjepa2_ros.policies import make_policy
 from vjepa2_ros.policies.direct import go_to
-from vjepa2_ros.policies.policy import make_policy
 from vjepa2_ros.settings.planning import PLANNED, ActionSettings, GripperPolicy
 from vjepa2_ros.settings.stack import StackSettings
 from vjepa2_ros.simulation.simulator import Simulator
@@ -122,9 +122,7 @@ def test_a_policy_that_does_not_exist_is_refused(model):
 def test_the_oracle_does_the_tasks_in_the_simulated_cell(model, name):
     task, simulator = load_task(name), Simulator()
     trial = draw_episode(task, simulator, 3, TaskOptions(task.objects[1] if task.objects else None))
-    goals = torch.stack(
-        [encode_as_sent(model, g.image, SETTINGS.encoder) for g in trial.subgoals]
-    )
+    goals = torch.stack([encode_as_sent(model, g.image, SETTINGS.encoder) for g in trial.subgoals])
     loop = make_policy("oracle", SETTINGS, model).loop(trial, goals)
     result = play(simulator, task, trial, loop, SETTINGS)
     assert result.success

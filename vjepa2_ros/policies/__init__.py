@@ -3,8 +3,113 @@
 
 Each policy differs from the planner in its decisions alone: sub-goals, steps, scripted gripper,
 workspace and targets are those of the same receding-horizon loop. So the difference between two
-policies says what the planner, or the world model, is worth. Nothing heavy is imported here.
+policies says what the planner, or the world model, is worth. Nothing heavy is imported before a
+policy is made.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vjepa2_ros.planning.planner import Planner
+    from vjepa2_ros.planning.receding_horizon import RecedingHorizon
+    from vjepa2_ros.settings.planning import PlannerNodeSettings
+    from vjepa2_ros.settings.stack import StackSettings
+    from vjepa2_ros.tasks.task import Episode
+    from vjepa2_ros.world_model.world_model import WorldModel
+
 POLICIES = ("planner", "none", "random", "oracle", "readout", "linear", "cloning")
-"""Names for `policy.make_policy`."""
+"""Names of the policies. The last three are fitted to a model by `vjepa2-ros rivals`."""
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What decides, in the loop that all policies share.
+
+    Attributes:
+        settings: of the loop.
+        model: encodes the pictures, and predicts where the policy asks for it.
+        planner: makes what decides in an episode with the goal latents [G, N, D].
+    """
+
+    settings: PlannerNodeSettings
+    model: WorldModel
+    planner: Callable[[Episode, Tensor], Planner]
+
+    def loop(self, episode: Episode, goals: Tensor) -> RecedingHorizon:
+        """The loop of an episode.
+
+        Args:
+            episode: whose sub-goals say steps and gripper.
+            goals: latents [G, N, D] of their pictures.
+
+        Raises:
+            ValueError: goals, settings and model do not fit each other.
+        """
+        from vjepa2_ros.planning.receding_horizon import make_loop
+
+        return make_loop(
+            self.settings,
+            self.planner(episode, goals),
+            self.model,
+            goals,
+            [subgoal.steps for subgoal in episode.subgoals],
+            [subgoal.gripper for subgoal in episode.subgoals],
+        )
+
+
+def make_policy(
+    name: str, settings: StackSettings, model: WorldModel, rivals: Path | None = None
+) -> Policy:
+    """The policy of a name.
+
+    Policies that do not predict use all their steps: the setting `patience` ends an episode by a
+    prediction.
+
+    Args:
+        name: one of `POLICIES`.
+        settings: of the nodes.
+        model: of the evaluation.
+        rivals: file of `vjepa2-ros rivals` (None: the one beside the model).
+
+    Raises:
+        ValueError: there is no such policy, or the planner that the settings name.
+        RivalsError: the policy is fitted, and the file is missing, damaged or of another model.
+    """
+    from vjepa2_ros.planning.planners import make_planner
+    from vjepa2_ros.policies.cloning import Cloning
+    from vjepa2_ros.policies.linear import LinearWorldModel
+    from vjepa2_ros.policies.no_motion import NoMotion
+    from vjepa2_ros.policies.oracle import Oracle
+    from vjepa2_ros.policies.random_actions import RandomActions
+    from vjepa2_ros.policies.readout import ReadOut
+    from vjepa2_ros.policies.rivals import load_rivals, rivals_path
+
+    planned = settings.planner
+    direct = replace(planned, loop=replace(planned.loop, patience=0))
+    if name == "planner":
+        search = make_planner(planned.search)
+        return Policy(planned, model, lambda episode, goals: search)
+    if name == "none":
+        return Policy(direct, model, lambda episode, goals: NoMotion())
+    if name == "random":
+        return Policy(direct, model, lambda episode, goals: RandomActions(episode.seed))
+    if name == "oracle":
+        return Policy(direct, model, lambda episode, goals: Oracle(episode.subgoals, goals))
+    if name not in POLICIES:
+        raise ValueError(f"unknown policy {name!r}: use {', '.join(POLICIES)}")
+    fitted = load_rivals(rivals or rivals_path(planned.model.checkpoint), model)
+    if name == "linear":
+        search = make_planner(planned.search)
+        return Policy(
+            planned, LinearWorldModel(model, fitted.linear), lambda episode, goals: search
+        )
+    if name == "readout":
+        return Policy(direct, model, lambda episode, goals: ReadOut(fitted.readout))
+    return Policy(direct, model, lambda episode, goals: Cloning(fitted.cloner))
