@@ -12,8 +12,8 @@ import torch
 from small_model import small_world_model
 
 from vjepa2_ros.cli import evaluate
-from vjepa2_ros.evaluation import writable
-from vjepa2_ros.evaluation.tasks import TASKS
+from vjepa2_ros.evaluation import plain_json, summary, writable
+from vjepa2_ros.evaluation.table import markdown
 from vjepa2_ros.world_model.checkpoint import save_world_model
 
 
@@ -66,18 +66,18 @@ def test_a_bad_setting_is_refused_with_the_reason(tmp_path, capsys, model, param
     path = planner_file(tmp_path, **parameters)
     options = ("--episodes", 1, "--steps", 1, "--output", tmp_path / "out")
     assert run("--checkpoint", model, "--config", path, *options) == 2
-    printed = capsys.readouterr().out
+    printed = capsys.readouterr().err
     assert "cannot evaluate" in printed and said in printed
 
 
 def test_a_missing_checkpoint_is_refused_with_what_to_give(tmp_path, capsys):
     assert run("--checkpoint", tmp_path / "nothing") == 2
-    assert "no checkpoint" in capsys.readouterr().out
+    assert "no checkpoint" in capsys.readouterr().err
 
 
 def test_more_episodes_than_a_seed_has_scenes_are_refused(capsys):
     assert run("--episodes", 10_001) == 2
-    assert "10001 episodes" in capsys.readouterr().out
+    assert "10001 episodes" in capsys.readouterr().err
 
 
 def test_a_file_changes_only_what_it_names_for_all_nodes_alike(tmp_path, model):
@@ -88,15 +88,15 @@ def test_a_file_changes_only_what_it_names_for_all_nodes_alike(tmp_path, model):
     }
     path.write_text(json.dumps({k: {"ros__parameters": v} for k, v in sections.items()}))
     report = tmp_path / "report.json"
-    options = ("--episodes", 1, "--steps", 1, "--output", tmp_path / "out", "--json", report)
+    options = ("--task", "reach", "--episodes", 1, "--steps", 1, "--processes", 1)
+    options += ("--output", tmp_path / "out", "--json", report)
     assert run("--config", path, *options) == 0
     figures = json.loads(report.read_text())
     assert figures["checkpoint"] == str(model) and figures["planner"]["evaluations"] == 16
     assert figures["planner"]["max_translation"] == 0.075
     assert figures["planner"]["workspace.upper"] == [0.66, 0.25, 0.3]
     assert figures["controller"]["workspace.upper"] == [0.66, 0.25, 0.3]
-    assert figures["planner"]["steps_per_subgoal"] == 1 and figures["steps"] == [1]
-    assert torch.get_num_threads() == 2
+    assert figures["most_steps"] == 1 and figures["steps"] == [1]
 
 
 # Where nothing can be written ------------------------------------------------------------------
@@ -106,7 +106,7 @@ def test_a_file_changes_only_what_it_names_for_all_nodes_alike(tmp_path, model):
 def no_episode(monkeypatch):
     """What is refused must not play anything."""
     monkeypatch.setattr(
-        "vjepa2_ros.evaluation.reach.run_episodes", lambda *_: pytest.fail("an episode was played")
+        "vjepa2_ros.evaluation.run.run", lambda *_: pytest.fail("an episode was played")
     )
 
 
@@ -140,8 +140,8 @@ def test_a_check_changes_no_file_and_leaves_none_behind(tmp_path):
 
 
 def test_the_report_is_written_although_the_output_is_full(tmp_path, model):
-    words = ["evaluate", "--checkpoint", model, "--episodes", "1", "--steps", "1"]
-    words += ["--output", tmp_path / "out", "--json", tmp_path / "report.json"]
+    words = ["evaluate", "--task", "reach", "--checkpoint", model, "--episodes", "1"]
+    words += ["--steps", "1", "--processes", "1", "--output", tmp_path / "out", "--json", tmp_path / "report.json"]
     with open("/dev/full", "w") as full:
         ended = subprocess.run(
             [sys.executable, "-m", "vjepa2_ros.cli.main", *words],
@@ -152,7 +152,9 @@ def test_the_report_is_written_although_the_output_is_full(tmp_path, model):
         )
     assert ended.returncode == 1 and "Traceback" not in ended.stderr
     assert ended.stderr.splitlines()[-1].startswith("cannot read or write: ")
-    assert (tmp_path / "out" / "curves.png").is_file() and (tmp_path / "report.json").is_file()
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"table.md", "report.json", "reach_energies.png", "reach_failures.png"}
+    assert (tmp_path / "report.json").is_file()
 
 
 def test_a_model_whose_latents_are_not_finite_is_one_line_and_1(tmp_path, capsys):
@@ -162,11 +164,128 @@ def test_a_model_whose_latents_are_not_finite_is_one_line_and_1(tmp_path, capsys
             weight *= 1e30
     save_world_model(broken, tmp_path / "broken", {})
     words = ("--checkpoint", tmp_path / "broken", "--episodes", 1, "--output", tmp_path / "out")
-    assert run(*words) == 1
+    assert run("--task", "reach", "--processes", 1, *words) == 1
     assert capsys.readouterr().err.splitlines()[-1].startswith("cannot evaluate: a goal latent")
 
 
-def test_every_task_is_registered_with_the_module_that_plays_it():
-    for task in TASKS.values():
-        module = task.load()
-        assert callable(module.run_episodes) and callable(module.scene_seeds)
+# Tasks, objects, policies -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--task", "dance"), "unknown task 'dance'"),
+        (("--task", "grasp", "--object", "spoon"), "one of cup, box, not 'spoon'"),
+        (("--task", "reach", "--object", "cup"), "has no object"),
+        (("--all", "--task", "reach"), "leave out --task"),
+        (("--shard", "1/3", "--episodes", 2), "cannot be played in 3 shards"),
+        (("--box-yaw", 200), "0 to 180 degrees"),
+        (("--policy", "linear", "--rivals", "absent.safetensors"), "vjepa2-ros rivals"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_written(
+    tmp_path, capsys, model, no_episode, words, said
+):
+    assert run("--checkpoint", model, "--output", tmp_path / "out", *words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("cannot evaluate: ") and said in line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--policy", "best"),
+        ("--pictures", 4),
+        ("--gripper", "open"),
+        ("--shard", "3/2"),
+        ("--shard", "0/2"),
+        ("--shard", "half"),
+        ("--episodes", 0),
+        ("--processes", 0),
+        ("--box-yaw", "nan"),
+    ],
+)
+def test_nonsense_is_refused_by_the_command_line(words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse(*words)
+    assert ended.value.code == 2 and words[0] in capsys.readouterr().err
+
+
+def played(tmp_path, model, name, *words):
+    report = tmp_path / f"{name}.json"
+    common = ("--checkpoint", model, "--episodes", 2, "--steps", 1, "--policy", "random")
+    common += ("--processes", 1)
+    assert run(*common, "--output", tmp_path / name, "--json", report, *words) == 0
+    return report
+
+
+def test_merged_shards_give_the_table_of_the_single_run_byte_for_byte(tmp_path, model, capsys):
+    task = ("--task", "pick_and_place", "--object", "cup")
+    whole = played(tmp_path, model, "whole", *task)
+    parts = [played(tmp_path, model, f"part{n}", *task, "--shard", f"{n}/2") for n in (1, 2)]
+    # In any order.
+    words = ("--merge", *reversed(parts), "--output", tmp_path / "merged")
+    assert run(*words) == 0
+    table = (tmp_path / "merged" / "table.md").read_bytes()
+    assert table == (tmp_path / "whole" / "table.md").read_bytes()
+    merged = json.loads((tmp_path / "merged" / "report.json").read_text())
+    single = json.loads(whole.read_text())
+    for cell in (merged, single):
+        assert cell.pop("seconds_per_step") > 0
+        for row in cell["rows"]:
+            del row["plan_seconds"], row["step_seconds"]
+    assert merged == single
+    assert set(single) >= {
+        "task", "object", "episodes", "seed", "success_rate", "interval", "successes", "causes",
+        "final_distance_m", "steps", "evaluations_per_step", "checkpoint", "planner", "policy",
+        "pictures", "gripper",
+    }  # fmt: skip
+
+
+def shard_report(folder, part, parts, **changes):
+    row = {
+        "scene": part, "success": part == 1, "cause": None if part == 1 else "dropped",
+        "distance_m": 0.01 * part, "steps": 3, "evaluations": [32] * 3, "clamped": [],
+        "refused": [], "step_seconds": [0.1] * 3,
+    }  # fmt: skip
+    conditions = dict.fromkeys(summary.CONDITIONS, "x") | {"task": "grasp", "object": "cup"}
+    cell = summary.summary(conditions | changes, [row])
+    path = folder / f"shard{part}of{parts}{len(changes)}.json"
+    path.write_text(plain_json.dumps(summary.report([cell], (part, parts))))
+    return path
+
+
+def test_shards_that_do_not_fit_are_refused_with_what_is_wrong(tmp_path, capsys):
+    first, second = (shard_report(tmp_path, part, 2) for part in (1, 2))
+    third = shard_report(tmp_path, 1, 3)
+    other = shard_report(tmp_path, 2, 2, seed=9)
+    foreign = tmp_path / "foreign.json"
+    foreign.write_text("[1, 2]")
+    for files, said in (
+        ((first,), "shard 2/2 is missing"),
+        ((first, first, second), "shard 1/2 was given twice"),
+        ((first, third), "shards of [2, 3]"),
+        ((first, other), "other settings"),
+        ((foreign, first), "is not the report of a shard"),
+    ):
+        assert run("--merge", *files, "--output", tmp_path / "out") == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert said in line
+    assert run("--merge", tmp_path / "absent.json", "--output", tmp_path / "out") == 1
+    assert run("--merge", second, first, "--output", tmp_path / "out") == 0
+    merged = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert merged["successes"] == [True, False] and merged["causes"] == {"dropped": 1}
+
+
+def test_intervals_are_wilsons():
+    low, high = summary.interval(148, 150)
+    assert (round(low, 4), round(high, 4)) == (0.9527, 0.9963)
+    assert summary.interval(0, 10)[0] == 0.0 and summary.interval(10, 10)[1] == 1.0
+
+
+def test_the_table_names_success_interval_paper_and_causes(tmp_path):
+    path = shard_report(tmp_path, 2, 2)
+    line = markdown(summary.cells_of(json.loads(path.read_text()))).splitlines()[-1]
+    assert line.startswith("| grasp | cup |") and line.endswith("| dropped 1 |")
+    assert "| 0 of 1 | 0–79 % | 65 % | 2.00 |" in line

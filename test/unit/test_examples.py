@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The examples do what they say: each is loaded by its name, as a user would."""
 
+import argparse
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -99,21 +100,19 @@ def test_the_robot_driver_holds_where_it_is_stopped_and_refuses_a_bad_option():
         StraightLineArm(lambda: now, speed=-1.0)
 
 
-def test_the_task_is_evaluated_in_closed_loop(tmp_path, monkeypatch):
-    import home_task
+def test_the_task_is_evaluated_in_closed_loop(tmp_path):
     from small_model import small_world_model
 
-    from vjepa2_ros.evaluation.tasks import TASKS
+    from vjepa2_ros.cli import evaluate
     from vjepa2_ros.world_model.checkpoint import save_world_model
 
-    monkeypatch.setitem(TASKS, "home", None)  # registered by main; gone after the test
     save_world_model(small_world_model(), tmp_path / "model", card={})
-    output = tmp_path / "home"
-    arguments = ["--episodes", "2", "--steps", "2", "--checkpoint", str(tmp_path / "model")]
-    assert home_task.main([*arguments, "--output", str(output)]) == 0
-    (report,) = output.glob("*.json")
-    figures = json.loads(report.read_text())
-    assert figures["task"] == "home"
-    assert figures["episodes"] == 2
-    assert all(0.0 < distance < 1.0 for distance in figures["start_distance_m"])
+    parser = argparse.ArgumentParser()
+    evaluate.add_arguments(parser)
+    words = ["--task", "home_task:TASK", "--episodes", "2", "--steps", "2", "--processes", "1"]
+    words += ["--checkpoint", str(tmp_path / "model"), "--output", str(tmp_path / "home")]
+    assert evaluate.run(parser.parse_args(words)) == 0
+    figures = json.loads((tmp_path / "home" / "report.json").read_text())
+    assert figures["task"] == "home_task:TASK" and figures["episodes"] == 2
+    assert all(0.0 < distance < 1.0 for distance in figures["final_distance_m"])
     assert all(1 <= steps <= 2 for steps in figures["steps"])

@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from argparse import ArgumentTypeError
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -127,7 +128,7 @@ def run(arguments: argparse.Namespace) -> int:
         0 if all were played; 1 if a file cannot be written, or a trial cannot be played; 2 if
         something given cannot be used.
     """
-    from vjepa2_ros.evaluation import writable
+    from vjepa2_ros.evaluation import summary, writable
 
     try:
         evaluations = [] if arguments.merge else chosen_evaluations(arguments)
@@ -141,11 +142,21 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.json is not None:
             writable.check_file(arguments.json)
         if arguments.merge:
-            return _merge(arguments.merge, folder, arguments.json)
-        return _evaluate(arguments, evaluations, folder)
+            cells = summary.merge(arguments.merge)
+        else:
+            cells = _evaluate(evaluations, arguments.shard, arguments.processes, folder)
+        _write(cells, arguments.shard, folder, arguments.json)
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         return _fail(f"{error.strerror or error}{where}", 1)
+    except summary.MergeError as error:
+        return _fail(str(error), 2)
+    except ValueError as error:  # pictures, model and settings do not fit each other
+        return _fail(str(error), 1)
+    except BrokenProcessPool:
+        return _fail("a process that plays was killed: free memory, or lower --processes", 1)
+    _show(cells, folder)
+    return 0
 
 
 def chosen_evaluations(arguments: argparse.Namespace) -> list[Evaluation]:
@@ -196,32 +207,31 @@ def chosen_evaluations(arguments: argparse.Namespace) -> list[Evaluation]:
     return evaluations
 
 
-def _evaluate(arguments: argparse.Namespace, evaluations: list[Evaluation], folder: Path) -> int:
+def _evaluate(
+    evaluations: list[Evaluation], shard: tuple[int, int], processes: int, folder: Path
+) -> list[dict]:
+    """Play the trials and draw them; returns the cells."""
     from tqdm import tqdm
 
     from vjepa2_ros.evaluation import summary
     from vjepa2_ros.evaluation.run import run as play
 
     trials: list[list[Trial]] = [[] for _ in evaluations]
-    total = sum(len(evaluation.scenes(arguments.shard)) for evaluation in evaluations)
+    total = sum(len(evaluation.scenes(shard)) for evaluation in evaluations)
     with tqdm(total=total, desc="evaluate", unit="episode") as bar:
-        try:
-            for number, trial in play(evaluations, arguments.shard, arguments.processes):
-                trials[number].append(trial)
-                bar.update()
-                done = [trial for cell in trials for trial in cell]
-                bar.set_postfix_str(f"{sum(trial.success for trial in done)} succeeded")
-        except ValueError as error:  # pictures, model and settings do not fit each other
-            return _fail(str(error), 1)
+        succeeded = 0
+        for number, trial in play(evaluations, shard, processes):
+            trials[number].append(trial)
+            succeeded += trial.success
+            bar.update()
+            bar.set_postfix_str(f"{succeeded} succeeded")
     for cell in trials:
         cell.sort(key=lambda trial: trial.seed)
-    cells = [
+    _draw(evaluations, trials, folder)
+    return [
         summary.summary(summary.conditions(evaluation), [summary.row(trial) for trial in cell])
         for evaluation, cell in zip(evaluations, trials, strict=True)
     ]
-    _draw(evaluations, trials, folder)
-    _finish(cells, arguments.shard, folder, arguments.json)
-    return 0
 
 
 def _draw(evaluations: list[Evaluation], trials: list[list[Trial]], folder: Path) -> None:
@@ -234,35 +244,26 @@ def _draw(evaluations: list[Evaluation], trials: list[list[Trial]], folder: Path
         figures.draw_failures(cell, folder / f"{name}_failures.png")
 
 
-def _merge(paths: list[Path], folder: Path, json_path: Path | None) -> int:
-    from vjepa2_ros.evaluation import summary
-
-    try:
-        cells = summary.merge(paths)
-    except summary.MergeError as error:
-        return _fail(str(error), 2)
-    _finish(cells, (1, 1), folder, json_path)
-    return 0
-
-
-def _finish(
+def _write(
     cells: list[dict], shard: tuple[int, int], folder: Path, json_path: Path | None
 ) -> None:
-    """Write table and report, and print the table."""
-    from rich.console import Console
-    from rich.markdown import Markdown
-
     from vjepa2_ros.evaluation import plain_json, summary, table
 
-    text = table.markdown(cells)
-    (folder / "table.md").write_text(text)
     report = plain_json.dumps(summary.report(cells, shard))
+    (folder / "table.md").write_text(table.markdown(cells))
     (folder / "report.json").write_text(report)
     if json_path is not None:
         json_path.parent.mkdir(exist_ok=True)
         json_path.write_text(report)
+
+
+def _show(cells: list[dict], folder: Path) -> None:
+    from rich.console import Console
+
+    from vjepa2_ros.evaluation import table
+
     console = Console()
-    console.print(Markdown(text))
+    console.print(table.terminal(cells))
     seconds = ", ".join(f"{cell['seconds_per_step']:.2f}" for cell in cells)
     console.print(f"seconds a step: {seconds}", markup=False)
     console.print(f"table, report and images in {folder}", markup=False)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from vjepa2_ros.tasks.truth import Truth
+
 
 @dataclass(frozen=True)
 class Progress:
@@ -17,6 +19,7 @@ class Progress:
         state: name of the state.
         over: whether the goal is over.
         step: number of the step, from 1 (0 before the first).
+        subgoal: number of the sub-goal of the last step, from 0.
 
     The other attributes are those of the PlanningStatus message.
     """
@@ -26,6 +29,7 @@ class Progress:
     state: str
     over: bool
     step: int
+    subgoal: int
     energy: float
     predicted_energy: float
     observation_age: float
@@ -43,8 +47,10 @@ class Record:
         progress: every status.
         images: capture time and image uint8 RGB [height, width, 3].
         positions: time of measurement and tool centre point [3] in metres.
+        truths: what was true in the simulated cell, with the times of the stamps.
         latents, commands: capture time of the image that it comes from, and time of arrival.
         renderings: time of the report, and the time that rendering an image took, once a second.
+        refused: goals of which the controller refused a command.
         moving: whether the robot was moving last.
         planner_ready: whether the planner has received a latent.
     """
@@ -52,9 +58,11 @@ class Record:
     progress: list[Progress] = field(default_factory=list)
     images: list[tuple[float, np.ndarray]] = field(default_factory=list)
     positions: list[tuple[float, np.ndarray]] = field(default_factory=list)
+    truths: list[Truth] = field(default_factory=list)
     latents: list[tuple[float, float]] = field(default_factory=list)
     commands: list[tuple[float, float]] = field(default_factory=list)
     renderings: list[tuple[float, float]] = field(default_factory=list)
+    refused: set[str] = field(default_factory=set)
     moving: bool = False
     planner_ready: bool = False
 

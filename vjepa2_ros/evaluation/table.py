@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of an evaluation in Markdown; of the same trials, always the same text."""
+"""The table of an evaluation: as Markdown, always the same for the same trials, or for a terminal."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+
+from rich.table import Table
 
 PAPER = {
     ("reach", None): 100,
@@ -30,10 +32,23 @@ def markdown(cells: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def terminal(cells: Sequence[dict[str, Any]]) -> Table:
+    """The columns of `markdown` that matter most, for a terminal."""
+    view = Table("task", "object", "success", "95 %", "paper", "median", "causes of failure")
+    for cell in cells:
+        view.add_row(
+            cell["task"],
+            cell["object"] or "–",
+            _successes(cell),
+            _interval(cell),
+            _paper(cell),
+            f"{cell['final_distance_m_median'] * 100:.2f} cm",
+            _causes(cell),
+        )
+    return view
+
+
 def _line(cell: dict[str, Any]) -> str:
-    low, high = cell["interval"]
-    paper = PAPER.get((cell["task"], cell["object"]))
-    causes = ", ".join(f"{cause} {count}" for cause, count in cell["causes"].items())
     return " | ".join(
         (
             f"| {cell['task']}",
@@ -41,13 +56,31 @@ def _line(cell: dict[str, Any]) -> str:
             cell["policy"],
             str(cell["pictures"]),
             cell["gripper"],
-            f"{sum(cell['successes'])} of {cell['played']}",
-            f"{low * 100:.0f}–{high * 100:.0f} %",
-            f"{paper} %" if paper is not None else "–",
+            _successes(cell),
+            _interval(cell),
+            _paper(cell),
             f"{cell['final_distance_m_median'] * 100:.2f}",
             f"{cell['final_distance_m_worst'] * 100:.1f}",
             f"{sum(cell['steps']) / cell['played']:.1f}",
             f"{cell['evaluations_per_step']:.0f}",
-            f"{causes or '–'} |",
+            f"{_causes(cell)} |",
         )
     )
+
+
+def _successes(cell: dict[str, Any]) -> str:
+    return f"{sum(cell['successes'])} of {cell['played']}"
+
+
+def _interval(cell: dict[str, Any]) -> str:
+    low, high = cell["interval"]
+    return f"{low * 100:.0f}–{high * 100:.0f} %"
+
+
+def _paper(cell: dict[str, Any]) -> str:
+    percent = PAPER.get((cell["task"], cell["object"]))
+    return f"{percent} %" if percent is not None else "–"
+
+
+def _causes(cell: dict[str, Any]) -> str:
+    return ", ".join(f"{cause} {count}" for cause, count in cell["causes"].items()) or "–"
