@@ -24,6 +24,8 @@ from vjepa2_ros.ros.conversions import (
     stamp,
 )
 from vjepa2_ros.ros.latents import latent_message, latent_tensor
+from vjepa2_ros.ros.truth import truth_message, truth_of
+from vjepa2_ros.tasks.truth import Truth
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
 
@@ -108,3 +110,40 @@ def test_an_empty_command_becomes_one_that_the_gate_refuses():
 
     command = motion_command(Command())
     assert command.goal_id == "" and command.sequence == 0
+
+
+@pytest.fixture
+def truth():
+    return Truth(
+        time=3.0,
+        hand=np.array([0.5, -0.1, 0.3]),
+        closedness=0.4,
+        commanded_closedness=1.0,
+        objects=np.array([[0.4, 0.1, 0.045], [0.6, -0.2, 0.125]]),
+        tilts=np.array([0.0, 0.2]),
+        held=np.array([False, True]),
+    )
+
+
+def test_the_truth_comes_back_as_it_went_with_the_time_of_its_stamp(truth):
+    message = truth_message(truth, 12.5, "base")
+    assert message.header.frame_id == "base" and list(message.objects) == ["cup", "box"]
+    back = truth_of(message)
+    assert back.time == 12.5 and back.closedness == 0.4 and back.commanded_closedness == 1.0
+    for name in ("hand", "objects", "tilts", "held"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(truth, name), name)
+    assert back.held.dtype == bool
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"objects": ["box", "cup"]}, {"objects": []}, {"tilts": [0.0]}, {"held": []},
+     {"positions": []}],
+    ids=str,
+)  # fmt: skip
+def test_a_truth_about_other_objects_is_refused(truth, changes):
+    message = truth_message(truth, 12.5, "base")
+    for name, value in changes.items():
+        setattr(message, name, value)
+    with pytest.raises(MessageError, match="here the objects are cup, box"):
+        truth_of(message)

@@ -2,7 +2,8 @@
 """The simulated robot cell as a node: an arm and a camera, in real time.
 
 It stands in for the hardware: states and targets of an arm on `simulator/state` and
-`simulator/target`, and the images of a camera.
+`simulator/target`, and the images of a camera. What is true in it, which no hardware tells, is on
+`simulator/truth`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sensor_msgs.msg import CameraInfo, Image
 
-from vjepa2_ros.msg import RobotState, SimulatorTarget
+from vjepa2_ros.msg import RobotState, SimulatorTarget, SimulatorTruth
 from vjepa2_ros.robot import driver
 from vjepa2_ros.robot.driver import QUATERNION_TOLERANCE
 from vjepa2_ros.ros.conversions import (
@@ -58,6 +59,7 @@ class SimulatorNode(ManagedNode):
     def configure(self) -> None:
         self._target: SimulatorTarget | None = None
         self._states = self.advertise(RobotState, "simulator/state", STREAM)
+        self._truths = self.advertise(SimulatorTruth, "simulator/truth", STREAM)
         self._images = self.advertise(Image, "camera/image_raw", LATEST)
         self._infos = self.advertise(CameraInfo, "camera/camera_info", LATEST)
         self.subscribe(SimulatorTarget, "simulator/target", self._on_target, COMMAND)
@@ -95,13 +97,9 @@ class SimulatorNode(ManagedNode):
         self._target = message
 
     def _run(self) -> None:
-        # All of MuJoCo is used in this thread, since a rendering context belongs to one. The import
-        # fails where there is no OpenGL.
+        # All of MuJoCo is used in this thread, since a rendering context belongs to one.
         try:
-            from vjepa2_ros.simulation.simulator import Simulator, SimulatorConfig
-
-            simulator = Simulator(SimulatorConfig(workspace=self.settings.workspace))
-            simulator.reset(self.settings.seed)
+            simulator = self._cell_at_start()
             simulator.render(self.settings.image_size)
         except Exception as problem:  # noqa: BLE001 - raised by `configure`
             self._problem = problem
@@ -117,6 +115,24 @@ class SimulatorNode(ManagedNode):
                 self.post(self.fail, "the simulation failed")
                 self._running.clear()
 
+    def _cell_at_start(self) -> Simulator:
+        """The cell as the episode of the seed starts.
+
+        Raises:
+            SimulatorError: there is no OpenGL.
+            ValueError: task or object cannot be used, or the scene allows no episode.
+        """
+        # Everything that imports MuJoCo fails where there is no OpenGL.
+        from vjepa2_ros.simulation.simulator import Simulator, SimulatorConfig
+        from vjepa2_ros.tasks import load_task
+        from vjepa2_ros.tasks.task import TaskOptions, draw_episode
+
+        settings = self.settings
+        simulator = Simulator(SimulatorConfig(workspace=settings.workspace))
+        options = TaskOptions(settings.object or None, image_size=settings.image_size)
+        draw_episode(load_task(settings.task), simulator, settings.seed, options)
+        return simulator
+
     def _run_in_real_time(self, simulator: Simulator) -> None:
         # With the simulator's control period the world runs as fast as the clock.
         period = simulator.config.control_period
@@ -131,6 +147,7 @@ class SimulatorNode(ManagedNode):
             simulator.advance(period)
             now = self.now()
             self._publish_state(simulator, now)
+            self._publish_truth(simulator, now)
             if falls_on(step, self.settings.image_rate * period):
                 self._publish_image(simulator, info, now)
             step += 1
@@ -154,6 +171,14 @@ class SimulatorNode(ManagedNode):
         self._states.publish(
             robot_state_message(state, self.settings.base.base_frame, moving=moving)
         )
+
+    def _publish_truth(self, simulator: Simulator, now: float) -> None:
+        # Both import MuJoCo, see `_cell_at_start`.
+        from vjepa2_ros.ros.truth import truth_message
+        from vjepa2_ros.tasks.truth import Truth
+
+        frame = self.settings.base.base_frame
+        self._truths.publish(truth_message(Truth.of(simulator), now, frame))
 
     def _publish_image(self, simulator: Simulator, info: CameraInfo, now: float) -> None:
         started = time.perf_counter()

@@ -17,9 +17,19 @@ class SimulatorNodeSettings(Settings):
     camera: CameraFrame = inline(CameraFrame)
     workspace: Workspace = group(Workspace)
     seed: int = setting(
-        0, "start pose of the arm and places of cup and box; the same seed gives the same scene",
+        0,
+        "start pose of the arm and places of cup and box; the same seed gives the same scene, and "
+        "the same episode of the task",
         "", 0, 2**31 - 1,
     )  # fmt: skip
+    task: str = setting(
+        "reach",
+        "arm and objects start as in an episode of this task: a file under "
+        "vjepa2_ros/tasks/library, or module:ATTRIBUTE",
+    )
+    object: str = setting(
+        "", "object that the task is about, cup or box; empty for a task without one"
+    )
     image_size: int = setting(
         256, "side of the square image; the shipped model was trained on 256", "pixels", 64, 1024
     )

@@ -21,9 +21,10 @@ from sensor_msgs.msg import Image
 
 from vjepa2_ros.evaluation.record import Progress, Record
 from vjepa2_ros.execution.goal_status import TERMINAL, GoalState
-from vjepa2_ros.msg import Command, Latent, PlanningStatus, RobotState
+from vjepa2_ros.msg import Command, Latent, PlanningStatus, RobotState, SimulatorTruth
 from vjepa2_ros.ros.context import init
 from vjepa2_ros.ros.conversions import image_array, pose_arrays, seconds
+from vjepa2_ros.ros.truth import truth_of
 from vjepa2_ros.settings.stack import NODES
 from vjepa2_ros.stack.recorder import Recorder
 
@@ -66,6 +67,7 @@ class StackObserver:
             _DIAGNOSTICS: self._on_diagnostics,
             f"{namespace}/status": self._on_status,
             f"{namespace}/robot_state": self._on_robot_state,
+            f"{namespace}/simulator/truth": self._on_truth,
             f"{namespace}/camera/image_raw": self._on_image,
             f"{namespace}/latent": self._on_latent,
             f"{namespace}/command": self._on_command,
@@ -106,7 +108,7 @@ class StackObserver:
         self, listener: Callable[[Any, float], None]
     ) -> Callable[[Any, float], None]:
         def guarded(message: Any, received: float) -> None:
-            # Anybody may publish an image of a wrong size, or a pose that is none.
+            # Anybody may publish an image of a wrong size, or a truth about other objects.
             with suppress(ValueError):
                 if self._recording:
                     listener(message, received)
@@ -159,6 +161,7 @@ class StackObserver:
                 state=_STATES.get(message.state, "UNKNOWN"),
                 over=message.state in TERMINAL,
                 step=message.step,
+                subgoal=message.subgoal,
                 energy=message.energy,
                 predicted_energy=message.predicted_energy,
                 observation_age=message.observation_age,
@@ -173,6 +176,11 @@ class StackObserver:
         position, _ = pose_arrays(message.pose)
         self.record.positions.append((seconds(message.header.stamp), position))
         self.record.moving = message.moving
+        if message.refused_goal_id:
+            self.record.refused.add(message.refused_goal_id)
+
+    def _on_truth(self, message: SimulatorTruth, received: float) -> None:
+        self.record.truths.append(truth_of(message))
 
     def _on_image(self, message: Image, received: float) -> None:
         self.record.images.append((seconds(message.header.stamp), image_array(message)))
