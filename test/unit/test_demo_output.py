@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The folder of a demo: when something was not measured, and when it exists already."""
+"""What a demo says and writes, also when something was not measured, and what it refuses."""
 
 import argparse
 import json
@@ -9,25 +9,77 @@ import sys
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from vjepa2_ros.cli import demo
 from vjepa2_ros.demo import report
+from vjepa2_ros.demo.progress import ProgressView
+from vjepa2_ros.demo.recorded_run import Run
 from vjepa2_ros.evaluation.record import Progress, Record
+from vjepa2_ros.tasks import load_task
+from vjepa2_ros.tasks.outcome import Cause, Outcome
+from vjepa2_ros.tasks.task import Episode, SubGoal
+from vjepa2_ros.tasks.truth import Trace, Truth
+
+IMAGE = np.zeros((64, 64, 3), np.uint8)
+TARGET = np.array([0.3, 0.0, 0.025])
+
+
+
+def subgoal(name, x):
+    return SubGoal(name, IMAGE, np.array([x, 0.0, 0.0]), 0.0, "hold", 5)
+
+
+def truth(time, hand, box):
+    objects = np.array([[0.5, 0.1, 0.045], [box, 0.0, 0.025]])
+    hand = np.array([hand, 0.0, 0.0])
+    return Truth(time, hand, 0.0, 0.0, objects, np.zeros(2), np.zeros(2, bool))
+
+
+def status(time, step, subgoal, state="MOVING", **changes):
+    figures = {"energy": 0.5, "predicted_energy": 0.4, "observation_age": 0.1}
+    figures |= {"encode_seconds": 0.01, "plan_seconds": 0.2, "command_latency": 0.3}
+    over = state == "STEP_LIMIT"
+    return Progress(time, "goal-1", state, over, step, subgoal, message="", **figures | changes)
+
+
+def record_of(*progress, truths=()):
+    return Record(
+        progress=list(progress),
+        images=[(time, IMAGE) for time in (9.9, 10.5, 11.5, 12.5, 13.5)],
+        positions=[(10.0, np.zeros(3)), (10.0, np.zeros(3))],
+        truths=list(truths),
+    )
+
+
+def run_of(record, thing, outcome):
+    subgoals = subgoal("above", 0.1), subgoal("placed", 0.2)
+    episode = Episode(1, thing, None, subgoals, TARGET)
+    return Run(record, "goal-1", "pick_and_place", episode, Trace(record.truths), outcome)
+
+
+@pytest.fixture
+def run_of_two_subgoals():
+    """The hand reaches both pictures while the box is carried to its target."""
+    truths = [truth(10.0, 0.0, 0.1), truth(11.0, 0.1, 0.1), truth(13.0, 0.15, 0.2)]
+    progress = (
+        status(10.1, 0, 0),
+        status(10.2, 1, 0),
+        status(10.8, 2, 0),
+        status(12.0, 3, 1),
+        status(13.0, 4, 1),
+        status(13.5, 4, 1, "STEP_LIMIT"),
+    )
+    return run_of(record_of(*progress, truths=truths), "box", Outcome(True, 0.012))
 
 
 @pytest.fixture
 def run_without_a_command():
     """A run whose planner failed at its first step."""
-    numbers = {"energy": 0.5, "predicted_energy": float("nan"), "observation_age": 0.1}
-    numbers |= {"encode_seconds": 0.01, "plan_seconds": 0.2, "command_latency": 0.0}
-    end = Progress(10.0, "goal-1", "FAILED", True, 1, message="no plan", **numbers)
-    image = np.zeros((64, 64, 3), np.uint8)
-    record = Record(
-        progress=[end],
-        images=[(time, image) for time in (9.9, 10.1)],
-        positions=[(10.0, np.zeros(3)), (10.0, np.zeros(3))],
-    )
-    return report.Run(record, "goal-1", image, np.array([0.1, 0.0, 0.0]), 0.04)
+    end = status(10.0, 1, 0, "FAILED", predicted_energy=float("nan"), command_latency=0.0)
+    truths = [truth(10.0, 0.0, 0.1)]
+    outcome = Outcome(False, 0.25, Cause.OUT_OF_TIME)
+    return run_of(record_of(end, truths=truths), None, outcome)
 
 
 def test_what_was_not_measured_is_null_in_json_and_a_dash_in_the_table(
@@ -41,10 +93,79 @@ def test_what_was_not_measured_is_null_in_json_and_a_dash_in_the_table(
         # One step has no rate, and two states at one moment have none either.
         assert figures["rate_hz"]["steps"] is figures["rate_hz"]["robot states"] is None
     summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["success"] is False and summary["cause"] == "out of time"
+    assert summary["object"] is None and summary["subgoals"] == [0]
     assert summary["energies"] == [0.5] and summary["predicted_energies"] == [None]
     table = (tmp_path / "latency.md").read_text()
     assert "| capture -> command sent | – | – | – | 0 |" in table and "| steps | – |" in table
     assert "| planner | 200.0 | 200.0 | 200.0 | 1 |" in table and "nan" not in table
+
+
+def test_distances_are_to_the_sub_goal_of_the_moment_and_to_the_target(run_of_two_subgoals):
+    run = run_of_two_subgoals
+    np.testing.assert_array_equal(run.subgoals_at(np.array([9.0, 10.2, 11.9, 12.0, 99.0])),
+                                  [0, 0, 0, 1, 1])  # fmt: skip
+    np.testing.assert_allclose(run.subgoal_distances(), [0.1, 0.0, 0.05])
+    np.testing.assert_allclose(run.target_distances(), [0.2, 0.2, 0.1])
+
+
+def test_a_run_of_several_sub_goals_is_summed_up_and_drawn(run_of_two_subgoals, tmp_path):
+    figures = report.write(run_of_two_subgoals, tmp_path)
+    summary = json.loads((tmp_path / "summary.json").read_text(), parse_constant=pytest.fail)
+    assert summary["task"] == "pick_and_place" and summary["object"] == "box"
+    assert summary["success"] is True and summary["cause"] is None
+    assert summary["pictures"] == ["above", "placed"] and summary["subgoals"] == [0, 0, 1, 1]
+    assert summary["start_distance_m"] == pytest.approx(0.2)
+    assert summary["final_distance_m"] == 0.012
+    assert report.verdict(figures) == "success: box 1.2 cm from its target in 4 steps and 3 s"
+    assert (tmp_path / "energy.png").is_file() and (tmp_path / "animation.gif").is_file()
+
+
+def test_a_failure_is_said_with_its_cause(run_without_a_command):
+    said = report.verdict(report.summary(run_without_a_command))
+    assert said == "NO success (out of time): hand 25.0 cm from its target in 1 step and 0 s"
+
+
+def test_the_progress_names_each_sub_goal_once_and_the_distance_to_it(run_of_two_subgoals):
+    run = run_of_two_subgoals
+    console = Console(record=True, width=100, file=open(os.devnull, "w"))
+    with ProgressView(console, run.episode) as view:
+        view.update(run.record, "goal-1")
+        view.update(run.record, "goal-1")
+    lines = console.export_text().splitlines()[1:]
+    assert [line.split()[0] for line in lines] == ["above", "1", "2", "placed", "3", "4"]
+    assert lines[0] == "above (1 of 2)" and lines[3] == "placed (2 of 2)"
+    assert "10.0 cm" in lines[1] and "5.0 cm" in lines[5]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--task", "juggle"], "unknown task 'juggle': use grasp, pick_and_place, "),
+        (["--task", "nowhere:TASK"], "task 'nowhere:TASK' cannot be used"),
+        (["--object", "spoon"], "one of cup, box, not 'spoon'"),
+        (["--task", "reach", "--object", "box"], "the task has no object, so 'box'"),
+        (["--overlap"], "use a task without one, such as --task reach"),
+    ],
+    ids=str,
+)
+def test_a_task_that_cannot_be_done_is_one_line_and_leaves_no_folder(
+    words, said, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("ROS_DOMAIN_ID", "1")
+    parser = argparse.ArgumentParser()
+    demo.add_arguments(parser)
+    assert demo.run(parser.parse_args(["--output", str(tmp_path / "demo"), *words])) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line and not (tmp_path / "demo").exists()
+
+
+def test_the_default_object_is_the_box_where_the_task_has_objects():
+    parser = argparse.ArgumentParser()
+    demo.add_arguments(parser)
+    assert parser.parse_args([]).task == "pick_and_place"
+    assert demo.default_object(load_task("pick_and_place")) == "box"
+    assert demo.default_object(load_task("reach")) is None
 
 
 def test_a_folder_that_exists_is_not_touched(tmp_path, capsys):

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the demo of each seed, first with stops and then with overlap, and print latencies."""
+    """Reach the goal of each seed, first with stops and then with overlap; print latencies."""
     folder = args.output or Path("runs") / f"loop-{time.strftime('%Y%m%d-%H%M%S')}"
     if folder.exists():
         raise ValueError(f"{folder} exists already: give another --output")
@@ -45,19 +45,17 @@ def run(args: argparse.Namespace) -> int:
     from vjepa2_ros.ros.signals import stop_on_signal
     from vjepa2_ros.stack.client import ClientError
     from vjepa2_ros.stack.process_group import ProcessGroupError
+    from vjepa2_ros.tasks.task import TaskOptions
 
     console, stop, series = Console(), stop_on_signal(), []
     try:
         for name, overlap in (("stops", False), ("overlap", True)):
-            demos = [
-                DemoSettings(
-                    demo_configuration(args, number, overlap),
-                    folder / name / f"seed-{number}",
-                    None,
-                    TIMEOUT,
-                )
-                for number in args.seeds
-            ]
+            demos = []
+            for number in args.seeds:
+                effective = demo_configuration(args, number, "reach", None, overlap)
+                options = TaskOptions(image_size=effective.settings.simulator.image_size)
+                records = folder / name / f"seed-{number}"
+                demos.append(DemoSettings(effective, options, records, None, TIMEOUT))
             series.append(run_series(demos, console, stop))
             if args.json is not None:
                 plain_json.write(series, args.json)

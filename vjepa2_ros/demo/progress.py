@@ -11,6 +11,10 @@ from rich.live import Live
 from rich.text import Text
 
 from vjepa2_ros.evaluation.record import Progress, Record
+from vjepa2_ros.tasks.task import Episode
+
+_LATEST = 200
+"""Truths that the one nearest to a moment is looked for among: 4 s of them."""
 
 
 class ProgressView:
@@ -18,13 +22,14 @@ class ProgressView:
 
     Args:
         console: prints.
-        goal_position: true goal [3] in metres, base frame, for the distance.
+        episode: names the sub-goals, and says where each shows the hand.
     """
 
-    def __init__(self, console: Console, goal_position: np.ndarray) -> None:
+    def __init__(self, console: Console, episode: Episode) -> None:
         self._console = console
-        self._goal_position = goal_position
+        self._subgoals = episode.subgoals
         self._shown = 0
+        self._subgoal: int | None = None
         self._started = time.monotonic()
         self._live = Live(Text(), console=console, refresh_per_second=8, transient=True)
 
@@ -45,15 +50,24 @@ class ProgressView:
         """Show what is new."""
         steps = record.steps(goal_id)
         for index in range(self._shown, len(steps)):
+            if steps[index].subgoal != self._subgoal:
+                self._subgoal = steps[index].subgoal
+                self._console.print(self._named(self._subgoal), style="bold", markup=False)
             self._console.print(self._line(record, steps[: index + 1]))
         self._shown = len(steps)
         now = record.of_goal(goal_id)
         if self._live.is_started and now:
             elapsed = time.monotonic() - self._started
-            distance = self._distance(record, now[-1].time)
+            distance = self._distance(record, now[-1])
             self._live.update(
-                Text(f"  {elapsed:5.1f} s  {now[-1].state.lower()}  {distance * 100:.1f} cm to go")
+                Text(
+                    f"  {elapsed:5.1f} s  {now[-1].state.lower()}  "
+                    f"{self._named(now[-1].subgoal)}  {distance * 100:.1f} cm to go"
+                )
             )
+
+    def _named(self, subgoal: int) -> str:
+        return f"{self._subgoals[subgoal].name} ({subgoal + 1} of {len(self._subgoals)})"
 
     def _line(self, record: Record, steps: list[Progress]) -> str:
         step = steps[-1]
@@ -62,13 +76,14 @@ class ProgressView:
         rate = f"{(len(steps) - 1) / (step.time - steps[0].time):.2f} Hz" if steps[1:] else "–"
         return (
             f"  {step.step:4d}   {step.energy:.4f}   {step.predicted_energy:.4f}   "
-            f"{self._distance(record, step.time) * 100:6.1f} cm   {step.plan_seconds:6.2f} s   "
+            f"{self._distance(record, step) * 100:6.1f} cm   {step.plan_seconds:6.2f} s   "
             f"{latency:>12}   {rate:>11}"
         )
 
-    def _distance(self, record: Record, moment: float) -> float:
-        positions = list(record.positions)
-        if not positions:
+    def _distance(self, record: Record, status: Progress) -> float:
+        """Distance of the hand to its place in the picture of the sub-goal, at a status [m]."""
+        truths = list(record.truths)
+        if not truths:
             return float("nan")
-        _, position = min(positions[-200:], key=lambda entry: abs(entry[0] - moment))
-        return float(np.linalg.norm(position - self._goal_position))
+        truth = min(truths[-_LATEST:], key=lambda truth: abs(truth.time - status.time))
+        return float(np.linalg.norm(truth.hand - self._subgoals[status.subgoal].hand))

@@ -4,67 +4,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
 
+from vjepa2_ros.demo.figures import draw_animation, draw_curves
+from vjepa2_ros.demo.recorded_run import Run
 from vjepa2_ros.evaluation import plain_json
-from vjepa2_ros.evaluation.record import Progress, Record
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  (the back end is chosen before)
-
-FRAME_SECONDS = 0.2
-_FOOTER = 32
-
-
-@dataclass(frozen=True)
-class Run:
-    """One goal from its start to its end, with the ground truth of the simulation.
-
-    Attributes:
-        record: of the whole run.
-        goal_id: name of the goal.
-        goal_image: uint8 RGB [height, width, 3].
-        goal_position: true goal of the tool centre point [3] in metres, base frame.
-        success_distance: distance [m] within which the goal counts as reached.
-    """
-
-    record: Record
-    goal_id: str
-    goal_image: np.ndarray
-    goal_position: np.ndarray
-    success_distance: float
-
-    @property
-    def started(self) -> float:
-        """Time of the first status of the goal [s]."""
-        return self.record.of_goal(self.goal_id)[0].time
-
-    @property
-    def end(self) -> Progress:
-        """The last status of the goal."""
-        return self.record.of_goal(self.goal_id)[-1]
-
-    def distances(self) -> tuple[np.ndarray, np.ndarray]:
-        """Distances to the true goal over time.
-
-        Returns:
-            Times since the start [T] in seconds, and distances [T] in metres.
-        """
-        since = [(t - self.started, p) for t, p in self.record.positions if t >= self.started - 0.5]
-        times = np.array([time for time, _ in since])
-        places = np.array([place for _, place in since]).reshape(-1, 3)
-        return times, np.linalg.norm(places - self.goal_position, axis=1)
 
 
 def stages(run: Run) -> dict[str, list[float]]:
     """Measured latencies [s] by stage."""
-    steps = run.record.steps(run.goal_id)
+    steps = run.steps
     commanded = [step for step in steps if step.command_latency > 0]
     since = run.started
     return {
@@ -90,7 +41,7 @@ def latencies(run: Run) -> dict:
     Returns:
         `latency_ms` by stage as in `quantiles`, and `rate_hz`; NaN for what was not measured.
     """
-    steps = run.record.steps(run.goal_id)
+    steps = run.steps
     since = run.started
     return {
         "latency_ms": {name: quantiles(values) for name, values in stages(run).items()},
@@ -105,24 +56,36 @@ def latencies(run: Run) -> dict:
 
 def summary(run: Run) -> dict:
     """Outcome of the run; distances in metres, NaN for what was not measured."""
-    _, distances = run.distances()
-    steps = run.record.steps(run.goal_id)
-    end = run.end
+    steps, end, outcome = run.steps, run.end, run.outcome
     return {
         "goal_id": run.goal_id,
-        "reached": bool(distances[-1] <= run.success_distance),
+        "task": run.task,
+        "object": run.episode.object,
+        "success": outcome.success,
+        "cause": outcome.cause.value if outcome.cause is not None else None,
         "end": end.state,
         "message": end.message,
-        "start_distance_m": float(distances[0]),
-        "final_distance_m": float(distances[-1]),
-        "success_distance_m": run.success_distance,
+        "start_distance_m": float(run.target_distances()[0]),
+        "final_distance_m": outcome.distance,
         "steps": len(steps),
         "seconds": end.time - run.started,
+        "pictures": [subgoal.name for subgoal in run.episode.subgoals],
+        "subgoals": [step.subgoal for step in steps],
         "energies": [step.energy for step in steps],
         "predicted_energies": [step.predicted_energy for step in steps],
         **latencies(run),
         "samples_s": stages(run),
     }
+
+
+def verdict(figures: dict) -> str:
+    """The outcome of a summary in a sentence."""
+    end = f"NO success ({figures['cause']})" if figures["cause"] else "success"
+    steps = "1 step" if figures["steps"] == 1 else f"{figures['steps']} steps"
+    return (
+        f"{end}: {figures['object'] or 'hand'} {figures['final_distance_m'] * 100:.1f} cm from its "
+        f"target in {steps} and {figures['seconds']:.0f} s"
+    )
 
 
 def latency_table(figures: dict) -> str:
@@ -147,80 +110,9 @@ def write(run: Run, folder: Path) -> dict:
     plain_json.write(figures, folder / "summary.json")
     plain_json.write(latencies(run), folder / "latency.json")
     (folder / "latency.md").write_text(latency_table(figures))
-    _draw_curves(run, folder / "energy.png")
-    _draw_animation(run, folder / "animation.gif")
+    draw_curves(run, folder / "energy.png")
+    draw_animation(run, folder / "animation.gif")
     return figures
-
-
-def _draw_curves(run: Run, path: Path) -> None:
-    steps = run.record.steps(run.goal_id)
-    times = [step.time - run.started for step in steps]
-    figure, (upper, lower) = plt.subplots(2, 1, figsize=(8, 6), sharex=True, layout="constrained")
-    upper.plot(times, [step.energy for step in steps], "o-", label="measured")
-    # Each step predicts the energy that the next one measures; nothing measures that of the last.
-    predicted = [step.predicted_energy for step in steps[:-1]]
-    upper.plot(times[1:], predicted, "v:", label="predicted a step before")
-    upper.set_ylabel("energy: distance of the latents")
-    upper.legend()
-    moments, distances = run.distances()
-    lower.plot(moments, distances * 100)
-    lower.axhline(
-        run.success_distance * 100, color="green", linestyle="--", label="success distance"
-    )
-    lower.set_ylabel("true distance to the goal [cm]")
-    lower.set_xlabel("time since the goal was set [s]")
-    lower.set_ylim(bottom=0)
-    lower.legend()
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
-
-
-def _draw_animation(run: Run, path: Path) -> None:
-    frames, due = [], -math.inf
-    for time, image in run.record.images:
-        if time < run.started - FRAME_SECONDS or time < due:
-            continue
-        due = time + FRAME_SECONDS
-        frames.append(_frame(run, time, image))
-    # The last frame stays for a while, so that the end can be seen before it starts again.
-    durations = [int(FRAME_SECONDS * 1000)] * (len(frames) - 1) + [2000]
-    # One palette for all: GIF keeps unchanged pixels of the frame before, with its colours.
-    palette = Image.fromarray(np.vstack([frames[0], frames[-1]])).quantize(256)
-    images = [
-        Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE)
-        for frame in frames
-    ]
-    images[0].save(path, save_all=True, append_images=images[1:], duration=durations, loop=0)
-
-
-def _frame(run: Run, time: float, image: np.ndarray) -> np.ndarray:
-    """Camera image next to the goal image, with a line of figures below.
-
-    Args:
-        run: of the image.
-        time: of the capture [s].
-        image: uint8 RGB [size, size, 3].
-
-    Returns:
-        uint8 RGB [size + 32, 2 * size, 3].
-    """
-    size = image.shape[0]
-    goal = cv2.resize(run.goal_image, (size, size), interpolation=cv2.INTER_AREA)
-    footer = np.full((_FOOTER, 2 * size, 3), 24, np.uint8)
-    moments, distances = run.distances()
-    distance = distances[np.searchsorted(moments, time - run.started).clip(0, len(distances) - 1)]
-    seen = [step for step in run.record.steps(run.goal_id) if step.time <= time]
-    step = f"step {seen[-1].step}   energy {seen[-1].energy:.3f}   " if seen else ""
-    elapsed = max(0.0, time - run.started)
-    frame = Image.fromarray(np.vstack([np.hstack([image, goal]), footer]))
-    draw, font = ImageDraw.Draw(frame), ImageFont.load_default(15)
-    for where, text in (
-        ((8, 6), "camera"),
-        ((size + 8, 6), "goal"),
-        ((8, size + 7), f"{elapsed:4.1f} s   {step}{distance * 100:.1f} cm to go"),
-    ):
-        draw.text(where, text, "white", font, stroke_width=1, stroke_fill="black")
-    return np.asarray(frame)
 
 
 def quantiles(values: list[float]) -> dict:

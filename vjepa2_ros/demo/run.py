@@ -1,23 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the demo: all nodes as processes, a goal image by service, a folder with the results."""
+"""Runs the demo: all nodes as processes, pictures by service, a folder with the results."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
 import cv2
-import numpy as np
 from rich.console import Console
 from rich.markdown import Markdown
 
 from vjepa2_ros.demo import report
 from vjepa2_ros.demo.progress import ProgressView
-from vjepa2_ros.evaluation.reach import SUCCESS_DISTANCE, ReachEpisode
+from vjepa2_ros.demo.recorded_run import Run
 from vjepa2_ros.evaluation.record import Record
 from vjepa2_ros.settings.files import NAMESPACE, Configuration
 from vjepa2_ros.settings.stack import managed_nodes
@@ -27,9 +26,15 @@ from vjepa2_ros.stack.observer import StackObserver
 from vjepa2_ros.stack.process_group import ProcessGroup
 from vjepa2_ros.stack.start import start_stack
 from vjepa2_ros.stack.text import printable
+from vjepa2_ros.tasks import load_task
+from vjepa2_ros.tasks.outcome import HOLD_TIME
+from vjepa2_ros.tasks.task import Episode, EpisodeError, Task, TaskOptions, draw_episode
+from vjepa2_ros.tasks.truth import Trace
 
 READY_TIMEOUT = 60.0
 REST_TIMEOUT = 10.0
+_BEFORE = 0.5
+"""The truth counts from so long before the first status of the goal [s]."""
 
 
 class DemoError(RuntimeError):
@@ -41,13 +46,16 @@ class DemoSettings:
     """One demo.
 
     Attributes:
-        configuration: settings of the stack; the simulator's seed decides scene, start and goal.
+        configuration: settings of the stack; those of the simulator name the task, and their seed
+            decides scene, start and pictures.
+        options: object, pictures and gripper; object and size of the pictures are the simulator's.
         folder: of everything that is written; made if it does not exist.
-        steps: most steps, None for the planner's own number.
+        steps: most steps on one picture, None for what the task gives each.
         timeout: longest time for the goal [s].
     """
 
     configuration: Configuration
+    options: TaskOptions
     folder: Path
     steps: int | None
     timeout: float
@@ -73,11 +81,10 @@ def run_demo(settings: DemoSettings, console: Console, stop: threading.Event) ->
     """
     folder = settings.folder
     folder.mkdir(parents=True, exist_ok=True)
-    simulation = settings.configuration.settings.simulator
-    simulator = Simulator(SimulatorConfig(workspace=simulation.workspace))
-    episode = ReachEpisode.sample(simulation.seed, simulator, simulation.image_size)
-    goal_file = folder / "goal.png"
-    cv2.imwrite(str(goal_file), cv2.cvtColor(episode.goal_image, cv2.COLOR_RGB2BGR))
+    task = load_task(settings.configuration.settings.simulator.task)
+    console.print("taking the pictures …")
+    episode = _episode(task, settings)
+    pictures = _write_pictures(episode, folder)
     with (
         open(folder / "nodes.log", "w", encoding="utf-8") as log,
         # Outside the processes, so that the bag has their first and last messages.
@@ -104,20 +111,58 @@ def run_demo(settings: DemoSettings, console: Console, stop: threading.Event) ->
         wait_for_inputs(record, READY_TIMEOUT, stop, group)
         with StackClient(NAMESPACE) as client:
             answer = client.set_goal(
-                read_images([goal_file]), [settings.steps] if settings.steps else []
+                read_images(pictures),
+                [subgoal.steps for subgoal in episode.subgoals],
+                [subgoal.gripper for subgoal in episode.subgoals],
             )
         if not answer.accepted:
             raise DemoError(f"the goal was refused: {answer.message}")
         console.print(f"{answer.goal_id} accepted: {answer.message}")
-        _follow(record, answer.goal_id, episode.goal_state[:3], settings, console, stop, group)
+        _follow(record, answer.goal_id, episode, settings, console, stop, group)
         observer.finish_record()
     console.print("drawing …")
-    run = report.Run(
-        record, answer.goal_id, episode.goal_image, episode.goal_state[:3], SUCCESS_DISTANCE
-    )
-    figures = report.write(run, folder)
+    name = settings.configuration.settings.simulator.task
+    figures = report.write(_judged(record, answer.goal_id, name, task, episode), folder)
     console.print(Markdown(report.latency_table(figures)))
     return figures
+
+
+def _episode(task: Task, settings: DemoSettings) -> Episode:
+    """The episode of the seed, with the steps that the settings allow.
+
+    Raises:
+        DemoError: the scene allows no episode.
+    """
+    stack = settings.configuration.settings
+    simulator = Simulator(SimulatorConfig(workspace=stack.simulator.workspace))
+    try:
+        episode = draw_episode(task, simulator, stack.simulator.seed, settings.options)
+    except EpisodeError as error:
+        raise DemoError(str(error)) from error
+    if stack.planner.execution.overlap:
+        # Plans made in motion count as steps, and follow each other several times as fast.
+        steps = stack.planner.loop.steps_per_subgoal
+        subgoals = tuple(replace(subgoal, steps=steps) for subgoal in episode.subgoals)
+        episode = replace(episode, subgoals=subgoals)
+    return episode if settings.steps is None else episode.with_steps(settings.steps)
+
+
+def _write_pictures(episode: Episode, folder: Path) -> list[Path]:
+    """Write the picture of each sub-goal; their files in order."""
+    files = []
+    for number, subgoal in enumerate(episode.subgoals, 1):
+        files.append(folder / f"goal_{number}.png")
+        cv2.imwrite(str(files[-1]), cv2.cvtColor(subgoal.image, cv2.COLOR_RGB2BGR))
+    return files
+
+
+def _judged(record: Record, goal_id: str, name: str, task: Task, episode: Episode) -> Run:
+    """The run with its outcome, by the truth of its time."""
+    first, last = record.of_goal(goal_id)[0], record.of_goal(goal_id)[-1]
+    trace = Trace([truth for truth in record.truths if truth.time >= first.time - _BEFORE])
+    refused = last.state == "FAILED" and goal_id in record.refused
+    outcome = task.outcome(episode, trace, refused)
+    return Run(record, goal_id, name, episode, trace, outcome)
 
 
 def wait_for_inputs(
@@ -133,6 +178,7 @@ def wait_for_inputs(
         inputs = {
             "no image reached the planner": record.planner_ready,
             "no state of the robot arrived": bool(record.positions),
+            "no truth of the simulation arrived": bool(record.truths),
         }
         return [text for text, is_there in inputs.items() if not is_there]
 
@@ -142,13 +188,13 @@ def wait_for_inputs(
 def _follow(
     record: Record,
     goal_id: str,
-    goal_position: np.ndarray,
+    episode: Episode,
     settings: DemoSettings,
     console: Console,
     stop: threading.Event,
     group: ProcessGroup,
 ) -> None:
-    with ProgressView(console, goal_position) as view:
+    with ProgressView(console, episode) as view:
 
         def is_over() -> bool:
             view.update(record, goal_id)
@@ -156,12 +202,18 @@ def _follow(
             return bool(progress) and progress[-1].over
 
         _wait(is_over, settings.timeout, stop, group, "the goal was not over in time")
-        # The result is where the robot comes to rest.
         _wait(
             lambda: not record.moving, REST_TIMEOUT, stop, group, "the robot did not come to rest"
         )
-        images = len(record.images)
-        _wait(lambda: len(record.images) > images + 5, REST_TIMEOUT, stop, group, "no more images")
+        # Whether something is held, or stands, shows after a while.
+        until = record.truths[-1].time + HOLD_TIME
+        _wait(
+            lambda: record.truths[-1].time >= until,
+            REST_TIMEOUT,
+            stop,
+            group,
+            "the truth of the simulation did not go on",
+        )
 
 
 def _wait(

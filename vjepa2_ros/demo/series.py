@@ -35,7 +35,7 @@ def run_series(demos: Sequence[DemoSettings], console: Console, stop: threading.
     return {
         "overlap": demos[0].configuration.settings.planner.execution.overlap,
         "runs": len(runs),
-        "reached": sum(run["reached"] for run in runs),
+        "reached": sum(run["success"] for run in runs),
         "start_distance_m_median": float(np.median([run["start_distance_m"] for run in runs])),
         "final_distance_m_median": float(np.median([run["final_distance_m"] for run in runs])),
         "seconds_median": float(np.median([run["seconds"] for run in runs])),
