@@ -12,7 +12,8 @@ endif
 PROGRAM := .venv/bin/vjepa2-ros
 EPISODES ?= 50
 SEED ?= 1
-REPORT ?= runs/evaluate/reach.json
+TASK ?= pick_and_place
+REPORT ?= runs/evaluate/$(TASK).json
 GOLDEN ?= test/golden
 
 .PHONY: help setup demo check test lint train evaluate verify bench-gpu clean
@@ -39,9 +40,9 @@ test: setup ## all tests, in two processes; or those that ARGS selects
 train: setup ## collect data in the simulation and train the world model
 	$(PROGRAM) train $(ARGS)
 
-evaluate: setup ## reach EPISODES goals from SEED and write REPORT
+evaluate: setup ## EPISODES of TASK from SEED, with a table and REPORT
 	@mkdir -p $(dir $(REPORT))
-	$(PROGRAM) evaluate --task reach --episodes $(EPISODES) --seed $(SEED) --json $(REPORT) $(ARGS)
+	$(PROGRAM) evaluate --task $(TASK) --episodes $(EPISODES) --seed $(SEED) --json $(REPORT) $(ARGS)
 
 verify: setup ## compare with tensors of the reference implementation, in the folder GOLDEN
 	$(PROGRAM) verify $(GOLDEN) $(ARGS)

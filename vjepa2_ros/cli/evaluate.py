@@ -173,6 +173,10 @@ def chosen_evaluations(arguments: argparse.Namespace) -> list[Evaluation]:
     if arguments.all and (arguments.task or arguments.object):
         raise ValueError("--all evaluates every task and object: leave out --task and --object")
     settings = configuration(arguments).settings
+    if not settings.planner.action.gripper.is_searched:
+        # Where no picture says what the gripper does, the planner decides.
+        searched = {"planner_node": {"gripper.mode": "enumerated"}}
+        settings = configuration(arguments, searched).settings
     if arguments.box_yaw > 180.0:
         raise ValueError(f"--box-yaw may be 0 to 180 degrees, not {arguments.box_yaw:g}")
     cells: list[tuple[str, str | None]] = []
