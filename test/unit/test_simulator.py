@@ -10,7 +10,15 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from vjepa2_ros.settings.cell import Workspace
-from vjepa2_ros.simulation.simulator import DOWN, Simulator, SimulatorConfig
+from vjepa2_ros.simulation.rendering import mujoco
+from vjepa2_ros.simulation.simulator import (
+    DOWN,
+    GRASP_HEIGHTS,
+    OBJECTS,
+    REST_HEIGHTS,
+    Simulator,
+    SimulatorConfig,
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,14 +47,13 @@ def test_start_poses_and_objects_lie_in_their_boxes_and_apart(simulator):
         assert np.linalg.norm((cup - box)[:2]) > config.object_spacing
 
 
-def test_cup_and_box_stand_upright_and_are_turned(simulator):
+def test_cup_and_box_stand_upright_and_the_cup_is_turned(simulator):
     turned = []
     for seed in range(5):
         simulator.reset(seed)
-        for name in ("cup", "box"):
-            rotation = simulator.data.body(name).xmat.reshape(3, 3)
-            np.testing.assert_allclose(rotation[2], [0.0, 0.0, 1.0], atol=1e-6)
-            turned.append(rotation[0, 0])
+        np.testing.assert_allclose(simulator.object_tilts(), 0.0, atol=1e-6)
+        np.testing.assert_allclose(simulator.object_positions()[:, 2], REST_HEIGHTS, atol=1e-6)
+        turned.append(simulator.data.body("cup").xmat[0])
     assert np.std(turned) > 0.1
 
 
@@ -110,19 +117,125 @@ def test_a_target_that_is_not_finite_is_refused_and_nothing_moves(simulator, tar
     np.testing.assert_allclose(simulator.pose()[0], before, atol=1e-3)
 
 
-def test_a_closing_gripper_holds_the_box_and_lifts_it(simulator):
+@pytest.mark.parametrize("number", range(len(OBJECTS)))
+def test_a_closing_gripper_holds_an_object_and_lifts_it(simulator, number):
     simulator.reset(4)
-    box = simulator.data.joint("box")
-    box.qpos[:] = [0.5, 0.0, 0.025, 1.0, 0.0, 0.0, 0.0]
+    simulator.data.joint("box").qpos[:] = [0.5, 0.0, REST_HEIGHTS[1], 1.0, 0.0, 0.0, 0.0]
     simulator.data.joint("cup").qpos[:2] = [0.4, 0.2]
-    # the fingers of a hand pointing down open along y, the box is 7 cm long there and 5 cm along x
-    across = Rotation.from_euler("z", np.pi / 2) * DOWN
-    simulator.place(np.array([0.5, 0.0, 0.025]), across, 0.0)
-    for height, closedness, seconds in ((0.025, 1.0, 1.0), (0.15, 1.0, 1.5)):
-        simulator.set_target(np.array([0.5, 0.0, height]), across.as_quat(), closedness)
+    place = np.append([(0.4, 0.2), (0.5, 0.0)][number], GRASP_HEIGHTS[number])
+    simulator.place(place, DOWN, 0.0)
+    np.testing.assert_array_equal(simulator.held(), [False, False])
+    for height, closedness, seconds in ((0.0, 1.0, 1.0), (0.12, 1.0, 1.5)):
+        target = place + [0.0, 0.0, height]
+        simulator.set_target(target, DOWN.as_quat(), closedness)
         simulator.advance(seconds)
-    assert simulator.object_positions()[1, 2] > 0.1
+    assert simulator.object_positions()[number, 2] > REST_HEIGHTS[number] + 0.1
+    assert simulator.held().tolist() == [number == 0, number == 1]
+    assert simulator.object_tilts()[number] < 0.2
     assert 0.2 < simulator.pose()[2] < 0.6
+
+
+def test_the_gripper_closes_over_the_bare_table_within_the_planners_step(simulator):
+    simulator.reset(4)
+    for name, place in (("cup", (0.4, 0.2)), ("box", (0.4, -0.2))):
+        simulator.data.joint(name).qpos[:2] = place
+    simulator.place(np.array([0.55, 0.0, 0.03]), DOWN, 0.0)
+    simulator.set_target(np.array([0.55, 0.0, 0.03]), DOWN.as_quat(), 1.0)
+    assert simulator.commanded_closedness == 1.0
+    simulator.advance(0.6)
+    position, _, closedness = simulator.pose()
+    assert closedness > 0.97
+    np.testing.assert_allclose(position, [0.55, 0.0, 0.03], atol=2e-3)
+
+
+def test_a_restored_cell_moves_on_exactly_as_it_did(simulator):
+    def close_and_lift():
+        for height, closedness in ((0.035, 1.0), (0.12, 1.0)):
+            target = np.append(simulator.object_positions()[1, :2], height)
+            simulator.set_target(target, DOWN.as_quat(), closedness)
+            simulator.advance(0.8)
+        return simulator.state(), simulator.object_positions(), simulator.render()
+
+    simulator.reset(7, variant=3)
+    simulator.place(np.append(simulator.object_positions()[1, :2], 0.035), DOWN, 0.25)
+    before = simulator.snapshot()
+    first = close_and_lift()
+    simulator.reset(8)
+    simulator.restore(before)
+    assert (simulator.seed, simulator.commanded_closedness) == (7, 0.25)
+    for value, expected in zip(close_and_lift(), first, strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+def test_the_tilt_of_an_object_is_the_angle_of_its_axis_to_the_vertical(simulator):
+    simulator.reset(1)
+    np.testing.assert_allclose(simulator.object_tilts(), 0.0, atol=1e-6)
+    turned = Rotation.from_euler("zx", [0.7, 0.5])
+    simulator.data.joint("cup").qpos[3:] = turned.as_quat()[[3, 0, 1, 2]]
+    mujoco.mj_forward(simulator.model, simulator.data)
+    np.testing.assert_allclose(simulator.object_tilts(), [0.5, 0.0], atol=1e-6)
+
+
+def test_variants_of_a_seed_are_other_scenes(simulator):
+    simulator.reset(5)
+    places = simulator.object_positions()
+    simulator.reset(5, variant=1)
+    assert np.abs(simulator.object_positions() - places).max() > 0.01
+
+
+def test_the_light_varies_by_seed_and_within_its_share():
+    fixed, varied = Simulator(SimulatorConfig(light=0.0)), Simulator(SimulatorConfig(light=0.2))
+
+    def light(simulator, seed):
+        simulator.reset(seed)
+        headlight, lamp = simulator.model.vis.headlight, simulator.model.light("lamp")
+        return np.array([headlight.ambient[0], headlight.diffuse[0], lamp.diffuse[0]])
+
+    nominal = light(fixed, 0)
+    np.testing.assert_array_equal(light(fixed, 1), nominal)
+    shares = np.array([light(varied, seed) / nominal for seed in range(10)])
+    assert (np.abs(shares - 1) <= 0.2 + 1e-6).all()
+    assert (shares.std(axis=0) > 0.03).all()
+    images = []
+    for simulator in (fixed, varied):
+        simulator.reset(1)
+        images.append(simulator.render(64).astype(float))
+    assert np.abs(images[1] - images[0]).mean() > 1.0
+
+
+@pytest.mark.parametrize(("most", "turned"), [(0.0, False), (0.3, True)])
+def test_the_box_is_turned_by_at_most_its_yaw(most, turned):
+    simulator = Simulator(SimulatorConfig(box_yaw=most))
+    yaws = []
+    for seed in range(10):
+        simulator.reset(seed)
+        rotation = Rotation.from_matrix(simulator.data.body("box").xmat.reshape(3, 3))
+        yaws.append(rotation.as_euler("zyx")[0])
+    assert np.abs(yaws).max() <= most + 1e-6
+    assert (np.std(yaws) > 0.05) == turned
+
+
+def test_joints_and_links_have_the_names_of_the_franka_control_interface(simulator):
+    model = simulator.model
+    joints = [model.joint(number).name for number in range(9)]
+    assert joints == [f"fr3_joint{n}" for n in range(1, 8)] + ["finger_joint1", "finger_joint2"]
+    assert [model.body(f"link{number}").name for number in range(9)]
+    assert model.camera("exterior").name == "exterior"
+
+
+def test_every_link_and_both_fingers_collide_with_table_and_objects(simulator):
+    model = simulator.model
+    links = [f"link{number}" for number in range(8)] + ["hand", "left_finger", "right_finger"]
+    others = [*model.body("world").geomadr, *(model.body(name).geomadr[0] for name in OBJECTS)]
+    for name in links:
+        body = model.body(name)
+        geoms = range(body.geomadr[0], body.geomadr[0] + body.geomnum[0])
+        for other in others:
+            assert any(
+                model.geom_contype[geom] & model.geom_conaffinity[other]
+                or model.geom_contype[other] & model.geom_conaffinity[geom]
+                for geom in geoms
+            ), name
 
 
 def test_the_image_shows_what_the_intrinsics_say(simulator):
