@@ -63,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: runs/demo-TIME")
     parser.add_argument(
-        "--timeout", type=positive_number, default=300.0, help="longest time for the goal [s]"
+        "--timeout", type=positive_number, default=600.0, help="longest time for the goal [s]"
     )
 
 
