@@ -26,6 +26,7 @@ from vjepa2_ros.msg import (  # noqa: E402
     PlanningStatus,
     RobotState,
     SimulatorTarget,
+    SimulatorTruth,
 )
 from vjepa2_ros.ros.qos import COMMAND, LATCHED, LATEST, STREAM  # noqa: E402
 from vjepa2_ros.settings.stack import managed_nodes  # noqa: E402
@@ -44,6 +45,7 @@ TOPICS = (
     (Goal, "goal", LATCHED),
     (CompressedImage, "goal_image/compressed", LATCHED),
     (SimulatorTarget, "simulator/target", COMMAND),
+    (SimulatorTruth, "simulator/truth", STREAM),
     (DiagnosticArray, "/diagnostics", 50),
 )
 

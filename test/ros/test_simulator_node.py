@@ -1,19 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When the simulator publishes an image, which targets it takes, and what it says where it cannot
-render.
+"""Where the simulated cell starts, what it publishes when, which targets it takes, and what it says
+where it cannot start.
 """
 
+import numpy as np
 import pytest
 from geometry_msgs.msg import Point, Pose, Quaternion
 from probe import Probe
 from std_msgs.msg import Header
 
-from vjepa2_ros.msg import RobotState, SimulatorTarget
+from vjepa2_ros.msg import RobotState, SimulatorTarget, SimulatorTruth
 from vjepa2_ros.nodes.simulator_node import SimulatorNode, falls_on
 from vjepa2_ros.ros.qos import COMMAND, STREAM
+from vjepa2_ros.ros.truth import truth_of
 from vjepa2_ros.settings.declaration import parameters_of
-from vjepa2_ros.simulation.simulator import SimulatorConfig
+from vjepa2_ros.simulation.simulator import Simulator, SimulatorConfig
 from vjepa2_ros.stack.process_group import ProcessGroup
+from vjepa2_ros.tasks import load_task
+from vjepa2_ros.tasks.task import TaskOptions, draw_episode
+from vjepa2_ros.tasks.truth import Truth
 
 PERIOD = SimulatorConfig().control_period
 
@@ -47,6 +52,58 @@ def test_a_wrong_renderer_is_refused_at_configure_with_one_line():
             assert not probe.change("simulator_node", "configure")
             group.wait_for_line("simulator_node", "MUJOCO_GL=nonsense", 10.0)
             assert not any("Traceback" in line for line in node.lines)
+    finally:
+        probe.close()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"task": "juggle"}, "unknown task 'juggle': use grasp, pick_and_place, "),
+        ({"task": "nowhere:TASK"}, "task 'nowhere:TASK' cannot be used"),
+        ({"task": "grasp"}, "the task needs an object: one of cup, box"),
+        ({"object": "box"}, "the task has no object, so 'box'"),
+    ],
+    ids=str,
+)
+def test_a_task_that_cannot_be_used_is_refused_at_configure_with_the_choices(parameters, said):
+    probe = Probe("/wrong")
+    try:
+        with ProcessGroup() as group:
+            node = group.start_node("simulator_node", parameters, namespace="/wrong")
+            assert not probe.change("simulator_node", "configure")
+            group.wait_for_line("simulator_node", said, 10.0)
+            assert not any("Traceback" in line for line in node.lines)
+    finally:
+        probe.close()
+
+
+@pytest.mark.parametrize(
+    ("task", "thing"),
+    [("reach_with_object", "box"), ("vjepa2_ros.tasks.library.pick_and_place:TASK", "cup")],
+)
+def test_the_cell_starts_where_the_episode_of_the_seed_starts_and_says_what_is_true(task, thing):
+    simulator = Simulator()
+    draw_episode(load_task(task), simulator, 3, TaskOptions(thing))
+    expected = Truth.of(simulator)
+    probe = Probe("/start")
+    probe.listen(SimulatorTruth, "simulator/truth", STREAM)
+    try:
+        with ProcessGroup() as group:
+            parameters = {"task": task, "object": thing, "seed": 3}
+            group.start_node("simulator_node", parameters, namespace="/start")
+            assert probe.change("simulator_node", "configure")
+            assert probe.change("simulator_node", "activate")
+            message = probe.wait("simulator/truth", after=0)
+            assert message.header.frame_id == "base"
+            truth = truth_of(message)
+            assert truth.time == pytest.approx(probe.now(), abs=60.0)
+            np.testing.assert_allclose(truth.hand, expected.hand, atol=5e-3)
+            np.testing.assert_allclose(truth.objects, expected.objects, atol=5e-3)
+            np.testing.assert_allclose(truth.tilts, expected.tilts, atol=0.05)
+            assert truth.commanded_closedness == expected.commanded_closedness
+            np.testing.assert_array_equal(truth.held, expected.held)
+            assert truth.held.tolist() == [False, task == "reach_with_object"]
     finally:
         probe.close()
 
