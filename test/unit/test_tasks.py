@@ -4,7 +4,13 @@
 import numpy as np
 import pytest
 
-from vjepa2_ros.simulation.simulator import OBJECTS, TRAINING_SCENES, Simulator
+from vjepa2_ros.settings.cell import Workspace
+from vjepa2_ros.simulation.simulator import (
+    OBJECTS,
+    TRAINING_SCENES,
+    Simulator,
+    SimulatorConfig,
+)
 from vjepa2_ros.tasks import load_task, task_names
 from vjepa2_ros.tasks.library.reach import FARTHEST, NEAREST
 from vjepa2_ros.tasks.outcome import LIFT, SUCCESS_DISTANCE, Outcome
@@ -62,6 +68,8 @@ def test_an_unknown_task_is_refused_with_the_names_of_all():
         load_task("dance")
     with pytest.raises(ValueError, match="no_such_module:TASK"):
         load_task("no_such_module:TASK")
+    with pytest.raises(ValueError, match="'json:dumps' is no task: it has no description"):
+        load_task("json:dumps")
     assert load_task("vjepa2_ros.tasks.library.reach:TASK") is load_task("reach")
 
 
@@ -145,6 +153,12 @@ def test_nothing_is_solved_by_doing_nothing(simulator, name, thing):
         simulator.advance(0.1)
         truths.append(Truth.of(simulator))
     assert not task.outcome(episode, Trace(truths), refused=False).success
+
+
+def test_a_workspace_too_small_for_a_reach_is_an_error_and_not_a_hang():
+    box = Workspace((0.45, -0.05, 0.2), (0.5, 0.0, 0.25))
+    with pytest.raises(EpisodeError, match="allows no episode"):
+        draw_episode(load_task("reach"), Simulator(SimulatorConfig(box)), 0, TaskOptions())
 
 
 class Observed(Simulator):

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from vjepa2_ros.tasks.task import Task
 
+_PARTS = ("description", "objects", "draw", "outcome")
+
 
 def task_names() -> tuple[str, ...]:
     """Names of the tasks of this package."""
@@ -30,11 +32,14 @@ def load_task(name: str) -> Task:
     if ":" in name:
         module, _, attribute = name.partition(":")
         try:
-            return getattr(importlib.import_module(module), attribute)
+            task = getattr(importlib.import_module(module), attribute)
         except Exception as error:
             raise ValueError(
                 f"task {name!r} cannot be used ({error}): give module:ATTRIBUTE of a Task"
             ) from error
+        if missing := [part for part in _PARTS if not hasattr(task, part)]:
+            raise ValueError(f"{name!r} is no task: it has no {', '.join(missing)}")
+        return task
     if name not in task_names():
         raise ValueError(
             f"unknown task {name!r}: use {', '.join(task_names())}, or module:ATTRIBUTE of another"

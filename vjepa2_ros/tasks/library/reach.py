@@ -8,7 +8,7 @@ import numpy as np
 from vjepa2_ros.settings.planning import LoopSettings
 from vjepa2_ros.simulation.simulator import DOWN, Simulator
 from vjepa2_ros.tasks.outcome import SUCCESS_DISTANCE, Cause, Outcome
-from vjepa2_ros.tasks.task import Episode, SubGoal, TaskOptions
+from vjepa2_ros.tasks.task import Episode, SubGoal, TaskOptions, TeachingError
 from vjepa2_ros.tasks.truth import Trace
 
 NEAREST, FARTHEST = 0.15, 0.40
@@ -17,6 +17,7 @@ CLEARANCE = 0.14
 """Least distance of a low goal from cup and box, seen from above [m]."""
 LOW = 0.2
 """Height below which objects are in the way [m]."""
+_TRIES = 1000
 
 
 class Reach:
@@ -33,11 +34,13 @@ class Reach:
         here = simulator.pose()[0]
         objects = simulator.object_positions()[:, :2]
         workspace = simulator.config.workspace
-        while True:
+        for _ in range(_TRIES):
             goal = random.uniform(workspace.lower, workspace.upper)
             clear = goal[2] > LOW or np.linalg.norm(objects - goal[:2], axis=1).min() > CLEARANCE
             if clear and NEAREST <= np.linalg.norm(goal - here) <= FARTHEST:
                 break
+        else:
+            raise TeachingError("no goal pose 15 to 40 cm away in this scene")
         simulator.place(goal, DOWN, 0.0)
         reached = simulator.pose()[0]
         image = simulator.render(options.image_size)
