@@ -20,6 +20,7 @@ COMMANDS = {
     "bench": "measure what plans are worth and what they cost",
     "evaluate": "measure closed-loop trials in the simulation",
     "train": "collect data in the simulation and train the small world model",
+    "rivals": "fit the policies that the planner is compared with",
 }
 """Each is a module of this package: `add_arguments(parser)`, `run(arguments) -> exit code`."""
 INTERRUPTED = 130

@@ -35,47 +35,55 @@ _HELD_OUT_STEPS = 1000
 
 @dataclass(frozen=True)
 class Training:
-    """What the folder of a training says of its recording.
+    """A training of `vjepa2-ros train`, whose recording is used.
 
     Attributes:
+        dataset: the recording of E episodes.
         trained: number of its first episodes that were trained on; the others are held out.
         iterations: of the predictor's training.
         plays: whether each episode is play at the objects [E] bool; the others are random motion.
         max_translation: bound of a recorded step on each axis [m].
     """
 
+    dataset: Dataset
     trained: int
     iterations: int
     plays: np.ndarray
     max_translation: float
 
     @classmethod
-    def read(cls, folder: Path, episodes: int) -> Training:
-        """Read it from a folder of `vjepa2-ros train` with a recording of so many episodes.
+    def open(cls, folder: Path) -> Training:
+        """Read it from its folder, and map its recording.
 
         Raises:
-            RecordingError: the folder or its recording is of something else.
+            RecordingError: the folder holds no training, or its recording cannot be used.
         """
         try:
-            recording = json.loads((folder / "data" / "dataset.json").read_text())
             recipe = json.loads((folder / "recipe.json").read_text())
+            # A fine-tuning may use a recording that is elsewhere.
+            recording = Path(recipe.get("recording") or folder / "data")
+            dataset = Dataset.open(recording)
+            episodes = len(dataset.frames)
+            # One that was not made in simulation does not say that there is no play in it.
+            play = json.loads((recording / "dataset.json").read_text()).get("play", 0.0)
             loop = recipe["predictor_loop"] if "predictor_loop" in recipe else recipe["loop"]
-            held_out = recipe.get("held_out", max(1, episodes // HELD_OUT_SHARE))
-            plays = [falls_on(episode, recording["play"]) for episode in range(episodes)]
             training = cls(
-                episodes - held_out,
+                dataset,
+                episodes - recipe.get("held_out", max(1, episodes // HELD_OUT_SHARE)),
                 loop["iterations"],
-                np.array(plays),
-                float(recording["max_translation"]),
+                np.array([falls_on(episode, play) for episode in range(episodes)]),
+                recipe["max_translation"],
             )
-        except (OSError, KeyError, TypeError, ValueError) as error:
+        except RecordingError:
+            raise
+        except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise RecordingError(
-                f"{folder} holds no training of `vjepa2-ros train` ({error!r}): give the --folder "
-                "of one"
+                f"{folder} holds no training with a finished recording ({error!r}): give the "
+                "--folder of `vjepa2-ros train`"
             ) from error
         if training.trained < 1 or training.plays[: training.trained].all():
             raise RecordingError(
-                f"the recording in {folder} holds no random motion that was trained on, which the "
+                f"the recording of {folder} holds no random motion that was trained on, which the "
                 "linear stand-in is fitted to"
             )
         return training
@@ -100,15 +108,13 @@ def fit_rivals(
         distance of the hand [m]; `cloning_loss`, the share of an action's bounds that it is off.
 
     Raises:
-        FileNotFoundError: the folder holds no finished recording.
-        RecordingError: the folder or its recording cannot be used.
+        RecordingError: the folder holds no training, or its recording cannot be used.
         OSError: a file cannot be written.
     """
-    dataset = Dataset.open(folder / "data")
-    episodes, length = dataset.frames.shape[:2]
-    training = Training.read(folder, episodes)
-    if length < 2:
-        raise RecordingError(f"the recording in {folder} has episodes of a single frame")
+    training = Training.open(folder)
+    dataset = training.dataset
+    if dataset.frames.shape[1] < 2:
+        raise RecordingError(f"the recording of {folder} has episodes of a single frame")
     check_file(output)
     loop = LoopConfig(training.iterations if iterations is None else iterations, seed=seed)
     model.encoder.requires_grad_(False)
@@ -173,7 +179,7 @@ def _random_steps(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """All steps of some episodes: changes [M, 4], latents before and after [M, N, D]."""
     poses = torch.from_numpy(states[episodes])
-    seen = torch.from_numpy(latents[episodes]).float()
+    seen = torch.tensor(latents[episodes], dtype=torch.float32)
     moves = searched_axes(difference(poses[:, :-1], poses[:, 1:]))
     return moves.flatten(0, 1), seen[:, :-1].flatten(0, 1), seen[:, 1:].flatten(0, 1)
 
@@ -189,7 +195,7 @@ def _relative_to_copy(
 
 def _features(latents: np.ndarray) -> Tensor:
     """Latents [E, T, N, D] as rows [E * T, N * D] float32."""
-    return torch.from_numpy(latents).float().flatten(2).flatten(0, 1)
+    return torch.tensor(latents, dtype=torch.float32).flatten(2).flatten(0, 1)
 
 
 def _read_out(latents: np.ndarray, states: np.ndarray) -> tuple[Tensor, Tensor]:
