@@ -90,9 +90,9 @@ def group():
 @pytest.fixture(scope="session")
 def stack(tiny_model):
     """The simulated stack, all nodes active, and a probe beside it."""
-    shipped = share_directory() / "models" / "reach" / "config.json"
-    checkpoint = "reach" if shipped.is_file() else str(tiny_model)
-    if checkpoint != "reach":
+    shipped = share_directory() / "models" / "tabletop" / "config.json"
+    checkpoint = "tabletop" if shipped.is_file() else str(tiny_model)
+    if checkpoint != "tabletop":
         warnings.warn("NO SHIPPED MODEL: the nodes are tested with random weights", stacklevel=1)
     model = {"checkpoint": checkpoint}
     changes = {

@@ -558,7 +558,7 @@ def test_a_model_opened_by_its_settings_is_the_one_that_they_name(model, folder)
 
 
 def test_the_shipped_model_keeps_its_fingerprint():
-    if not model_path("reach").is_dir():
+    if not model_path("tabletop").is_dir():
         pytest.skip("THE SHIPPED MODEL IS ABSENT: its fingerprint is not tested")
     # Recorded latents and goals are compared with latents of this name.
     assert open_world_model(ModelSettings()).fingerprint == "4db8671368e9baa6"

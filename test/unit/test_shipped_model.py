@@ -17,9 +17,9 @@ SPACE = ActionSpace(fixed_axes={"gripper": 0.0})
 
 @pytest.fixture(scope="module")
 def model():
-    if not model_path("reach").is_dir():
+    if not model_path("tabletop").is_dir():
         pytest.skip("THE SHIPPED MODEL IS ABSENT: its precision is not tested")
-    return load_world_model(model_path("reach"))
+    return load_world_model(model_path("tabletop"))
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_chunks_of_another_size_lead_to_the_same_plan(model, decisions, chunk):
 
 
 def test_bfloat16_ranks_candidates_as_float32_does_and_plans_as_well(model, decisions):
-    rounded = load_world_model(model_path("reach"), dtype="bfloat16")
+    rounded = load_world_model(model_path("tabletop"), dtype="bfloat16")
     draws = 2 * torch.rand(200, SPACE.dimensions, generator=torch.Generator().manual_seed(0)) - 1
     actions = SPACE.from_unit(draws)
     for decision in decisions:

@@ -165,7 +165,7 @@ def machine(device: torch.device, size: Size) -> Iterator[Row]:
 
 def parity(device: torch.device, size: Size) -> Iterator[Row]:
     """The shipped model on the device against float32 on the CPU."""
-    path = model_path("reach")
+    path = model_path("tabletop")
     reference = load_world_model(path, "cpu", "float32")
     state = torch.tensor([0.4, 0.0, 0.3, torch.pi, 0.0, 0.0, 0.0])
     image, actions = random_image(), random_actions(256)

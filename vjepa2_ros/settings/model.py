@@ -24,7 +24,7 @@ class ModelSettings(Settings):
     """
 
     checkpoint: str = setting(
-        "reach",
+        "tabletop",
         "world model: a name under models/, a folder (config.json + model.safetensors), or a .pt "
         "file in the published layout",
         shared="same",
