@@ -22,8 +22,8 @@ def draw_energies(trials: Sequence[Trial], path: Path) -> None:
     """Energy over the steps, one line a trial, failures in red."""
     figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
     for trial in trials:
-        style = {"color": "tab:blue" if trial.success else "tab:red", "alpha": 0.4}
-        axis.plot(range(1, trial.steps + 1), trial.energies, **style)
+        color = "tab:blue" if trial.success else "tab:red"
+        axis.plot(range(1, trial.steps + 1), trial.energies, color=color, alpha=0.4)
     axis.set(xlabel="step", ylabel="energy (latent distance to the sub-goal)", ylim=(0, None))
     figure.savefig(path, dpi=110)
     plt.close(figure)

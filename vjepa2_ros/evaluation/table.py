@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of an evaluation: as Markdown, always the same for the same trials, or for a terminal."""
+"""The table of an evaluation: in Markdown, the same for the same trials, and for a terminal."""
 
 from __future__ import annotations
 
