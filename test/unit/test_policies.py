@@ -26,6 +26,7 @@ from vjepa2_ros.settings.stack import StackSettings
 from vjepa2_ros.simulation.simulator import Simulator
 from vjepa2_ros.tasks import load_task
 from vjepa2_ros.tasks.task import Episode, SubGoal, TaskOptions, draw_episode
+from vjepa2_ros.training import rivals as fitting
 from vjepa2_ros.training.cloning import draw_steps, train_cloner
 from vjepa2_ros.training.dataset import RecordingError
 from vjepa2_ros.training.loop import LoopConfig
@@ -256,6 +257,14 @@ def test_all_rivals_are_fitted_and_written_to_one_small_file(model, training, tm
         policy = make_policy(name, SETTINGS, model, path)
         for step in decisions(policy, trial, torch.randn(1, 16, 48), [STATE]):
             assert step.action.isfinite().all()
+
+
+def test_the_read_out_is_fitted_to_a_part_of_a_large_recording(
+    model, training, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(fitting, "READOUT_EPISODES", 2)
+    figures = fit_rivals(model, training, tmp_path / "rivals.safetensors")
+    assert math.isfinite(figures["readout_hand_m"])
 
 
 def test_a_second_call_trains_nothing_again(model, training, tmp_path):

@@ -130,7 +130,8 @@ def fit_rivals(
     rivals = Rivals(model.predictor.config)
     with torch.no_grad():
         rivals.linear.weight.copy_(linear_map(latents, states, random_seen).T)
-        weights, offset = _read_out(latents[seen][-READOUT_EPISODES:], states[seen])
+        last = slice(max(0, training.trained - READOUT_EPISODES), training.trained)
+        weights, offset = _read_out(latents[last], states[last])
         rivals.readout.weight.copy_(weights.T)
         rivals.readout.bias.copy_(offset)
     bounds = torch.tensor([training.max_translation] * 3 + [1.0])
