@@ -141,7 +141,8 @@ def test_a_check_changes_no_file_and_leaves_none_behind(tmp_path):
 
 def test_the_report_is_written_although_the_output_is_full(tmp_path, model):
     words = ["evaluate", "--task", "reach", "--checkpoint", model, "--episodes", "1"]
-    words += ["--steps", "1", "--processes", "1", "--output", tmp_path / "out", "--json", tmp_path / "report.json"]
+    words += ["--steps", "1", "--processes", "1"]
+    words += ["--output", tmp_path / "out", "--json", tmp_path / "report.json"]
     with open("/dev/full", "w") as full:
         ended = subprocess.run(
             [sys.executable, "-m", "vjepa2_ros.cli.main", *words],

@@ -338,6 +338,24 @@ def test_the_policy_decides_where_the_goal_does_not(model, mode, closedness, cha
     assert step.action[6] == change
 
 
+def test_how_far_fingers_close_round_an_object_is_searched_and_full_closing_is_commanded(model):
+    asked = []
+
+    class Recording(CrossEntropyMethod):
+        def plan(self, objective, space, generator, previous=None):
+            def recorded(actions):
+                asked.append(actions)
+                return objective(actions)
+
+            return super().plan(recorded, space, generator)
+
+    running = loop(model, latents(1), [1], gripper=["close"], planner=Recording(PLANNER.settings))
+    step = running.step(latents(1, 7)[0], closed(0.5))
+    assert step.action[6] == 0.5 and step.target_state[6] == 1.0
+    changes = torch.cat(asked)[:, 0, 6]
+    assert changes.min() >= 0.0 and changes.max() <= 0.5 and len(changes.unique()) > 10
+
+
 def test_a_grip_is_not_loosened_to_what_is_measured_round_an_object(model):
     running = loop(model, latents(2), [1, 2], gripper=["close", "hold"])
     now = latents(1, 7)[0]

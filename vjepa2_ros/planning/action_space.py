@@ -36,6 +36,8 @@ class ActionSpace:
             per action.
         workspace: box of all targets, base frame (None: no box).
         start: position [3] from which a sequence starts, float32 [m]; needed with a box.
+        closing: the gripper is told to close: by how much it can. How far it gets depends on what
+            is between the fingers, so the first action is searched from 0 to here. None: not told.
 
     Raises:
         ValueError: values are out of range or do not fit each other.
@@ -47,6 +49,7 @@ class ActionSpace:
     fixed_axes: Mapping[str, float | Sequence[float]] = field(default_factory=dict)
     workspace: Workspace | None = None
     start: Tensor | None = None
+    closing: float | None = None
 
     def __post_init__(self):
         if self.horizon < 1:
@@ -55,7 +58,8 @@ class ActionSpace:
             raise ValueError(
                 f"max_translation must be a positive number, got {self.max_translation}"
             )
-        if not self.gripper.is_searched and "gripper" not in self.fixed_axes:
+        told = "gripper" in self.fixed_axes or self.closing is not None
+        if not self.gripper.is_searched and not told:
             raise ValueError(
                 f"a gripper with mode {self.gripper.mode!r} needs a value in fixed_axes"
             )
@@ -95,11 +99,15 @@ class ActionSpace:
         policy, word = settings.gripper, gripper
         if word == PLANNED and not policy.is_searched:
             word = policy.mode
+        closing = None
         if word != PLANNED:
             closedness = float(state[6])
-            change = {"open": -closedness, "hold": 0.0, "close": 1.0 - closedness}[word]
-            fixed["gripper"] = [change] + [0.0] * (settings.horizon - 1)
             policy = replace(policy, mode=word, close_from=-1)
+            if word == "close":
+                closing = 1.0 - closedness
+            else:
+                change = {"open": -closedness, "hold": 0.0}[word]
+                fixed["gripper"] = [change] + [0.0] * (settings.horizon - 1)
         return cls(
             settings.horizon,
             settings.max_translation,
@@ -107,6 +115,7 @@ class ActionSpace:
             fixed,
             workspace,
             None if workspace is None else state[:3],
+            closing,
         )
 
     @property
@@ -132,6 +141,9 @@ class ActionSpace:
             clipped[..., _GRIPPER] = self._nearest_choice(clipped[..., _GRIPPER])
         for axis, value in self.fixed_axes.items():
             clipped[..., AXES.index(axis)] = torch.as_tensor(value, device=clipped.device)
+        if self.closing is not None:
+            clipped[..., _GRIPPER].clamp_(0.0, self.closing)
+            clipped[..., 1:, _GRIPPER] = 0.0
         if self.gripper.close_from >= 0:
             clipped[..., self.gripper.close_from :, _GRIPPER] = 1.0
         clipped[..., :3] = self.inside(clipped[..., :3])
@@ -174,7 +186,7 @@ class ActionSpace:
         or closing, which the mean of sequences need not be.
         """
         settled = actions.clone()
-        if "gripper" not in self.fixed_axes:
+        if "gripper" not in self.fixed_axes and self.closing is None:
             end = self.gripper.close_from if self.gripper.close_from >= 0 else None
             searched = settled[:end, 6]
             if self.gripper.mode == "enumerated":

@@ -188,7 +188,10 @@ class RecedingHorizon:
         # A scripted gripper has to move before a sub-goal can be reached.
         scripted = word != PLANNED or self.action.gripper.mode in ("open", "close")
         self._advance(improves or (scripted and self._steps_in_subgoal == 0))
-        action = torch.zeros(7) if self.finished == "reached" else plan.actions[0]
+        action = torch.zeros(7) if self.finished == "reached" else plan.actions[0].clone()
+        if space.closing is not None and self.finished != "reached":
+            # The plan says how far the fingers will get; they are told to close.
+            action[6] = space.closing
         target = self._target(state, action)
         return Step(
             action=action,
