@@ -25,6 +25,8 @@ def ridge(
 def read_out(latents: np.ndarray, dataset: Dataset, train: slice, test: slice) -> dict[str, float]:
     """Errors on the episodes of `test` of linear read-outs fitted on those of `train`.
 
+    Frames in which an object has fallen from the table are left out: it is out of sight.
+
     Args:
         latents: [E, T, N, D] of the recording.
 
@@ -36,9 +38,9 @@ def read_out(latents: np.ndarray, dataset: Dataset, train: slice, test: slice) -
         features = torch.tensor(latents[part], dtype=torch.float32).flatten(2).flatten(0, 1)
         objects = np.asarray(dataset.objects[part]).reshape(len(features), 6)
         states = np.asarray(dataset.states[part]).reshape(len(features), 7)
-        return features, torch.from_numpy(
-            np.concatenate([states[:, :3], states[:, 6:], objects], axis=1)
-        )
+        targets = np.concatenate([states[:, :3], states[:, 6:], objects], axis=1)
+        seen = (objects[:, [2, 5]] > 0.0).all(axis=1)
+        return features[seen], torch.from_numpy(targets[seen])
 
     features, targets = gather(train)
     weights, offset = ridge(features, targets)
