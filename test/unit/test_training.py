@@ -6,6 +6,7 @@ import errno
 import json
 import multiprocessing
 import os
+import pkgutil
 import resource
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import sys
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -23,13 +25,16 @@ from small_model import small_predictor, small_world_model
 from vjepa2_ros.cli import train as cli
 from vjepa2_ros.settings.cell import Workspace
 from vjepa2_ros.settings.stack import StackSettings
+from vjepa2_ros.simulation.simulator import REST_HEIGHTS, Simulator
 from vjepa2_ros.training import dataset as dataset_module
+from vjepa2_ros.training import recipe as recipe_module
 from vjepa2_ros.training.dataset import (
     Dataset,
     RecordingConfig,
     RecordingError,
     allocate,
     collect,
+    play,
 )
 from vjepa2_ros.training.fine_tuning import FineTuning, fine_tune
 from vjepa2_ros.training.loop import LoopConfig
@@ -45,18 +50,22 @@ from vjepa2_ros.training.pretrain import (
     PretrainConfig,
     encode_patches,
     pretrain,
+    run_layers,
 )
 from vjepa2_ros.training.readout import ridge
 from vjepa2_ros.training.recipe import (
+    RECIPES,
     Recipe,
     RecipeError,
     encoder_geometry,
     keep_recipe,
     predictor_geometry,
+    recording_config,
 )
 from vjepa2_ros.training.recipe import run as train_all
 from vjepa2_ros.world_model.checkpoint import load_world_model, save_world_model
 from vjepa2_ros.world_model.encoder import Encoder
+from vjepa2_ros.world_model.poses import difference
 from vjepa2_ros.world_model.predictor import ActionConditionedPredictor
 from vjepa2_ros.world_model.preprocessing import preprocess
 
@@ -74,7 +83,7 @@ TINY = Recipe(
     predictor_loop=LoopConfig(4, checkpoint_every=2),
 )
 
-RECORDING = RecordingConfig(TINY.episodes, TINY.length, TINY.image_size)
+RECORDING = recording_config(TINY)
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +93,112 @@ def recording(tmp_path_factory):
 
 def test_a_recording_shows_motion_within_the_planners_bound(recording):
     steps = np.diff(recording.states[..., :3], axis=1)
-    assert np.abs(steps).max() < 0.08
+    # Play adds a noise of 4 mm.
+    assert np.abs(steps).max() < 0.075 + 4 * 0.004
     assert np.abs(steps).mean() > 0.01
     assert recording.frames.std(axis=1).mean() > 0.5
+
+
+@pytest.fixture(scope="module")
+def played():
+    """Four episodes of play: whether an object is held, heights above the rest, places."""
+    simulator = Simulator()
+    held, heights, places = [], [], []
+    for episode in range(4):
+        simulator.reset(episode)
+        for _ in islice(play(simulator, np.random.default_rng(episode), 0.075), 8):
+            held.append(simulator.held().any())
+            heights.append(simulator.object_positions()[:, 2] - REST_HEIGHTS)
+            places.append(simulator.pose()[0])
+    return np.array(held), np.array(heights), np.array(places)
+
+
+def test_play_shows_held_objects_and_objects_in_the_air_in_a_fair_share_of_frames(played):
+    held, heights, _ = played
+    assert held.mean() > 0.2
+    assert (heights > 0.02).any(axis=1).mean() > 0.1
+
+
+def test_play_stays_inside_the_workspace(played):
+    workspace = Workspace()
+    assert (played[2] > np.array(workspace.lower) - 0.01).all()
+    assert (played[2] < np.array(workspace.upper) + 0.01).all()
+
+
+def _record_half(folder, config, episodes):
+    """In a worker: half of the episodes, a part of the next, and then Ctrl-C."""
+    half = len(episodes) // 2
+    dataset_module._record(folder, config, episodes[:half])
+    np.load(folder / "frames.npy", mmap_mode="r+")[episodes[half], :2] = 7
+    raise KeyboardInterrupt
+
+
+def _record_the_other_half(folder, config, episodes):
+    assert episodes.tolist() == [3, 4, 5]
+    return dataset_module._record(folder, config, episodes)
+
+
+def test_a_recording_interrupted_half_way_ends_as_an_uninterrupted_one(
+    recording, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(dataset_module, "_record", _record_half)
+    with pytest.raises(KeyboardInterrupt):
+        collect(tmp_path, RECORDING)
+    with pytest.raises(FileNotFoundError, match="no finished recording"):
+        Dataset.open(tmp_path)
+    monkeypatch.setattr(dataset_module, "_record", _record_the_other_half)
+    resumed = collect(tmp_path, RECORDING)
+    for name in ("frames", "states", "objects"):
+        np.testing.assert_array_equal(getattr(resumed, name), getattr(recording, name))
+    assert not (tmp_path / "finished.npy").exists()
+
+
+class MadeAnew(Exception):
+    """Instead of recording once more."""
+
+
+def _make_anew(*arguments):
+    raise MadeAnew
+
+
+@pytest.fixture
+def begun(recording, tmp_path, monkeypatch):
+    """A folder whose recording lacks nothing but its end."""
+    for name in ("frames", "states", "objects"):
+        np.save(tmp_path / f"{name}.npy", getattr(recording, name))
+    np.save(tmp_path / "finished.npy", np.ones(RECORDING.episodes, bool))
+    (tmp_path / "dataset.part.json").write_text(json.dumps(asdict(RECORDING)))
+    monkeypatch.setattr(dataset_module, "allocate", _make_anew)
+    return tmp_path
+
+
+def test_a_recording_that_lacks_only_its_end_is_finished(recording, begun):
+    np.testing.assert_array_equal(collect(begun, RECORDING).states, recording.states)
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        ("finished.npy", lambda content: b""),
+        ("finished.npy", lambda content: b"PK\x03\x04 of another program"),
+        ("finished.npy", lambda content: content.replace(b"(6,)", b"(6, ")),
+        ("finished.npy", lambda content: content.replace(b"(6,)", b"(5,)")),
+        ("finished.npy", lambda content: content.replace(b"|b1", b"|i1")),
+        ("frames.npy", lambda content: content[:-1]),
+        ("dataset.part.json", lambda content: b"\xff"),
+        ("dataset.part.json", lambda content: content.replace(b"6", b"7")),
+    ],
+)
+def test_a_begun_recording_that_is_damaged_or_of_another_is_made_anew(begun, file, damage):
+    (begun / file).write_bytes(damage((begun / file).read_bytes()))
+    with pytest.raises(MadeAnew):
+        collect(begun, RECORDING)
+
+
+def test_a_begun_recording_without_its_list_of_finished_episodes_is_made_anew(begun):
+    (begun / "finished.npy").unlink()
+    with pytest.raises(MadeAnew):
+        collect(begun, RECORDING)
 
 
 def test_an_unfinished_recording_is_not_opened(tmp_path):
@@ -131,6 +243,117 @@ def test_an_interrupted_training_ends_at_the_weights_of_an_uninterrupted_one(rec
     for name, weight in whole.state_dict().items():
         torch.testing.assert_close(resumed.state_dict()[name], weight, rtol=1e-5, atol=1e-6)
     assert len((interrupted / "encoder.jsonl").read_text().splitlines()) == 4
+
+
+@pytest.fixture
+def train_tiny(recording, tmp_path, monkeypatch):
+    """Trains TINY on the recording in a folder of this name; returns the folder of the model."""
+    monkeypatch.setattr(recipe_module, "descend", lambda *arguments: {})
+
+    def train(name):
+        folder = tmp_path / name
+        if not folder.exists():
+            copy_recording(recording, folder)
+        train_all(TINY, folder, folder / "model")
+        return folder / "model"
+
+    return train
+
+
+def copy_recording(recording, folder):
+    (folder / "data").mkdir(parents=True)
+    for name in ("frames", "states", "objects"):
+        np.save(folder / "data" / f"{name}.npy", getattr(recording, name))
+    (folder / "data" / "dataset.json").write_text(json.dumps(asdict(RECORDING)))
+
+
+def test_a_training_interrupted_in_every_stage_ends_at_the_weights_of_an_uninterrupted_one(
+    train_tiny, tmp_path, monkeypatch
+):
+    whole = load_world_model(train_tiny("whole"))
+    for target, calls in (
+        ("pretrain.draw_pairs", 3),
+        ("predictor_training.preprocess", 0),
+        ("predictor_training.Rollout.losses", 3),
+        ("recipe.read_out", 0),
+        ("recipe.save_world_model", 0),
+    ):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            interrupt(patch, f"vjepa2_ros.training.{target}", calls)
+            train_tiny("interrupted")
+    assert load_world_model(train_tiny("interrupted")).fingerprint == whole.fingerprint
+    for name in ("encoder.jsonl", "predictor.jsonl"):
+        histories = [(tmp_path / each / name).read_text() for each in ("whole", "interrupted")]
+        assert histories[0] == histories[1] and len(histories[0].splitlines()) == 4
+
+
+def interrupt(patch, target, calls):
+    """Ctrl-C in a function, after this many calls of it."""
+    original, left = pkgutil.resolve_name(target), iter(range(calls))
+
+    def interrupted(*arguments, **options):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return original(*arguments, **options)
+
+    patch.setattr(target, interrupted)
+
+
+TRAIN_TOGETHER = """
+import sys
+from pathlib import Path
+import torch
+from test_training import TINY
+from vjepa2_ros.training import recipe
+from vjepa2_ros.training.distributed import FirstProcessError, by_first, is_first, processes
+
+recipe.descend = lambda *arguments: {}
+folder = Path(sys.argv[1])
+with processes(torch.device("cpu")) as device:
+    recipe.run(TINY, folder, folder / "model", device=device)
+    try:
+        by_first(lambda: (folder / "absent").read_text())
+    except FileNotFoundError:
+        assert is_first()
+    except FirstProcessError:
+        assert not is_first()
+"""
+
+
+def test_two_processes_train_the_weights_of_a_single_one(recording, train_tiny, tmp_path):
+    """Within 1e-6, where each weight was moved by up to 1e-4."""
+    train_tiny("single")
+    together = tmp_path / "together"
+    copy_recording(recording, together)
+    words = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1"]
+    words += ["--nproc-per-node", "2", "--no-python", sys.executable, "-c", TRAIN_TOGETHER]
+    ended = subprocess.run(
+        [sys.executable, *words, str(together)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr.count("predictor:   0%") == 1
+    for part in ("encoder", "predictor"):
+        histories, checkpoints = [], []
+        for folder in (tmp_path / "single", together):
+            lines = (folder / f"{part}.jsonl").read_text().splitlines()
+            histories.append([json.loads(line)["loss"] for line in lines])
+            checkpoints.append(torch.load(folder / f"{part}.pt", weights_only=True)["module"])
+        np.testing.assert_allclose(*histories, rtol=1e-5)
+        torch.testing.assert_close(*checkpoints, rtol=0, atol=1e-6)
+    assert load_world_model(together / "model").latent_shape == (16, 48)
+
+
+@pytest.mark.parametrize("batch", ["pretrain", "predictor_batch"])
+def test_a_batch_that_the_processes_cannot_share_equally_is_refused(tmp_path, monkeypatch, batch):
+    monkeypatch.setattr(recipe_module, "process_count", lambda: 4)
+    value = PretrainConfig(batch=6) if batch == "pretrain" else 6
+    with pytest.raises(RecipeError, match="4 processes cannot share a batch of 6 equally"):
+        train_all(replace(TINY, **{batch: value}), tmp_path / "work", tmp_path / "model")
+    assert not (tmp_path / "work").exists()
 
 
 class InterruptedFrames:
@@ -233,6 +456,70 @@ def test_arguments_change_the_recipe_and_nothing_else_does():
     assert (recipe.pretrain.state_weight, recipe.episodes, recipe.held_out) == (0.0, 40, 2)
 
 
+def test_the_recipe_may_be_chosen_by_name_and_is_changed_by_the_same_arguments():
+    assert tuple(RECIPES) == cli.RECIPE_NAMES
+    assert cli.chosen_recipe(command("--recipe", "small"), StackSettings()) == Recipe()
+    base = RECIPES["base"]
+    assert cli.chosen_recipe(command("--recipe", "base"), StackSettings()) == base
+    words = ("--recipe", "base", "--predictor-iterations", 5, "--episodes", 40, "--seed", 7)
+    changed = cli.chosen_recipe(command(*words), StackSettings())
+    assert changed.predictor_loop == replace(base.predictor_loop, iterations=5, seed=7)
+    assert (changed.width, changed.episodes, changed.seed) == (base.width, 40, 7)
+
+
+def test_an_unknown_recipe_is_refused_with_the_names_of_all(capsys):
+    with pytest.raises(SystemExit) as ended:
+        command("--recipe", "huge")
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert "invalid choice: 'huge'" in said and all(name in said for name in RECIPES)
+
+
+def test_the_small_checkpoint_stays_below_40_mb():
+    with torch.device("meta"):
+        encoder = Encoder(encoder_geometry(Recipe()))
+        predictor = ActionConditionedPredictor(predictor_geometry(Recipe()))
+    weights = [*encoder.parameters(), *predictor.parameters()]
+    assert sum(weight.nbytes for weight in weights) < 40e6
+
+
+def test_fast_layers_equal_those_of_transformers():
+    torch.manual_seed(0)
+    layers = Encoder(encoder_geometry(replace(TINY, encoder_layers=3))).model.encoder.layer
+    tokens = torch.randn(2, 7, 48)
+    # Indices of patches in two frames of 16.
+    places = torch.stack([torch.randperm(32)[:7] for _ in range(2)])
+    expected = tokens
+    for layer in layers:
+        expected = layer(expected, places)[0]
+    torch.testing.assert_close(
+        run_layers(layers, tokens, places), expected, rtol=1e-5, atol=1e-5
+    )
+
+
+def test_losses_that_share_the_first_frame_equal_those_of_two_frames_at_once():
+    torch.manual_seed(0)
+    rollout = Rollout(small_predictor())
+    latents = torch.nn.functional.layer_norm(torch.randn(2, 3, 16, 48), (48,))
+    states = torch.randn(2, 3, 7)
+    actions = difference(states[:, :-1], states[:, 1:])
+
+    def predict(frames):
+        predicted = rollout.predictor(frames.flatten(1, 2), actions, states[:, :2])
+        return torch.nn.functional.layer_norm(predicted, (48,)).unflatten(1, (2, 16))
+
+    predicted = predict(latents[:, :2])
+    further = predict(torch.stack([latents[:, 0], predicted[:, 0]], dim=1))[:, 1]
+    teacher = (predicted - latents[:, 1:]).abs().mean()
+    expected = teacher + (further - latents[:, 2]).abs().mean()
+    losses = rollout.losses(latents, states)
+    torch.testing.assert_close(losses["teacher"], teacher, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(losses["loss"], expected, rtol=1e-5, atol=1e-5)
+    weight = rollout.predictor.predictor_blocks[0].attn.qkv.weight
+    gradients = [torch.autograd.grad(loss, weight)[0] for loss in (losses["loss"], expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+
+
 def test_all_patches_encoded_as_a_subset_equal_the_whole_frame(recording):
     torch.manual_seed(0)
     encoder = Encoder(encoder_geometry(TINY))
@@ -295,7 +582,7 @@ def cell_file(tmp_path):
 def test_the_workspace_of_a_parameter_file_is_recorded_in(tmp_path, monkeypatch):
     seen = []
 
-    def train(recipe, folder, output, device):
+    def train(recipe, folder, output, device, name):
         seen.append(recipe)
         return {"recipe": {}}
 
@@ -485,8 +772,8 @@ def test_a_recording_that_cannot_be_trained_on_ends_the_command_with_2(
     ("words", "complaint"),
     [
         (("--from", "nothing"), "no checkpoint at"),
-        (("--from", "reach", "--state-weight", 1), "--state-weight cannot be used with --from"),
-        (("--from", "reach", "--recording", "x", "--episodes", 3), "--episodes cannot be used"),
+        (("--from", "tabletop", "--state-weight", 1), "--state-weight cannot be used with --from"),
+        (("--from", "tabletop", "--recording", "x", "--episodes", 3), "--episodes cannot be used"),
         (("--recording", "x"), "--recording cannot be used without --from"),
         (("--batch", 3), "--batch cannot be used without --from"),
         (("--config", "nothing.yaml"), "nothing.yaml"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vjepa2-ros train`: train the small world model in simulation, or fine-tune an existing one."""
+"""`vjepa2-ros train`: train a world model in simulation, or fine-tune an existing one."""
 
 from __future__ import annotations
 
@@ -19,12 +19,19 @@ if TYPE_CHECKING:
     from vjepa2_ros.settings.stack import StackSettings
     from vjepa2_ros.training.recipe import Recipe
 
-_ONLY_FROM_NOTHING = ("pretrain_iterations", "state_weight")
+RECIPE_NAMES = ("small", "base")
+"""Those of `RECIPES`, which need torch."""
+_ONLY_FROM_NOTHING = ("recipe", "pretrain_iterations", "state_weight")
 _ONLY_FINE_TUNING = ("recording", "batch")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of the command."""
+    parser.add_argument(
+        "--recipe",
+        choices=RECIPE_NAMES,
+        help="size of model, recording and training: small (the default), or base, for a GPU",
+    )
     parser.add_argument(
         "--folder",
         type=Path,
@@ -64,7 +71,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "memory"
     )  # fmt: skip
     parser.add_argument(
-        "--episodes", type=positive_integer, help="episodes of ten frames to record, at least 2"
+        "--episodes", type=positive_integer, help="episodes to record, at least 2"
     )
     parser.add_argument(
         "--pretrain-iterations", type=positive_integer, help="steps of the encoder's training"
@@ -104,6 +111,7 @@ def _run(arguments: argparse.Namespace) -> int:
     import torch
 
     from vjepa2_ros.settings.files import resolve
+    from vjepa2_ros.training.distributed import FirstProcessError, is_first, processes
     from vjepa2_ros.world_model.checkpoint import choose_computation
 
     try:
@@ -111,13 +119,17 @@ def _run(arguments: argparse.Namespace) -> int:
         settings = resolve(arguments.config).settings
         device, _ = choose_computation(arguments.device, "float32", "sdpa")
         work = _fine_tune if arguments.start is not None else _train
-        card = work(arguments, settings, device)
+        with processes(device) as own_device:
+            card = work(arguments, settings, own_device)
+            if is_first():
+                print(json.dumps(card, indent=1))
+                print(f"model in {arguments.output}, loss curves in {arguments.folder}")
     except ValueError as error:  # of settings, checkpoint, recording or recipe; each says which
         return _fail(str(error), 2)
+    except FirstProcessError:
+        return 1
     except torch.OutOfMemoryError:
         return _fail(f"{device} is out of memory: lower --batch, or choose another --device", 1)
-    print(json.dumps(card, indent=1))
-    print(f"model in {arguments.output}, loss curves in {arguments.folder}")
     return 0
 
 
@@ -145,19 +157,26 @@ def _train(arguments: argparse.Namespace, settings: StackSettings, device: torch
     from vjepa2_ros.training.recipe import run as train
 
     recipe = chosen_recipe(arguments, settings)
-    card = train(recipe, arguments.folder, arguments.output, device=device)
+    card = train(
+        recipe,
+        arguments.folder,
+        arguments.output,
+        device=device,
+        name=arguments.recipe or RECIPE_NAMES[0],
+    )
     return {name: value for name, value in card.items() if name != "recipe"}
 
 
 def chosen_recipe(arguments: argparse.Namespace, settings: StackSettings) -> Recipe:
-    """The recipe with what arguments and settings change.
+    """The recipe that the arguments name, with what arguments and settings change.
 
     Raises:
         RecipeError: it is invalid.
     """
-    from vjepa2_ros.training.recipe import Recipe
+    from vjepa2_ros.training.recipe import RECIPES
 
-    recipe = Recipe(
+    recipe = replace(
+        RECIPES[arguments.recipe or RECIPE_NAMES[0]],
         seed=arguments.seed,
         workspace=settings.simulator.workspace,
         max_translation=settings.planner.action.max_translation,

@@ -18,6 +18,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from multiprocessing.synchronize import Event
 from pathlib import Path
+from tokenize import TokenError
 
 import cv2
 import numpy as np
@@ -27,7 +28,14 @@ from vjepa2_ros.interrupts import interrupts_blocked
 from vjepa2_ros.settings.cell import Workspace
 from vjepa2_ros.settings.planning import ActionSettings
 from vjepa2_ros.simulation.schedule import falls_on
-from vjepa2_ros.simulation.simulator import DOWN, TRAINING_SCENES, Simulator, SimulatorConfig
+from vjepa2_ros.simulation.simulator import (
+    DOWN,
+    OBJECTS,
+    TRAINING_SCENES,
+    Simulator,
+    SimulatorConfig,
+)
+from vjepa2_ros.training.distributed import by_first
 from vjepa2_ros.training.play import Play
 
 RENDER_SIZE = 256
@@ -35,6 +43,8 @@ RENDER_SIZE = 256
 SCENES_PER_SEED = 10_000
 """Distance of the scenes of two training seeds."""
 EPISODES_PER_JOB = 20
+WORKERS = max(2, len(os.sched_getaffinity(0)))
+"""Processes that record, one for each core."""
 BOX_YAW = 0.26
 """The box is recorded at angles up to this one [rad] from where the fingers fit best."""
 
@@ -204,26 +214,35 @@ def allocate(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
     return array
 
 
-def collect(folder: Path, config: RecordingConfig, workers: int = 2) -> Dataset:
+def collect(folder: Path, config: RecordingConfig, workers: int = WORKERS) -> Dataset:
     """Make a recording in a folder, resume one, or open it if it is already there.
 
+    Of several processes the first one records. What the folder holds of another recording, or of
+    one that is damaged, is replaced.
+
     Raises:
+        FirstProcessError: the first of several processes cannot record.
         OSError: the folder cannot be written, or its disk has no space.
+        RecordingError: the recording is finished, but damaged.
         SimulatorError: MuJoCo cannot render.
     """
-    wanted = json.dumps(asdict(config))
+    by_first(lambda: _complete(folder, config, workers))
+    return Dataset.open(folder)
+
+
+def _complete(folder: Path, config: RecordingConfig, workers: int) -> None:
+    """Record the episodes that a folder lacks."""
+    wanted = json.dumps(asdict(config)).encode()
     marker, begun = folder / "dataset.json", folder / "dataset.part.json"
-    if marker.is_file() and marker.read_text() == wanted:
-        return Dataset.open(folder)
+    if marker.is_file() and marker.read_bytes() == wanted:
+        return
     folder.mkdir(parents=True, exist_ok=True)
     marker.unlink(missing_ok=True)
-    if not (begun.is_file() and begun.read_text() == wanted):
+    if not (begun.is_file() and begun.read_bytes() == wanted and _fits(folder, config)):
         begun.unlink(missing_ok=True)
-        for name, (shape, dtype) in _ARRAYS.items():
-            size = (config.size, config.size, 3) if name == "frames" else shape
-            allocate(folder / f"{name}.npy", dtype, (config.episodes, config.length, *size))
-        allocate(folder / "finished.npy", np.bool_, (config.episodes,))
-        begun.write_text(wanted)
+        for name, (dtype, shape) in _arrays(config).items():
+            allocate(folder / f"{name}.npy", dtype, shape)
+        begun.write_bytes(wanted)
     finished = np.load(folder / "finished.npy", mmap_mode="r")
     left = np.flatnonzero(~finished)
     # A renderer does not survive a fork.
@@ -252,15 +271,29 @@ def collect(folder: Path, config: RecordingConfig, workers: int = 2) -> Dataset:
             raise
     begun.replace(marker)
     (folder / "finished.npy").unlink()
-    return Dataset.open(folder)
 
 
-_ARRAYS: dict[str, tuple[tuple[int, ...], type]] = {
-    "frames": ((), np.uint8),
-    "states": ((7,), np.float32),
-    "objects": ((2, 3), np.float32),
-}
-"""Shape of one sample and type of each array; the frames' shape is the recording's."""
+def _arrays(config: RecordingConfig) -> dict[str, tuple[type, tuple[int, ...]]]:
+    """Type and shape of the arrays of a recording, and of those that say what is finished."""
+    episodes, length, size = config.episodes, config.length, config.size
+    return {
+        "frames": (np.uint8, (episodes, length, size, size, 3)),
+        "states": (np.float32, (episodes, length, 7)),
+        "objects": (np.float32, (episodes, length, len(OBJECTS), 3)),
+        "finished": (np.bool_, (episodes,)),
+    }
+
+
+def _fits(folder: Path, config: RecordingConfig) -> bool:
+    """Whether the arrays in a folder are whole and those of a recording that is being made."""
+    try:
+        for name, (dtype, shape) in _arrays(config).items():
+            array = np.lib.format.open_memmap(folder / f"{name}.npy", "r")
+            if (array.dtype, array.shape) != (dtype, shape):
+                return False
+    except (FileNotFoundError, TokenError, ValueError):  # TokenError: of a damaged header
+        return False
+    return True
 
 
 def _start_worker(stop: Event) -> None:
@@ -280,8 +313,9 @@ _stop: Event
 
 def _record(folder: Path, config: RecordingConfig, episodes: np.ndarray) -> int:
     """Record some of the episodes in a worker; returns their number."""
-    arrays = [np.load(folder / f"{name}.npy", mmap_mode="r+") for name in _ARRAYS]
-    finished = np.load(folder / "finished.npy", mmap_mode="r+")
+    *arrays, finished = (
+        np.load(folder / f"{name}.npy", mmap_mode="r+") for name in _arrays(config)
+    )
     simulator = Simulator(SimulatorConfig(workspace=config.workspace, box_yaw=BOX_YAW))
     for episode in map(int, episodes):
         plays = falls_on(episode, config.play)

@@ -11,9 +11,10 @@ from vjepa2_ros.evaluation.writable import check_folder
 from vjepa2_ros.settings.cell import Workspace
 from vjepa2_ros.settings.planning import ActionSettings
 from vjepa2_ros.training.dataset import Dataset, RecordingConfig, collect
+from vjepa2_ros.training.distributed import by_first
 from vjepa2_ros.training.loop import LoopConfig
 from vjepa2_ros.training.predictor_training import encode_dataset, error_by_step, train_predictor
-from vjepa2_ros.training.recipe import RecipeError, check_held_out, keep_recipe
+from vjepa2_ros.training.recipe import RecipeError, check_held_out, check_shares, keep_recipe
 from vjepa2_ros.world_model.checkpoint import save_world_model
 from vjepa2_ros.world_model.world_model import WorldModel
 
@@ -50,7 +51,8 @@ class FineTuning:
 def fine_tune(model: WorldModel, settings: FineTuning, folder: Path, output: Path) -> dict:
     """Fine-tune a model's predictor in place, on its device, or resume doing so.
 
-    Without iterations the weights stay exactly those of `model`.
+    Without iterations the weights stay exactly those of `model`. Several processes that
+    `distributed.processes` joined train together.
 
     Args:
         model: in float32, with the fingerprint `settings.start`.
@@ -62,9 +64,10 @@ def fine_tune(model: WorldModel, settings: FineTuning, folder: Path, output: Pat
         The card of the model: settings, and the prediction errors before and after.
 
     Raises:
+        FirstProcessError: the first of several processes failed.
         OSError: a folder cannot be written, or its disk is full.
-        RecipeError: the model or the recording cannot be trained on, or the folder holds a training
-            with other settings.
+        RecipeError: the model or the recording cannot be trained on, the folder holds a training
+            with other settings, or the processes cannot share a batch equally.
         RecordingError: the recording cannot be used.
         SimulatorError: MuJoCo cannot render.
     """
@@ -73,9 +76,7 @@ def fine_tune(model: WorldModel, settings: FineTuning, folder: Path, output: Pat
         raise RecipeError("a predictor with extrinsics cannot be fine-tuned: recordings have none")
     if model.predictor.config.max_frames < 2:
         raise RecipeError("a predictor of a single frame cannot be fine-tuned: windows have two")
-    keep_recipe(settings, folder)
-    check_folder(folder)
-    check_folder(output)
+    by_first(lambda: _check(settings, folder, output))
     dataset = _recording(settings, model.encoder.size, folder)
     episodes, length = dataset.frames.shape[:2]
     held_out = max(1, episodes // HELD_OUT_SHARE)
@@ -91,18 +92,30 @@ def fine_tune(model: WorldModel, settings: FineTuning, folder: Path, output: Pat
         held = latents[trained:], dataset.states[trained:]
         return error_by_step(model.predictor, *held, steps).tolist()
 
-    before = errors()
+    before = by_first(errors)
     train_predictor(
         dataset, latents, model.predictor, settings.batch, settings.loop, folder, trained
     )
-    card = {
-        "fine_tuning": asdict(settings),
-        "minutes": (time.perf_counter() - started) / 60,
-        "prediction_relative_to_copy": {"before": before, "after": errors()},
-    }
-    tuned = WorldModel(model.encoder, model.predictor, model.crop_aspect, model.name)
-    save_world_model(tuned, output, card)
-    return card
+
+    def finish() -> dict:
+        card = {
+            "fine_tuning": asdict(settings),
+            "minutes": (time.perf_counter() - started) / 60,
+            "prediction_relative_to_copy": {"before": before, "after": errors()},
+        }
+        tuned = WorldModel(model.encoder, model.predictor, model.crop_aspect, model.name)
+        save_world_model(tuned, output, card)
+        return card
+
+    return by_first(finish)
+
+
+def _check(settings: FineTuning, folder: Path, output: Path) -> None:
+    """Raise what can be raised before any work."""
+    check_shares(settings.batch)
+    keep_recipe(settings, folder)
+    check_folder(folder)
+    check_folder(output)
 
 
 def _recording(settings: FineTuning, size: int, folder: Path) -> Dataset:
@@ -113,8 +126,8 @@ def _recording(settings: FineTuning, size: int, folder: Path) -> Dataset:
         settings.episodes,
         settings.length,
         size,
-        settings.loop.seed,
-        settings.workspace,
-        settings.max_translation,
+        seed=settings.loop.seed,
+        workspace=settings.workspace,
+        max_translation=settings.max_translation,
     )
     return collect(folder / "data", config)

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import matplotlib
@@ -12,6 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
+
+from vjepa2_ros.training.distributed import average, by_first, is_first
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  (the back end is chosen before)
@@ -55,7 +58,10 @@ def train(
 ) -> None:
     """Minimise `losses(random, progress)["loss"]` over the parameters that require gradients.
 
-    A run that was interrupted resumes from its last checkpoint, also on another device.
+    A run that was interrupted resumes from its last checkpoint, also on another device or in
+    another number of processes. Each of several processes calls this with the same weights and the
+    losses of its share of each batch; gradients and losses are averaged, and the first process
+    writes the files.
 
     Args:
         name: of the files `<name>.pt`, `<name>.jsonl` and `<name>.png` in `folder`, and of the bar.
@@ -66,6 +72,7 @@ def train(
         after_step: called after each step with the progress from 0 to 1 (for an EMA).
 
     Raises:
+        FirstProcessError: the first of several processes cannot write a file.
         OSError: a file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -85,11 +92,22 @@ def train(
         module.load_state_dict(saved["module"])
         optimiser.load_state_dict(saved["optimiser"])
         first = saved["iteration"]
-        kept = history.read_text().splitlines()[:first]
-        history.write_text("".join(line + "\n" for line in kept))
-    else:
-        history.unlink(missing_ok=True)
-    with history.open("a") as log, tqdm(total=config.iterations, initial=first, desc=name) as bar:
+    by_first(lambda: _keep_history(history, first))
+    records: list[str] = []
+
+    def save(done: int) -> None:
+        with history.open("a") as log:
+            log.writelines(records)
+        state = {
+            "module": module.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "iteration": done,
+        }
+        _save(state, checkpoint)
+
+    with tqdm(
+        total=config.iterations, initial=first, desc=name, disable=not is_first()
+    ) as bar:
         for iteration in range(first, config.iterations):
             progress = iteration / config.iterations
             for group in optimiser.param_groups:
@@ -97,34 +115,38 @@ def train(
             values = losses(np.random.default_rng([config.seed, iteration]), progress)
             optimiser.zero_grad(set_to_none=True)
             values["loss"].backward()
+            means = {key: value.detach() for key, value in values.items()}
+            gradients = [p.grad for p in trained if p.grad is not None]
+            average([*gradients, *means.values()])
             nn.utils.clip_grad_norm_(trained, 1.0)
             optimiser.step()
             after_step(progress)
-            record = {key: round(float(value.detach()), 6) for key, value in values.items()}
-            log.write(json.dumps(record) + "\n")
+            record = {key: round(float(value), 6) for key, value in means.items()}
+            records.append(json.dumps(record) + "\n")
             bar.update()
             bar.set_postfix({key: f"{value:.3f}" for key, value in record.items()}, refresh=False)
             done = iteration + 1
             if done % config.checkpoint_every == 0 or done == config.iterations:
-                log.flush()
-                state = {
-                    "module": module.state_dict(),
-                    "optimiser": optimiser.state_dict(),
-                    "iteration": done,
-                }
-                _save(state, checkpoint)
-    plot(name, history, folder / f"{name}.png")
+                by_first(partial(save, done))
+                records.clear()
+    by_first(lambda: plot(name, history, folder / f"{name}.png"))
+
+
+def _keep_history(history: Path, iterations: int) -> None:
+    """Leave only the records of the iterations that the checkpoint has seen."""
+    kept = history.read_text().splitlines(keepends=True)[:iterations] if iterations else []
+    history.write_text("".join(kept))
 
 
 def _save(state: dict, path: Path) -> None:
     """Replace a checkpoint at once, or raise OSError and leave the old one."""
-    partial = path.with_suffix(".part")
+    part = path.with_suffix(".part")
     try:
-        torch.save(state, partial)
+        torch.save(state, part)
     except RuntimeError as error:  # how torch reports a full disk
-        partial.unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise OSError(f"cannot write {path} (is the disk full?)") from error
-    partial.replace(path)
+    part.replace(path)
 
 
 def plot(name: str, history: Path, image: Path) -> None:

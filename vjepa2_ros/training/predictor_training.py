@@ -17,6 +17,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from vjepa2_ros.training.dataset import Dataset, allocate
+from vjepa2_ros.training.distributed import by_first, share
 from vjepa2_ros.training.loop import LoopConfig, train
 from vjepa2_ros.world_model.encoder import Encoder
 from vjepa2_ros.world_model.poses import difference
@@ -26,14 +27,13 @@ from vjepa2_ros.world_model.preprocessing import TRAINING_ASPECT, preprocess
 _FRAMES_AT_ONCE = 100
 
 
-@torch.inference_mode()
 def encode_dataset(
     dataset: Dataset, encoder: Encoder, folder: Path, crop_aspect: float = TRAINING_ASPECT
 ) -> np.ndarray:
     """Encode every frame of a recording, on the encoder's device.
 
     The latents are kept in `folder`; `latents.json` names the encoder and the recording that they
-    were made from, and latents of others are replaced.
+    were made from, and latents of others are replaced. Of several processes the first one encodes.
 
     Args:
         dataset: of E episodes of T frames.
@@ -45,8 +45,16 @@ def encode_dataset(
         Latents [E, T, N, D] float16, memory-mapped.
 
     Raises:
+        FirstProcessError: the first of several processes cannot encode.
         OSError: the folder cannot be written, or its disk has no space.
     """
+    by_first(lambda: _encode(dataset, encoder, folder, crop_aspect))
+    return np.load(folder / "latents.npy", mmap_mode="r")
+
+
+@torch.inference_mode()
+def _encode(dataset: Dataset, encoder: Encoder, folder: Path, crop_aspect: float) -> None:
+    """Write the latents, unless those of this recording and encoder are there."""
     episodes, length = dataset.frames.shape[:2]
     shape = (episodes, length, encoder.rows * encoder.columns, encoder.channels)
     device = next(encoder.parameters()).device
@@ -59,9 +67,8 @@ def encode_dataset(
         }
     )
     if path.is_file() and origin.is_file() and origin.read_text() == made_from:
-        latents = np.load(path, mmap_mode="r")
-        if latents.shape == shape:
-            return latents
+        if np.load(path, mmap_mode="r").shape == shape:
+            return
     # First of all, so that it never describes other latents than those next to it.
     origin.unlink(missing_ok=True)
     partial = folder / "latents.part.npy"
@@ -74,7 +81,6 @@ def encode_dataset(
     latents.flush()
     partial.replace(path)
     origin.write_text(made_from)
-    return np.load(path, mmap_mode="r")
 
 
 def _encoder_hash(encoder: Encoder) -> str:
@@ -171,6 +177,8 @@ def train_predictor(
 ) -> None:
     """Train a predictor from its present weights, in place and on its device.
 
+    Also in several processes (`distributed`).
+
     Args:
         dataset: of which the states are used.
         latents: of its frames, [E, T, N, D].
@@ -187,6 +195,7 @@ def train_predictor(
     def losses(random: np.random.Generator, progress: float) -> dict[str, torch.Tensor]:
         episode = random.integers(0, episodes, (batch, 1))
         step = random.integers(0, length - 2, (batch, 1)) + np.arange(3)
+        episode, step = share(episode), share(step)
         return module.losses(
             torch.from_numpy(latents[episode, step]).to(device).float(),
             torch.from_numpy(dataset.states[episode, step]).to(device),

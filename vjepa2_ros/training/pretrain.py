@@ -27,6 +27,7 @@ from transformers import VJEPA2Config
 from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2Layer
 
 from vjepa2_ros.training.dataset import Dataset
+from vjepa2_ros.training.distributed import share
 from vjepa2_ros.training.loop import LoopConfig, train
 from vjepa2_ros.world_model.encoder import Encoder
 from vjepa2_ros.world_model.preprocessing import preprocess
@@ -219,7 +220,7 @@ def pretrain(
     folder: Path,
     episodes: int,
 ) -> Encoder:
-    """Train an encoder in place and on its device.
+    """Train an encoder in place and on its device, also in several processes (`distributed`).
 
     Args:
         dataset: of which frames and states are used.
@@ -240,10 +241,10 @@ def pretrain(
     hidden = round(config.predicted * patches)
 
     def losses(random: np.random.Generator, progress: float) -> dict[str, torch.Tensor]:
-        episode, first, second = draw_pairs(dataset, random, config.batch, config.max_gap, episodes)
-        order = torch.from_numpy(
-            random.permuted(np.tile(np.arange(patches), (config.batch, 1)), axis=1)
-        )
+        pairs = draw_pairs(dataset, random, config.batch, config.max_gap, episodes)
+        episode, first, second = map(share, pairs)
+        places = np.tile(np.arange(patches), (config.batch, 1))
+        order = torch.from_numpy(share(random.permuted(places, axis=1)))
         return module.losses(
             preprocess(dataset.frames[episode, first], encoder.size).to(device),
             preprocess(dataset.frames[episode, second], encoder.size).to(device),

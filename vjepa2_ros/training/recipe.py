@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Training of the shipped model from nothing: data, encoder, predictor, figures, model folder."""
+"""Training of a model from nothing: data, encoder, predictor, figures, model folder."""
 
 import json
 import time
@@ -18,6 +18,7 @@ from vjepa2_ros.settings.cell import Workspace
 from vjepa2_ros.settings.planning import ActionSettings
 from vjepa2_ros.simulation.simulator import Simulator, SimulatorConfig
 from vjepa2_ros.training.dataset import RecordingConfig, collect
+from vjepa2_ros.training.distributed import by_first, process_count
 from vjepa2_ros.training.loop import LoopConfig
 from vjepa2_ros.training.predictor_training import (
     encode_dataset,
@@ -90,6 +91,35 @@ def check_held_out(held_out: int, episodes: int) -> None:
         )
 
 
+def check_shares(batch: int) -> None:
+    """Raise RecipeError if the processes that train together cannot share a batch equally."""
+    if batch % process_count():
+        raise RecipeError(
+            f"{process_count()} processes cannot share a batch of {batch} equally: start another "
+            "number of processes"
+        )
+
+
+RECIPES = {
+    "small": Recipe(),
+    "base": Recipe(
+        episodes=10_000,
+        held_out=500,
+        width=384,
+        heads=6,
+        encoder_layers=12,
+        predictor_layers=8,
+        pretrain=PretrainConfig(batch=256),
+        pretrain_loop=LoopConfig(10_000, learning_rate=5e-4, warmup=500),
+        predictor_batch=256,
+        predictor_loop=LoopConfig(10_000, learning_rate=5e-4, warmup=500),
+    ),
+}
+"""Recipes by name. "small", the shipped model's, is for two CPU cores. "base" is for one GPU: about
+10^17 operations in float32, which should take an hour. It was never measured on a GPU.
+"""
+
+
 def keep_recipe(recipe: Any, folder: Path) -> None:
     """Write a dataclass to `recipe.json` in a folder, or check that the one there is equal.
 
@@ -154,14 +184,30 @@ def predictor_geometry(recipe: Recipe) -> PredictorConfig:
     )
 
 
+def recording_config(recipe: Recipe) -> RecordingConfig:
+    """What the recipe records."""
+    return RecordingConfig(
+        recipe.episodes,
+        recipe.length,
+        recipe.image_size,
+        play=recipe.play,
+        seed=recipe.seed,
+        workspace=recipe.workspace,
+        max_translation=recipe.max_translation,
+    )
+
+
 def run(
     recipe: Recipe,
     folder: Path,
     output: Path,
-    descents: int = 20,
+    descents: int = 5,
     device: torch.device | str = "cpu",
+    name: str = "small",
 ) -> dict:
     """Train a model from nothing, or resume its training.
+
+    Several processes that `distributed.processes` joined train together.
 
     Args:
         recipe: what is trained.
@@ -169,29 +215,21 @@ def run(
         output: folder of the finished model.
         descents: number of descents over true images for the figures.
         device: to train on; the one before an interruption may have been another.
+        name: of the recipe.
 
     Returns:
         The card of the model: recipe and figures.
 
     Raises:
+        FirstProcessError: the first of several processes failed.
         OSError: a folder cannot be written, or its disk is full.
-        RecipeError: the folder holds a training with other settings.
+        RecipeError: the folder holds a training with other settings, or the processes cannot share
+            a batch equally.
         SimulatorError: MuJoCo cannot render.
     """
     started = time.perf_counter()
-    keep_recipe(recipe, folder)
-    check_folder(folder)
-    check_folder(output)
-    recording = RecordingConfig(
-        recipe.episodes,
-        recipe.length,
-        recipe.image_size,
-        recipe.play,
-        recipe.seed,
-        recipe.workspace,
-        recipe.max_translation,
-    )
-    dataset = collect(folder / "data", recording)
+    by_first(lambda: _check(recipe, folder, output))
+    dataset = collect(folder / "data", recording_config(recipe))
     collected = time.perf_counter()
     trained = recipe.episodes - recipe.held_out
     torch.manual_seed(recipe.seed)
@@ -212,24 +250,38 @@ def run(
     train_predictor(
         dataset, latents, predictor, recipe.predictor_batch, recipe.predictor_loop, folder, trained
     )
-    model = WorldModel(encoder, predictor, name="vjepa2_ros small")
-    card = {
-        "recipe": asdict(recipe),
-        "minutes": {
-            "collect": (collected - started) / 60,
-            "pretrain": (pretrained - collected) / 60,
-            "predictor": (time.perf_counter() - pretrained) / 60,
-        },
-        "readout": read_out(
-            latents, dataset, slice(max(0, trained - 1000), trained), slice(trained, None)
-        ),
-        "prediction_relative_to_copy": error_by_step(
-            predictor, latents[trained:], dataset.states[trained:], steps=4
-        ).tolist(),
-        "true_descent_m": descend(model, descents, recipe.workspace),
+    model = WorldModel(encoder, predictor, name=f"vjepa2_ros {name}")
+    minutes = {
+        "collect": (collected - started) / 60,
+        "pretrain": (pretrained - collected) / 60,
+        "predictor": (time.perf_counter() - pretrained) / 60,
     }
-    save_world_model(model, output, card)
-    return card
+
+    def finish() -> dict:
+        card = {
+            "recipe": asdict(recipe),
+            "minutes": minutes,
+            "readout": read_out(
+                latents, dataset, slice(max(0, trained - 1000), trained), slice(trained, None)
+            ),
+            "prediction_relative_to_copy": error_by_step(
+                predictor, latents[trained:], dataset.states[trained:], steps=4
+            ).tolist(),
+            "true_descent_m": descend(model, descents, recipe.workspace),
+        }
+        save_world_model(model, output, card)
+        return card
+
+    return by_first(finish)
+
+
+def _check(recipe: Recipe, folder: Path, output: Path) -> None:
+    """Raise what can be raised before any work."""
+    check_shares(recipe.pretrain.batch)
+    check_shares(recipe.predictor_batch)
+    keep_recipe(recipe, folder)
+    check_folder(folder)
+    check_folder(output)
 
 
 def descend(model: WorldModel, episodes: int, workspace: Workspace) -> dict[str, float]:
