@@ -931,3 +931,17 @@ def test_a_worker_that_dies_ends_the_command_with_1(tmp_path, capsys, monkeypatc
 
 def _die(*arguments):
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_fine_tuning_trains_the_encoder_on_when_asked(tmp_path):
+    model = small_world_model()
+    before = model.fingerprint
+    weights = {name: value.clone() for name, value in model.encoder.state_dict().items()}
+    settings = tuning(model, pretrain=PretrainConfig(batch=4), pretrain_loop=LoopConfig(2))
+    fine_tune(model, settings, tmp_path / "work", tmp_path / "tuned")
+    tuned = load_world_model(tmp_path / "tuned", "cpu", "float32")
+    assert tuned.fingerprint != before
+    assert any(
+        not torch.equal(value, weights[name])
+        for name, value in tuned.encoder.state_dict().items()
+    )

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vjepa2_ros.cli.arguments import non_negative_number, positive_integer, seed
+from vjepa2_ros.cli.arguments import non_negative_number, positive_integer, positive_number, seed
 
 if TYPE_CHECKING:
     import torch
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 RECIPE_NAMES = ("small", "base")
 """Those of `RECIPES`, which need torch."""
-_ONLY_FROM_NOTHING = ("recipe", "pretrain_iterations", "state_weight")
-_ONLY_FINE_TUNING = ("recording", "batch")
+_ONLY_FROM_NOTHING = ("recipe", "state_weight")
+_ONLY_FINE_TUNING = ("recording", "batch", "learning_rate")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="start",
         metavar="CHECKPOINT",
         help="fine-tune the predictor of this model (a name under models/, a folder or a .pt "
-        "file), with its encoder as it is, instead of training from nothing",
+        "file) instead of training from nothing; the encoder stays as it is without "
+        "--pretrain-iterations",
     )
     parser.add_argument(
         "--recording",
@@ -78,6 +79,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--predictor-iterations", type=positive_integer, help="steps of the predictor's training"
+    )
+    parser.add_argument(
+        "--learning-rate",
+        type=positive_number,
+        help="with --from: peak of the learning rate (default: a tenth of that from nothing)",
     )
     parser.add_argument(
         "--state-weight",
@@ -213,15 +219,20 @@ def _fine_tune(
         workspace=settings.simulator.workspace,
         max_translation=settings.planner.action.max_translation,
     )
-    loop = replace(chosen.loop, seed=arguments.seed)
+    common = {"seed": arguments.seed}
+    if arguments.learning_rate is not None:
+        common["learning_rate"] = arguments.learning_rate
+    loop, pretrain_loop = replace(chosen.loop, **common), replace(chosen.pretrain_loop, **common)
     if arguments.predictor_iterations is not None:
         loop = replace(loop, iterations=arguments.predictor_iterations)
+    if arguments.pretrain_iterations is not None:
+        pretrain_loop = replace(pretrain_loop, iterations=arguments.pretrain_iterations)
     given = {
         "episodes": arguments.episodes,
         "batch": arguments.batch,
         "recording": arguments.recording and str(arguments.recording.resolve()),
     }
     changes = {name: value for name, value in given.items() if value is not None}
-    chosen = replace(chosen, loop=loop, **changes)
+    chosen = replace(chosen, loop=loop, pretrain_loop=pretrain_loop, **changes)
     card = fine_tune(model, chosen, arguments.folder, arguments.output)
     return {name: value for name, value in card.items() if name != "fine_tuning"}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fine-tuning of an existing model's predictor on a recording; the encoder stays as it is."""
+"""Fine-tuning of an existing model on a recording: its predictor, and its encoder if asked."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from vjepa2_ros.training.dataset import Dataset, RecordingConfig, collect
 from vjepa2_ros.training.distributed import by_first
 from vjepa2_ros.training.loop import LoopConfig
 from vjepa2_ros.training.predictor_training import encode_dataset, error_by_step, train_predictor
+from vjepa2_ros.training.pretrain import PretrainConfig, pretrain
 from vjepa2_ros.training.recipe import RecipeError, check_held_out, check_shares, keep_recipe
 from vjepa2_ros.world_model.checkpoint import save_world_model
 from vjepa2_ros.world_model.world_model import WorldModel
@@ -34,6 +35,8 @@ class FineTuning:
         batch: windows of three frames per step.
         loop: length, learning rate and seed. The peak of the learning rate is a tenth of that of
             training from nothing, so that the first steps do not undo what the model has learned.
+        pretrain: batches, masks and losses of the encoder.
+        pretrain_loop: as `loop`, of the encoder; without iterations it stays as it is.
         workspace: box in which the hand moves in simulation.
         max_translation: bound of one simulated step on each axis [m].
     """
@@ -44,12 +47,14 @@ class FineTuning:
     length: int = 10
     batch: int = 64
     loop: LoopConfig = field(default_factory=lambda: LoopConfig(600, learning_rate=1e-4))
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    pretrain_loop: LoopConfig = field(default_factory=lambda: LoopConfig(0, learning_rate=1e-4))
     workspace: Workspace = Workspace()
     max_translation: float = ActionSettings().max_translation
 
 
 def fine_tune(model: WorldModel, settings: FineTuning, folder: Path, output: Path) -> dict:
-    """Fine-tune a model's predictor in place, on its device, or resume doing so.
+    """Fine-tune a model in place, on its device, or resume doing so.
 
     Without iterations the weights stay exactly those of `model`. Several processes that
     `distributed.processes` joined train together.
@@ -84,6 +89,12 @@ def fine_tune(model: WorldModel, settings: FineTuning, folder: Path, output: Pat
     if length < 3:
         raise RecipeError(f"the episodes have {length} frames, at least 3 are needed")
     trained = episodes - held_out
+    if settings.pretrain_loop.iterations:
+        model.encoder.requires_grad_(True)
+        encoder = pretrain(
+            dataset, model.encoder, settings.pretrain, settings.pretrain_loop, folder, trained
+        )
+        model = WorldModel(encoder, model.predictor, model.crop_aspect, model.name)
     model.encoder.requires_grad_(False)
     latents = encode_dataset(dataset, model.encoder, folder, model.crop_aspect)
 
@@ -113,6 +124,8 @@ def fine_tune(model: WorldModel, settings: FineTuning, folder: Path, output: Pat
 def _check(settings: FineTuning, folder: Path, output: Path) -> None:
     """Raise what can be raised before any work."""
     check_shares(settings.batch)
+    if settings.pretrain_loop.iterations:
+        check_shares(settings.pretrain.batch)
     keep_recipe(settings, folder)
     check_folder(folder)
     check_folder(output)

@@ -39,8 +39,8 @@ def read_out(latents: np.ndarray, dataset: Dataset, train: slice, test: slice) -
         objects = np.asarray(dataset.objects[part]).reshape(len(features), 6)
         states = np.asarray(dataset.states[part]).reshape(len(features), 7)
         targets = np.concatenate([states[:, :3], states[:, 6:], objects], axis=1)
-        seen = (objects[:, [2, 5]] > 0.0).all(axis=1)
-        return features[seen], torch.from_numpy(targets[seen])
+        seen = torch.from_numpy((objects[:, [2, 5]] > 0.0).all(axis=1))
+        return features[seen], torch.from_numpy(targets)[seen]
 
     features, targets = gather(train)
     weights, offset = ridge(features, targets)

@@ -12,12 +12,14 @@ import torch
 from tqdm import tqdm
 from transformers import VJEPA2Config
 
-from vjepa2_ros.evaluation.reach import ReachEpisode, true_descent
 from vjepa2_ros.evaluation.writable import check_folder
 from vjepa2_ros.settings.cell import Workspace
 from vjepa2_ros.settings.planning import ActionSettings
 from vjepa2_ros.simulation.simulator import Simulator, SimulatorConfig
+from vjepa2_ros.tasks import load_task
+from vjepa2_ros.tasks.task import TaskOptions, draw_episode
 from vjepa2_ros.training.dataset import RecordingConfig, collect
+from vjepa2_ros.training.descent import true_descent
 from vjepa2_ros.training.distributed import by_first, process_count
 from vjepa2_ros.training.loop import LoopConfig
 from vjepa2_ros.training.predictor_training import (
@@ -286,9 +288,11 @@ def _check(recipe: Recipe, folder: Path, output: Path) -> None:
 
 def descend(model: WorldModel, episodes: int, workspace: Workspace) -> dict[str, float]:
     """Median and worst final distance [m] of greedy descents over true images (`true_descent`)."""
-    simulator = Simulator(SimulatorConfig(workspace=workspace))
+    simulator, reach = Simulator(SimulatorConfig(workspace=workspace)), load_task("reach")
     ends = [
-        true_descent(simulator, ReachEpisode.sample(seed, simulator), model.encode)[-1]
+        true_descent(
+            simulator, draw_episode(reach, simulator, seed, TaskOptions()), model.encode
+        )[-1]
         for seed in tqdm(range(episodes), desc="measure", unit="descent")
     ]
     return {"median": float(np.median(ends)), "worst": max(ends)}
