@@ -36,11 +36,13 @@ class Policy:
         settings: of the loop.
         model: encodes the pictures, and predicts where the policy asks for it.
         planner: makes what decides in an episode with the goal latents [G, N, D].
+        gripper: what the gripper does towards every sub-goal; None for what each says.
     """
 
     settings: PlannerNodeSettings
     model: WorldModel
     planner: Callable[[Episode, Tensor], Planner]
+    gripper: str | None = None
 
     def loop(self, episode: Episode, goals: Tensor) -> RecedingHorizon:
         """The loop of an episode.
@@ -60,7 +62,7 @@ class Policy:
             self.model,
             goals,
             [subgoal.steps for subgoal in episode.subgoals],
-            [subgoal.gripper for subgoal in episode.subgoals],
+            [self.gripper or subgoal.gripper for subgoal in episode.subgoals],
         )
 
 
@@ -97,7 +99,8 @@ def make_policy(
         search = make_planner(planned.search)
         return Policy(planned, model, lambda episode, goals: search)
     if name == "none":
-        return Policy(direct, model, lambda episode, goals: NoMotion())
+        # Told to close, the loop would close the gripper for any plan.
+        return Policy(direct, model, lambda episode, goals: NoMotion(), gripper="hold")
     if name == "random":
         return Policy(direct, model, lambda episode, goals: RandomActions(episode.seed))
     if name == "oracle":

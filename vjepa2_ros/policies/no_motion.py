@@ -13,7 +13,7 @@ from vjepa2_ros.planning.planner import Objective, Plan
 
 
 class NoMotion:
-    """A `Planner` of hand and gripper that stay as they are, whatever the goal says of them."""
+    """A `Planner` of a hand that stays where it is."""
 
     evaluations = 0
 
