@@ -62,7 +62,7 @@ class Step:
     step: int
     finished: Literal["reached", "step_limit"] | None
     plan_seconds: float
-    evaluations: int
+    evaluations: int = 0
 
 
 class RecedingHorizon:
