@@ -23,7 +23,7 @@ BAD = [
     ("evaluate", "--seed", "-1"),
     ("evaluate", "--episodes", "0"),
     ("evaluate", "--steps", "0"),
-    ("evaluate", "--threads", "0"),
+    ("evaluate", "--processes", "0"),
     ("train", "--seed", "-1"),
     ("train", "--episodes", "0"),
     ("train", "--pretrain-iterations", "0"),
