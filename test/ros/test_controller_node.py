@@ -184,7 +184,7 @@ def test_a_target_outside_the_workspace_is_clamped_and_reported(cell):
     state = cell.wait_state(lambda s: s.goal_id == goal)
     assert state.reason == Reason.CLAMPED
     target = cell.probe.messages("simulator/target", cell.targets)[-1]
-    assert target.pose.position.z == pytest.approx(0.04)
+    assert target.pose.position.z == pytest.approx(0.03)
 
 
 def test_a_planner_that_falls_silent_halts_a_moving_robot(cell):

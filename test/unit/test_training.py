@@ -620,7 +620,8 @@ def test_every_batch_is_moved_to_the_device_of_the_weights(recording, tmp_path):
     predictor = ActionConditionedPredictor(predictor_geometry(TINY)).to("meta")
     encoder = Encoder(encoder_geometry(TINY)).to("meta")
     seen = set()
-    encoder.register_forward_pre_hook(lambda _, inputs: seen.add(inputs[0].device.type))
+    embeddings = encoder.model.encoder.embeddings
+    embeddings.register_forward_pre_hook(lambda _, inputs: seen.add(inputs[0].device.type))
     loop = TINY.predictor_loop
     for run in (
         lambda: train_predictor(recording, latents, predictor, 4, loop, tmp_path, 4),
