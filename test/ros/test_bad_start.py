@@ -211,11 +211,22 @@ def test_a_second_manager_refuses_to_touch_the_nodes_of_the_first(group, picture
     assert first.count("ignoring another camera_node") <= 1
 
 
-def test_a_node_that_runs_twice_is_refused_without_touching_either(group, pictures):
+def test_a_node_that_runs_twice_is_refused_without_touching_either(group, pictures, bench):
     parameters = {"source": "folder", "path": str(pictures)}
     group.start_node("camera_node", parameters, "/double")
+    heard = set()
+
+    def both(message):
+        (status,) = message.status
+        values = {entry.key: entry.value for entry in status.values}
+        if status.name == "/double/camera_node":
+            heard.add(values["instance"])
+        return len(heard) == 2
+
     with ProcessGroup() as other:
         other.start_node("camera_node", parameters, "/double")
+        # A manager that comes before the second node finds one alone, and rightly begins.
+        bench.wait("/diagnostics", both, after=0)
         manager_of(group, "/double")
         code, said = end_of(group, MANAGER)
         assert code == 1 and "camera_node are the processes" in said
