@@ -51,8 +51,9 @@ def test_the_sections_of_the_command_are_those_that_are_measured():
 
 
 def test_evaluations_are_told_with_their_share_of_the_matrix_rate():
+    rows = rows_of("eager")
     for count in SIZES["tiny"].counts:
-        row = rows_of("eager")[f"{count} evaluation" + "s" * (count > 1)]
+        row = rows[f"{count} evaluation" + "s" * (count > 1)]
         assert row["time_ms"] > 0 and row["share"] > 0
         assert row["time_each_ms"] == pytest.approx(row["time_ms"] / count)
         assert row["tflops"] == pytest.approx(row["gflop_each"] / row["time_each_ms"])

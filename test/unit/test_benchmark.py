@@ -123,7 +123,7 @@ def test_a_row_compares_with_the_papers_search_and_is_written_as_it_is_done(tmp_
 
 def test_what_was_measured_is_kept_and_not_measured_again(tmp_path, model):
     save_world_model(model, tmp_path / "model", card={})
-    options = ("--checkpoint", tmp_path / "model", "--decisions", 2, "--workers", 1)
+    options = ("--checkpoint", tmp_path / "model", "--decisions", 1, "--workers", 1)
     rest = ("--planners", "icem", "--budgets", 16, "--no-closed-loop", "--output", tmp_path)
     assert run("planning", *options, *rest) == 0
     first = json.loads((tmp_path / "planning.json").read_text())

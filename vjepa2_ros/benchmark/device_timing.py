@@ -14,8 +14,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 MATRIX_SIDES = {"cuda": (4096, 8192), "cpu": (512,)}
 """Sides of the square matrix products that the rate of the machine is measured with."""
-PRODUCTS = 20
-"""Matrix products in one measurement, so that their launch takes no share of it."""
+PRODUCTS = {"cuda": 20, "cpu": 1}
+"""Matrix products in one measurement: many on a GPU, so that their launch takes no share of it."""
 
 
 def median_seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
@@ -33,11 +33,11 @@ def median_seconds(work: Callable[[], object], device: torch.device, repeats: in
 
 def matrix_rate(device: torch.device, dtype: torch.dtype) -> float:
     """Operations per second of a large matrix product in this precision; the best of the sides."""
-    rates = []
+    rates, products = [], PRODUCTS[device.type]
     for side in MATRIX_SIDES[device.type]:
         left, right = (torch.randn(side, side, device=device).to(dtype) for _ in range(2))
-        products = partial(_multiply, left, right)
-        rates.append(2 * side**3 * PRODUCTS / median_seconds(products, device, repeats=3))
+        work = partial(_multiply, left, right, products)
+        rates.append(2 * side**3 * products / median_seconds(work, device, repeats=3))
     return max(rates)
 
 
@@ -68,8 +68,8 @@ def host_synchronisations(work: Callable[[], object], device: torch.device) -> i
     return sum("synchronizing CUDA operation" in str(warning.message) for warning in caught)
 
 
-def _multiply(left: Tensor, right: Tensor) -> None:
-    for _ in range(PRODUCTS):
+def _multiply(left: Tensor, right: Tensor, times: int) -> None:
+    for _ in range(times):
         torch.mm(left, right)
 
 

@@ -12,15 +12,13 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import torch
 
-from vjepa2_ros.benchmark.device_timing import median_seconds, operations
+from vjepa2_ros.benchmark.device_timing import matrix_rate, median_seconds, operations
 from vjepa2_ros.planning.objective import distance
 from vjepa2_ros.settings.planning import ActionSettings
 from vjepa2_ros.world_model.encoder import Encoder, encoder_config
 from vjepa2_ros.world_model.predictor import ActionConditionedPredictor, PredictorConfig
 from vjepa2_ros.world_model.world_model import WorldModel
 
-MATMUL_SIDE = 4096
-"""Of the square product that the rate of the machine is measured with."""
 VIT_GIANT = {
     "crop_size": 256,
     "patch_size": 16,
@@ -72,7 +70,7 @@ def measure(model: WorldModel, batches: Sequence[int], repeats: int) -> dict:
     """Costs of encoder and predictor with this many candidates at once; median of the repeats."""
     if model.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(model.device)
-    rate = matmul_rate(model.device, model.compute_dtype, repeats)
+    rate = matrix_rate(model.device, model.compute_dtype)
     random = np.random.default_rng(0)
     image = random.integers(0, 255, (256, 256, 3), np.uint8)
     state = torch.zeros(7)
@@ -98,12 +96,6 @@ def measure(model: WorldModel, batches: Sequence[int], repeats: int) -> dict:
         "matmul_tflops": rate / 1e12,
         "costs": [asdict(cost) for cost in costs],
     }
-
-
-def matmul_rate(device: torch.device, dtype: torch.dtype, repeats: int) -> float:
-    """Operations per second of a large matrix product."""
-    left, right = (torch.randn(MATMUL_SIDE, MATMUL_SIDE, device=device).to(dtype) for _ in range(2))
-    return 2 * MATMUL_SIDE**3 / median_seconds(lambda: left @ right, device, repeats)
 
 
 def _cost(

@@ -104,7 +104,7 @@ class Benchmark:
         setting: what is planned.
         stack: settings of the cell: workspace of the bundle, and limits of the closed loop.
         episodes: reach trials of each row, 0 for none.
-        workers: processes.
+        workers: processes; a single one is this one.
         kept: folder of the measurements; what it holds of the same setting is not measured again.
     """
 
@@ -121,6 +121,10 @@ class Benchmark:
         self._stack = stack
         self._episodes = episodes
         self._kept = kept
+        self._pool: ProcessPoolExecutor | None = None
+        if workers == 1:
+            _prepare(load, setting, stack)
+            return
         # A renderer does not survive a fork.
         context = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(
@@ -131,7 +135,8 @@ class Benchmark:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
 
     def row(self, planner: str, evaluations: int) -> dict:
         """Figures of one planner with one budget; lengths in m, times in s, None where left out."""
@@ -192,7 +197,7 @@ class Benchmark:
             return json.loads(path.read_text())["results"]
         name = f"{planner} {evaluations}, {what}"
         with interrupts_blocked():
-            jobs = self._pool.map(work, items)
+            jobs = (self._pool.map if self._pool is not None else map)(work, items)
         results = list(tqdm(jobs, desc=name, total=len(items), leave=False))
         path.parent.mkdir(parents=True, exist_ok=True)
         partial_file = path.with_suffix(".partial")

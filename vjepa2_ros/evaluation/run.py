@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import starmap
 from pathlib import Path
 
 import torch
@@ -88,7 +89,7 @@ def run(
     Args:
         evaluations: with one model.
         shard: number from 1, and number of shards.
-        processes: that play.
+        processes: that play; a single one is this one.
 
     Yields:
         Number of the evaluation and trial, in the order in which they end.
@@ -96,18 +97,22 @@ def run(
     Raises:
         ValueError: model, pictures and settings do not fit each other.
     """
+    model = evaluations[0].settings.planner.model
+    trials = [
+        (number, evaluation, scene)
+        for number, evaluation in enumerate(evaluations)
+        for scene in evaluation.scenes(shard)
+    ]
+    if processes == 1:
+        _prepare(model)
+        yield from starmap(_play, trials)
+        return
     # A renderer does not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        processes, context, _prepare, (evaluations[0].settings.planner.model,)
-    ) as pool:
+    with ProcessPoolExecutor(processes, context, _prepare, (model,)) as pool:
         try:
             with interrupts_blocked():  # the workers inherit this
-                jobs = [
-                    pool.submit(_play, number, evaluation, scene)
-                    for number, evaluation in enumerate(evaluations)
-                    for scene in evaluation.scenes(shard)
-                ]
+                jobs = [pool.submit(_play, *trial) for trial in trials]
             for job in as_completed(jobs):
                 yield job.result()
         finally:
@@ -121,8 +126,8 @@ _model: WorldModel
 
 def _prepare(model_settings: ModelSettings) -> None:
     global _model
-    torch.set_num_threads(1)
     _model = open_world_model(model_settings)
+    _policies.clear()
     torch.set_num_threads(1)
 
 
