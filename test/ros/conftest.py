@@ -87,7 +87,7 @@ def group():
         yield group
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # it takes a whole core for as long as it is there
 def stack(tiny_model):
     """The simulated stack, all nodes active, and a probe beside it."""
     shipped = share_directory() / "models" / "tabletop" / "config.json"

@@ -126,7 +126,8 @@ class Probe:
         key = service_type, name
         if key not in self._clients:
             client = self._clients[key] = self.node.create_client(service_type, name)
-            assert client.wait_for_service(deadline), f"nobody offers {name}"
+            # A node that has just been started imports torch first.
+            assert client.wait_for_service(DEADLINE), f"nobody offers {name}"
             # The other side must have found this client, too, and nothing tells when it has.
             threading.Event().wait(0.5)
         client = self._clients[key]
