@@ -10,13 +10,21 @@ from contextlib import contextmanager
 
 @contextmanager
 def interrupts_blocked() -> Iterator[None]:
-    """Let only this process, not those that it starts in here, handle Ctrl-C.
+    """Let only this process, not those that it starts in here, handle Ctrl-C, and once it is left.
 
-    A worker would print a traceback, at the latest while it starts. A pool starts its workers when
-    jobs are submitted.
+    A worker would print a traceback, at the latest while it starts; so does one whose starter is
+    interrupted before it has told the worker what to do. A pool starts its workers when jobs are
+    submitted. Call it from the main thread.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    caught = []
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # The mask is inherited, but is this thread's alone: another one may take the signal, and
+    # Python then calls the handler in the main thread nevertheless.
+    handler = signal.signal(signal.SIGINT, lambda *_: caught.append(None))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if caught:
+            signal.raise_signal(signal.SIGINT)

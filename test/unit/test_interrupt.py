@@ -6,9 +6,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
+
+from vjepa2_ros.interrupts import interrupts_blocked
 
 DEADLINE = 60.0
 PROGRAM = """
@@ -78,6 +81,23 @@ def test_it_ends_with_one_line_and_130(work, number, tmp_path):
     _, errors = process.communicate(timeout=DEADLINE)
     assert (process.returncode, errors) == (130, "interrupted\n")
     assert time.monotonic() - started < 10.0
+
+
+def test_an_interrupt_that_another_thread_takes_waits_until_the_workers_are_started():
+    """Threads of numpy and torch do not block signals; a worker once began to read and got none."""
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    inside = False
+    with pytest.raises(KeyboardInterrupt):
+        with interrupts_blocked():
+            signal.pthread_kill(thread.ident, signal.SIGINT)
+            inside = True
+            time.sleep(0.1)
+            inside = False
+    done.set()
+    assert not inside
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_command_is_interrupted_while_its_libraries_are_imported():

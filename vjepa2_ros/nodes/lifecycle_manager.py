@@ -178,11 +178,18 @@ class LifecycleManager:
     def _bind(self, name: str) -> None:
         """Note which process is the node; BringUpError if there is none, or more than one."""
         deadline = time.monotonic() + self._settings.discovery_timeout
-        while not (live := self._live(name)):
+        while not self._live(name):
             self._check_stop()
             if time.monotonic() > deadline:
                 raise BringUpError(f"{name} sends no heartbeat on /diagnostics")
             self._executor.spin_once(timeout_sec=0.1)
+        # One that is slow to send, or was killed and is still in the graph, is given its time.
+        deadline = time.monotonic() + _LIVE
+        while len(live := self._live(name)) < self._in_graph(name) and time.monotonic() < deadline:
+            self._check_stop()
+            self._executor.spin_once(timeout_sec=0.1)
+        if not live:
+            raise BringUpError(f"{name} has fallen silent")
         self._check_alone(name)
         self._instances[name] = live[0]
 
@@ -195,6 +202,12 @@ class LifecycleManager:
                 f"{self._node.context.get_domain_id()} ({name} are the processes "
                 f"{' and '.join(map(_process, live))}): stop it, or choose another namespace"
             )
+
+    def _in_graph(self, name: str) -> int:
+        """Number of nodes of this name that could send heartbeats."""
+        namespace = self._node.get_namespace()
+        senders = self._node.get_publishers_info_by_topic("/diagnostics")
+        return sum((s.node_name, s.node_namespace) == (name, namespace) for s in senders)
 
     def _live(self, name: str) -> list[str]:
         """Instances of a node that are heard at present."""
