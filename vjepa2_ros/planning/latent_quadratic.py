@@ -25,7 +25,7 @@ _NEIGHBOURHOOD = 1.5  # radius within which points weigh, in radii of the trust 
 _CANDIDATES = 64  # of the surrogate at once
 _STAGES = 4  # each nearer to the best of the one before
 _NARROW = 0.4
-_COMPONENTS = 16384  # of a latent at most: the mean of this many has its minimum at the same place
+_COMPONENTS = 2048  # of a latent at most: the mean of this many has its minimum at the same place
 
 
 class LatentQuadraticSurrogate(SearchPlanner):
