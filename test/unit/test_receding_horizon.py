@@ -43,7 +43,7 @@ FREE = ActionSettings(gripper=GripperPolicy("sampled"))
 def loop(
     model, goals, steps=(), action=FREE, workspace=None, gripper=(), planner=PLANNER, **settings
 ):
-    settings = LoopSettings(**{"patience": 0, **settings})
+    settings = LoopSettings(**{"patience": 0, "offset_free": False, **settings})
     return RecedingHorizon(planner, model, goals, action, settings, workspace, steps, gripper)
 
 
@@ -82,17 +82,38 @@ def test_it_stops_and_holds_where_no_improvement_is_expected(model):
     assert running.finished == "reached"
 
 
-def test_an_expected_improvement_resets_the_patience(model):
-    now = latents(1, seed=5)[0]
-    goal = model.rollout(now, STATE, torch.tensor([[[0.05, 0, 0, 0, 0, 0, 0]]]))
-    running = loop(model, goal, [10], patience=2)
-    sequence = [goal[0], now, goal[0], goal[0]]
-    assert [running.step(latent, STATE).finished for latent in sequence] == [
-        None,
-        None,
-        None,
-        "reached",
-    ]
+def test_an_improvement_that_is_predicted_and_comes_resets_the_patience(model):
+    goal = latents(1)[0]
+    near, nearer = (goal + share * latents(1, 5)[0] for share in (0.5, 0.1))
+    # Steps that lead to the goal by what is predicted, whatever is seen.
+    running = loop(model, goal[None], [10], patience=2, planner=Hopeful())
+    ends = [running.step(seen, STATE).finished for seen in (near, near, nearer, near, nearer)]
+    assert ends == [None, None, None, None, "reached"], "the energy did not fall twice in a row"
+
+
+class Hopeful:
+    """A planner that predicts to reach the goal."""
+
+    evaluations = 1
+
+    def plan(self, objective, space, generator, previous=None):
+        return Plan(torch.zeros(1, 7), 0.0, 1)
+
+
+def test_without_an_action_nothing_is_predicted_to_change_although_the_model_says_so(model):
+    seen, still, asked = latents(1, 3)[0], torch.zeros(1, 1, 7), []
+    drift = distance(model.rollout(seen, STATE, still)[0], seen)
+    assert float(drift) > 0.1, "an untrained model predicts anything"
+
+    class Still(Hopeful):
+        def plan(self, objective, space, generator, previous=None):
+            asked.append(float(objective(still)[0]))
+            return super().plan(objective, space, generator, previous)
+
+    running = loop(model, latents(1), [5], offset_free=True, planner=Still())
+    step = running.step(seen, STATE)
+    assert asked == [pytest.approx(step.energy, abs=1e-5)]
+    assert step.evaluations == 2
 
 
 def test_the_loop_does_not_stop_early_before_the_last_subgoal(model):

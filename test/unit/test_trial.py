@@ -75,7 +75,7 @@ def test_a_trial_records_every_step_and_obeys_the_limits(simulator):
     limited = replace(settings, controller=settings_for(box).controller)
     trial = trial_of(simulator, episode, limited, loop_for(episode, settings))
     assert trial.steps == 3 and trial.hands.shape == (4, 3) and len(trial.images) == 4
-    assert trial.evaluations == [9, 9, 9] and trial.subgoals == [0, 0, 0]
+    assert trial.evaluations == [10, 10, 10] and trial.subgoals == [0, 0, 0]
     assert (trial.end, trial.reason) == (GoalState.STEP_LIMIT, Reason.ALL_STEPS_MADE)
     assert np.abs(trial.hands[-1] - start).max() < 0.025
     assert trial.clamped and not trial.refused

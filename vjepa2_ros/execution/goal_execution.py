@@ -224,7 +224,7 @@ class GoalExecution:
         age = self._now() - observation.image.stamp
         allowed = goal.settings.cell.age.max_observation_age
         if step.finished == "reached":
-            message = f"no improvement is predicted after {step.step} steps"
+            message = f"the energy does not fall any more after {step.step} steps"
             self.finish(GoalState.REACHED, Reason.NO_IMPROVEMENT, message)
         elif age > allowed:
             message = (

@@ -2,11 +2,16 @@
 """The receding-horizon loop: plan, take the first action, observe again, sub-goal by sub-goal.
 
 A pure state machine, stepped with one observation at a time. As in the paper, sub-goals follow each
-other after a fixed number of steps, whether they are reached or not. `patience` is ours: the last
-sub-goal may end early, where the planner predicts no further improvement. That is a prediction,
-not a detector of success.
+other after a fixed number of steps, whether they are reached or not. Two things are ours:
+
+- `patience`: the last sub-goal may end early, where the energy no longer falls or is not
+  predicted to. That is no detector of success.
+- `offset_free`: the error of the prediction at rest is measured before each plan and subtracted, as
+  offset-free model predictive control does with a disturbance (Pannocchia and Rawlings, AIChE
+  Journal 49, 2003). Otherwise the hand comes to rest beside the goal, where the error is smallest.
 """
 
+import math
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -48,8 +53,8 @@ class Step:
         subgoal: number of the current sub-goal, from 0.
         step: number of this step, from 1.
         finished: None while the loop continues; "step_limit" with the last step, whose action is
-            still to be executed; "reached" when no improvement is predicted, with a zero action
-            that holds the present state.
+            still to be executed; "reached" when the energy does not fall any more, with a zero
+            action that holds the present state.
         plan_seconds: time of the plan [s].
         evaluations: number of sequences that the plan evaluated.
     """
@@ -121,6 +126,8 @@ class RecedingHorizon:
         self._steps_in_subgoal = 0
         self._subgoal = 0
         self._without_improvement = 0
+        # Of the observations of the present sub-goal.
+        self._least_energy = math.inf
         self._rest: Tensor | None = None
         self._rotation: Tensor | None = None
         self._closedness: float | None = None
@@ -171,8 +178,11 @@ class RecedingHorizon:
         chunk = self.world_model.sequences_within(
             self.loop.memory_bytes, self.action.horizon, len(frames)
         )
+        past = self._past(frames)
+        if self.loop.offset_free:
+            goal = goal + self._drift(*frames[-1], past)
         objective = LatentDistance(
-            self.world_model, *frames[-1], goal, self.loop.cost, chunk, self._past(frames)
+            self.world_model, *frames[-1], goal, self.loop.cost, chunk, past
         )
         word = self.gripper[self._subgoal]
         space = ActionSpace.at(state, self.action, self.workspace, word)
@@ -184,7 +194,10 @@ class RecedingHorizon:
         )
 
         subgoal = self._subgoal
-        improves = plan.energy < energy * (1.0 - self.loop.min_improvement)
+        improves = energy < self._least_energy and plan.energy < energy * (
+            1.0 - self.loop.min_improvement
+        )
+        self._least_energy = min(energy, self._least_energy)
         # A scripted gripper has to move before a sub-goal can be reached.
         scripted = word != PLANNED or self.action.gripper.mode in ("open", "close")
         self._advance(improves or (scripted and self._steps_in_subgoal == 0))
@@ -202,7 +215,7 @@ class RecedingHorizon:
             step=self._steps,
             finished=self.finished,
             plan_seconds=plan_seconds,
-            evaluations=plan.evaluations,
+            evaluations=plan.evaluations + int(self.loop.offset_free),
         )
 
     def _plan(self, objective: LatentDistance, space: ActionSpace) -> Plan:
@@ -237,6 +250,11 @@ class RecedingHorizon:
         actions = difference(states[:-1], states[1:])
         return self.world_model.prefill(latents[:-1], states[:-1], actions)
 
+    def _drift(self, latent: Tensor, state: Tensor, past: KVCache | None) -> Tensor:
+        """What is predicted to change [N, D] while nothing is done."""
+        still = torch.zeros(1, self.action.horizon, 7)
+        return self.world_model.rollout(latent, state, still, past=past)[0] - latent
+
     def _advance(self, improves: bool) -> None:
         """Count the step, then move to the next sub-goal or the end where it is time."""
         self._steps += 1
@@ -252,6 +270,7 @@ class RecedingHorizon:
                 self._subgoal += 1
                 self._steps_in_subgoal = 0
                 self._without_improvement = 0
+                self._least_energy = math.inf
                 self._rest = None
 
     @staticmethod

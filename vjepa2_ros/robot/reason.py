@@ -78,7 +78,7 @@ class Reason(IntEnum):
     STEP_SENT = 58, "step sent"
 
     # The end of a goal.
-    NO_IMPROVEMENT = 60, "no improvement is predicted"
+    NO_IMPROVEMENT = 60, "the energy no longer falls, or is not predicted to"
     ALL_STEPS_MADE = 61, "all steps were made"
     CANCEL_REQUESTED = 62, "cancel requested"
     STOP_REQUESTED = 63, "stop requested"

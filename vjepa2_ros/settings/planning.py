@@ -280,9 +280,11 @@ class LoopSettings(Settings):
             stays in a CPU's caches, or half of what is free on a GPU.
         steps_per_subgoal: for each sub-goal that names no number itself.
         max_subgoals: most images in a goal.
-        patience: steps in a row without a predicted improvement after which the last sub-goal
-            counts as reached; 0 = never.
-        min_improvement: relative fall in energy that counts as an improvement.
+        offset_free: subtract from what is predicted what the model predicts to happen without an
+            action: the scene is at rest, so that this is its error.
+        patience: steps in a row without an improvement, predicted or since the step before, after
+            which the last sub-goal counts as reached; 0 = never.
+        min_improvement: relative fall in energy that counts as a predicted improvement.
         seed: of the search's samples.
     """
 
@@ -302,15 +304,22 @@ class LoopSettings(Settings):
         15, "steps spent on each sub-goal that names no number itself", "", 1, 10_000, live="any"
     )
     max_subgoals: int = setting(64, "most images in a goal", "", 1, 1000, live="any")
+    offset_free: bool = setting(
+        True,
+        "subtract from what is predicted what the model predicts to happen without an action; "
+        "false in the paper",
+        live="any",
+    )
     patience: int = setting(
         2,
-        "steps in a row without a predicted improvement after which the last sub-goal counts as "
-        "reached; 0 = never, as in the paper",
+        "steps in a row without an improvement, predicted or since the steps before, after which "
+        "the last sub-goal counts as reached; 0 = never, as in the paper",
         "", 0, 1000, live="any",
     )  # fmt: skip
     min_improvement: float = setting(
-        0.0, "relative fall in energy that counts as an improvement", "", 0.0, 0.99, live="any"
-    )
+        0.0, "relative fall in energy that counts as a predicted improvement",
+        "", 0.0, 0.99, live="any",
+    )  # fmt: skip
     seed: int = setting(0, "of the search's samples", "", 0, 2**31 - 1, live="any")
 
     @property
