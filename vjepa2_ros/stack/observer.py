@@ -31,6 +31,8 @@ from vjepa2_ros.stack.recorder import Recorder
 # Longest time for messages that still wait at the end, and without one all are taken [s].
 _LAST_MESSAGES = 3.0
 _QUIET = 0.2
+# Messages wait so long at most: each wait of rclpy costs time for every subscription [s].
+_PERIOD = 0.05
 _DIAGNOSTICS = "/diagnostics"
 _STATES = {int(state): state.name for state in GoalState}
 
@@ -82,7 +84,7 @@ class StackObserver:
         self._heard: set[str] = set()
         self._recorder = Recorder(self._node, bag, guarded, topics)
         self._recording = True
-        self._closing = False
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._spin, name="observer", daemon=True)
         self._thread.start()
 
@@ -90,7 +92,7 @@ class StackObserver:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._closing = True
+        self._closing.set()
         self._thread.join()
         try:
             self._recorder.close()
@@ -129,20 +131,22 @@ class StackObserver:
         return self.record
 
     def _spin(self) -> None:
-        while not self._closing:
-            self._executor.spin_once(timeout_sec=0.1)
-        # Messages sent last of all may still be waiting.
+        while not self._closing.wait(_PERIOD):
+            self._take_what_waits()
+        # Messages sent last of all may still be on their way.
         deadline = time.monotonic() + _LAST_MESSAGES
         while time.monotonic() < deadline:
             before = sum(self.counts.values())
-            self._spin_for(_QUIET)
+            time.sleep(_QUIET)
+            self._take_what_waits()
             if sum(self.counts.values()) == before:
                 return
 
-    def _spin_for(self, duration: float) -> None:
-        end = time.monotonic() + duration
-        while (left := end - time.monotonic()) > 0:
-            self._executor.spin_once(timeout_sec=left)
+    def _take_what_waits(self) -> None:
+        before = -1
+        while (taken := sum(self.counts.values())) != before:
+            before = taken
+            self._executor.spin_once(timeout_sec=0.0)
 
     def _on_diagnostics(self, message: DiagnosticArray, received: float) -> None:
         for status in message.status:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rclpy.node import Node
 from rclpy.qos import QoSDurabilityPolicy, QoSProfile, QoSReliabilityPolicy
@@ -25,6 +25,9 @@ from rosbags.interfaces import (
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
 from vjepa2_ros.stack.definitions import definition, typestore
+
+if TYPE_CHECKING:  # rclpy of Jazzy has no name for it
+    from rclpy.subscription import MessageInfo
 
 _DISCOVERY_PERIOD = 0.5
 
@@ -107,16 +110,17 @@ class Recorder:
         listener = self._listeners.get(topic)
         self.counts[topic] = 0
 
-        def on_message(data: bytes) -> None:
-            now = self._node.get_clock().now().nanoseconds
+        def on_message(data: bytes, info: MessageInfo) -> None:
+            # The middleware's time: the executor may take the message later.
+            received = info["received_timestamp"]
             if self._problem is None:
                 try:
-                    self._writer.write(connection, now, data)
+                    self._writer.write(connection, received, data)
                 except OSError as error:
                     self._problem = error
             self.counts[topic] += 1
             if listener is not None:
-                listener(deserialize_message(data, message_type), now * 1e-9)
+                listener(deserialize_message(data, message_type), received * 1e-9)
 
         self._node.create_subscription(message_type, topic, on_message, qos, raw=True)
 
