@@ -241,6 +241,17 @@ def test_silence_of_the_manager_is_counted_while_the_node_works(node, executor, 
     assert not node.manager.is_there
 
 
+def test_a_manager_that_is_never_heard_after_an_activation_is_lost(node, executor):
+    """A heartbeat may not be discovered in time; the node once went on without a manager."""
+    node.trigger_configure()
+    assert not node.manager.is_there
+    node.trigger_activate()
+    deadline = node.steady_now() + DEADLINE
+    while not node.manager.is_lost:
+        assert node.steady_now() < deadline
+        executor.spin_once(timeout_sec=0.1)
+
+
 def test_shutting_down_an_active_node_deactivates_it_first(node):
     node.trigger_configure()
     node.trigger_activate()

@@ -112,9 +112,10 @@ def test_a_command_is_interrupted_while_its_libraries_are_imported():
         if line.startswith("import 'torch"):
             break
     process.send_signal(signal.SIGINT)
-    said = [line for line in process.stderr if not line.startswith(("import ", "#", "Python "))]
+    # `-v` may be in the middle of a line.
+    said = process.stderr.read()
     assert process.wait(DEADLINE) == 130
-    assert "interrupted\n" in said and not any("Traceback" in line for line in said)
+    assert "interrupted\n" in said and "Traceback" not in said
 
 
 # What the outputs do not take ----------------------------------------------------------------

@@ -42,6 +42,7 @@ class LatentDistance:
         cost: "l1" or "l2", see `distance`.
         chunk: most sequences that are predicted at once, which bounds the memory; None: all.
         past: KV cache of the frames before the present one, see `WorldModel.rollout`.
+        offset: error of the predictions [N, D], which is subtracted from them; None: none.
 
     Raises:
         ValueError: the cost is unknown, `chunk` is below 1, or the shapes do not fit.
@@ -56,6 +57,7 @@ class LatentDistance:
         cost: str = "l1",
         chunk: int | None = None,
         past: KVCache | None = None,
+        offset: Tensor | None = None,
     ):
         if cost not in COSTS:
             raise ValueError(f"unknown cost {cost!r}: use {' or '.join(COSTS)}")
@@ -70,6 +72,7 @@ class LatentDistance:
         self.cost = cost
         self.chunk = chunk
         self.past = past
+        self._wanted = self.goal if offset is None else self.goal + offset
 
     def __call__(self, actions: Tensor) -> Tensor:
         """Energies [S] float32 on the CPU of action sequences [S, H, 7]."""
@@ -78,11 +81,11 @@ class LatentDistance:
         return torch.cat([self.energies(self.differences(part)) for part in parts]).cpu()
 
     def differences(self, actions: Tensor) -> Tensor:
-        """Predicted latents minus the goal's [S, N * D] of sequences [S, H, 7], on the device."""
+        """Corrected predictions minus the goal [S, N * D] of sequences [S, H, 7], on the device."""
         predicted = self.world_model.rollout(
             self.latent, self.state, actions, self.chunk, self.past
         )
-        return predicted.sub_(self.goal).flatten(1)
+        return predicted.sub_(self._wanted).flatten(1)
 
     def energies(self, differences: Tensor) -> Tensor:
         """Energies [S] of differences [S, N * D]."""

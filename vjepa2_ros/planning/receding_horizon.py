@@ -179,10 +179,9 @@ class RecedingHorizon:
             self.loop.memory_bytes, self.action.horizon, len(frames)
         )
         past = self._past(frames)
-        if self.loop.offset_free:
-            goal = goal + self._drift(*frames[-1], past)
+        offset = self._drift(*frames[-1], past) if self.loop.offset_free else None
         objective = LatentDistance(
-            self.world_model, *frames[-1], goal, self.loop.cost, chunk, past
+            self.world_model, *frames[-1], goal, self.loop.cost, chunk, past, offset
         )
         word = self.gripper[self._subgoal]
         space = ActionSpace.at(state, self.action, self.workspace, word)

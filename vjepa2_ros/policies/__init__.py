@@ -72,7 +72,7 @@ def make_policy(
     """The policy of a name.
 
     Policies that do not predict use all their steps: the setting `patience` ends an episode by a
-    prediction.
+    prediction. There is nothing to correct in them either.
 
     Args:
         name: one of `POLICIES`.
@@ -94,7 +94,7 @@ def make_policy(
     from vjepa2_ros.policies.rivals import load_rivals, rivals_path
 
     planned = settings.planner
-    direct = replace(planned, loop=replace(planned.loop, patience=0))
+    direct = replace(planned, loop=replace(planned.loop, patience=0, offset_free=False))
     if name == "planner":
         search = make_planner(planned.search)
         return Policy(planned, model, lambda episode, goals: search)

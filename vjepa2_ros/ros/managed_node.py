@@ -208,6 +208,8 @@ class ManagedNode(AwaitingNode):
         result = self._transition("activate", self.activate)
         if result == TransitionCallbackReturn.SUCCESS:
             self._is_active = True
+            # Its first heartbeat may still be on the way here.
+            self.manager.expect()
         else:
             self._transition("undo the activation", self.deactivate)
         return result

@@ -37,13 +37,18 @@ class ManagerWatch:
 
     @property
     def is_there(self) -> bool:
-        """True if a heartbeat came lately."""
+        """True if a heartbeat came lately, or was expected to begin lately."""
         return self._silence is not None and self._silence < _ABSENT
 
     @property
     def is_lost(self) -> bool:
-        """True if heartbeats came once, and none for `_LOST` periods."""
+        """True if heartbeats came once, or were expected, and none came for `_LOST` periods."""
         return self._silence is not None and self._silence >= _LOST
+
+    def expect(self) -> None:
+        """Take the manager to be there now, so that it counts as lost if it is never heard."""
+        if self._silence is None:
+            self._silence = 0
 
     def _on_heartbeat(self, message: Empty) -> None:
         self._silence = 0
