@@ -282,7 +282,7 @@ class LoopSettings(Settings):
         max_subgoals: most images in a goal.
         offset_free: subtract from what is predicted what the model predicts to happen without an
             action: the scene is at rest, so that this is its error.
-        patience: steps in a row without an improvement, predicted or since the step before, after
+        patience: steps in a row without an improvement, predicted or on the least energy, after
             which the last sub-goal counts as reached; 0 = never.
         min_improvement: relative fall in energy that counts as a predicted improvement.
         seed: of the search's samples.
