@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ctrl-C in a program with worker processes: a terminal sends it to all of them."""
+"""The end of a program with worker processes: by Ctrl-C, which reaches all, or of their parent."""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -28,3 +31,13 @@ def interrupts_blocked() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if caught:
             signal.raise_signal(signal.SIGINT)
+
+
+def end_with_parent() -> None:
+    """Let this worker process end as soon as the process that started it is gone, killed or not."""
+
+    def wait() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

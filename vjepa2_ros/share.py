@@ -29,6 +29,11 @@ def share_directory() -> Path:
     )
 
 
+def model_names() -> list[str]:
+    """Names of the shipped models."""
+    return sorted(path.name for path in (share_directory() / "models").glob("*/"))
+
+
 def model_path(name: str) -> Path:
     """Path of a checkpoint: what `name` points to, or else the shipped model of that bare name."""
     path = Path(name).expanduser()

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The bag of an observer that outlives the stack, read back with rosbags."""
 
+import time
+
 import cv2
 import numpy as np
 import pytest
@@ -11,8 +13,8 @@ from rosbags.interfaces import QosDurability
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from vjepa2_ros.msg import Goal, PlanningStatus
-from vjepa2_ros.ros.qos import LATCHED, LATEST
+from vjepa2_ros.msg import Goal, PlanningStatus, RobotState
+from vjepa2_ros.ros.qos import LATCHED, LATEST, STREAM
 from vjepa2_ros.stack.observer import StackObserver
 from vjepa2_ros.stack.process_group import ProcessGroup
 from vjepa2_ros.stack.start import start_stack
@@ -63,7 +65,9 @@ def recording(tmp_path_factory):
                     ("camera_node",),
                     {"camera_node": camera},
                     "/recorded",
-                    on_started=lambda: probe.wait_until(lambda: observer.hears(["camera_node"])),
+                    on_started=lambda: probe.wait_until(
+                        lambda: not observer.silent(["camera_node"])
+                    ),
                 )
                 probe.wait_until(lambda: observer.record.images and observer.record.progress)
             record = observer.finish_record()
@@ -103,6 +107,25 @@ def test_the_log_is_recorded(recording):
         for _, _, data in recording.messages([connection])
     ]
     assert any("configure: done" in line for line in lines)
+
+
+def test_no_message_is_lost_at_the_rate_of_a_controller(tmp_path):
+    """Ten topics' worth of messages between two looks of the observer, all of them in order."""
+    probe = Probe("/busy")
+    try:
+        with StackObserver("/busy", tmp_path / "bag") as observer:
+            publisher = probe.node.create_publisher(RobotState, "robot_state", STREAM)
+            probe.wait_until(lambda: publisher.get_subscription_count() == 1)
+            for number in range(200):
+                message = RobotState()
+                message.header.stamp.sec = number + 1
+                publisher.publish(message)
+                time.sleep(0.005)
+            record = observer.record
+            probe.wait_until(lambda: record.positions and record.positions[-1][0] == 200.0)
+            assert [when for when, _ in record.positions] == list(range(1, 201))
+    finally:
+        probe.close()
 
 
 def test_a_topic_of_a_package_that_is_not_installed_is_left_out():

@@ -4,8 +4,12 @@
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import torch
@@ -246,11 +250,13 @@ def test_merged_shards_give_the_table_of_the_single_run_byte_for_byte(tmp_path, 
 
 def shard_report(folder, part, parts, **changes):
     row = {
-        "scene": part, "success": part == 1, "cause": None if part == 1 else "dropped",
+        "scene": part - 1, "success": part == 1, "cause": None if part == 1 else "dropped",
         "distance_m": 0.01 * part, "steps": 3, "evaluations": [32] * 3, "clamped": [],
         "refused": [], "step_seconds": [0.1] * 3,
     }  # fmt: skip
-    conditions = dict.fromkeys(summary.CONDITIONS, "x") | {"task": "grasp", "object": "cup"}
+    conditions = dict.fromkeys(summary.CONDITIONS, "x") | {
+        "task": "grasp", "object": "cup", "seed": 0, "episodes": 2,
+    }  # fmt: skip
     cell = summary.summary(conditions | changes, [row])
     path = folder / f"shard{part}of{parts}{len(changes)}.json"
     path.write_text(plain_json.dumps(summary.report([cell], (part, parts))))
@@ -273,10 +279,122 @@ def test_shards_that_do_not_fit_are_refused_with_what_is_wrong(tmp_path, capsys)
         assert run("--merge", *files, "--output", tmp_path / "out") == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert said in line
-    assert run("--merge", tmp_path / "absent.json", "--output", tmp_path / "out") == 1
+    assert run("--merge", tmp_path / "absent.json", "--output", tmp_path / "none") == 2
+    assert not (tmp_path / "none").exists(), "nothing is left of what failed"
     assert run("--merge", second, first, "--output", tmp_path / "out") == 0
     merged = json.loads((tmp_path / "out" / "report.json").read_text())
     assert merged["successes"] == [True, False] and merged["causes"] == {"dropped": 1}
+    assert "shard" not in merged
+
+
+def edited(path, change):
+    report = json.loads(path.read_text())
+    change(report)
+    other = path.with_name(f"edited-{path.name}")
+    other.write_text(json.dumps(report))
+    return other
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda r: r["rows"].clear(), "is not the report of a shard"),
+        (lambda r: r["rows"][0].update(scene=0), "that are not the 2 of seed 0"),
+        (lambda r: r["rows"].append({**r["rows"][0], "scene": 5}), "that are not the 2 of seed 0"),
+        (lambda r: r["rows"][0].update(cause=None), "is not the report of a shard"),
+        (lambda r: r["rows"][0].update(distance_m=float("nan")), "is not the report of a shard"),
+        (lambda r: r["rows"][0].update(steps="9"), "is not the report of a shard"),
+        (lambda r: r.update(shard=[2, 10**12]), "is not the report of a shard"),
+        (lambda r: r.update(shard=[2, 2.0]), "is not the report of a shard"),
+        (lambda r: r.update(task=["a"]), "is not the report of a shard"),
+        (lambda r: r.update(cells=[]), "other settings"),
+        (lambda r: r.update(fingerprint="other"), "other settings"),
+        (lambda r: r.update(rivals="other"), "other settings"),
+    ],
+)
+def test_a_shard_that_was_changed_is_refused(tmp_path, capsys, change, said):
+    first, second = (shard_report(tmp_path, part, 2) for part in (1, 2))
+    words = ("--merge", first, edited(second, change), "--output", tmp_path / "out")
+    assert run(*words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert said in line
+
+
+def test_what_is_no_file_is_refused_without_being_read(tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe")
+    assert run("--merge", tmp_path / "pipe", "--output", tmp_path / "out") == 2
+    assert "it is no file" in capsys.readouterr().err
+    (tmp_path / "deep.json").write_text("[" * 200_000)
+    assert run("--merge", tmp_path / "deep.json", "--output", tmp_path / "out") == 2
+    assert "is not the report of a shard" in capsys.readouterr().err
+
+
+def test_a_merge_with_options_of_a_run_is_refused(tmp_path, capsys):
+    part = shard_report(tmp_path, 1, 2)
+    for words in (("--task", "reach"), ("--all",), ("--shard", "1/2")):
+        assert run("--merge", part, *words) == 2
+        assert "--merge plays nothing" in capsys.readouterr().err
+
+
+def test_results_outlive_figures_that_cannot_be_drawn(tmp_path, model, monkeypatch, capsys):
+    def fails(*_):
+        raise OSError(28, "No space left on device", "figure.png")
+
+    monkeypatch.setattr("vjepa2_ros.evaluation.figures.draw_energies", fails)
+    words = ("--checkpoint", model, "--task", "reach", "--episodes", 1, "--steps", 1)
+    words += ("--policy", "random", "--processes", 1, "--output", tmp_path / "out")
+    assert run(*words, "--json", tmp_path / "report.json") == 1
+    assert "No space left on device: figure.png" in capsys.readouterr().err
+    for path in (tmp_path / "report.json", tmp_path / "out" / "report.json"):
+        assert json.loads(path.read_text())["played"] == 1
+    assert (tmp_path / "out" / "table.md").exists()
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("raise RuntimeError('no arm')", "failed in draw: RuntimeError('no arm')"),
+        ("raise SystemExit(0)", "failed in draw: SystemExit(0)"),
+        ("return None", "failed in draw"),
+    ],
+)
+def test_an_error_of_a_task_of_ones_own_is_named(tmp_path, model, monkeypatch, capsys, body, said):
+    (tmp_path / "broken_task.py").write_text(
+        "class Broken:\n"
+        "    description, objects = 'nothing', ()\n"
+        f"    def draw(self, simulator, random, options):\n        {body}\n"
+        "    def outcome(self, episode, trace, refused):\n        return None\n"
+        "TASK = Broken()\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    words = ("--checkpoint", model, "--task", "broken_task:TASK", "--episodes", 1)
+    assert run(*words, "--processes", 1, "--output", tmp_path / "out") == 1
+    assert said in capsys.readouterr().err
+    del sys.modules["broken_task"]
+
+
+def test_no_worker_outlives_an_evaluation_that_was_killed(tmp_path, model):
+    words = [sys.executable, "-m", "vjepa2_ros.cli.main", "evaluate", "--task", "reach"]
+    words += ["--policy", "random", "--episodes", "500", "--processes", "2"]
+    words += ["--checkpoint", str(model), "--output", str(tmp_path / "out")]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, start_new_session=True)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    try:
+        for output in iter(lambda: process.stderr.read1(4096), b""):
+            if b"succeeded" in output:  # an episode was played
+                break
+        started = children.read_text().split()
+        assert len(started) >= 3  # a resource tracker and two workers
+        process.kill()
+        process.wait()
+        deadline = time.monotonic() + 20.0
+        while any(Path(f"/proc/{pid}").exists() for pid in started):
+            assert time.monotonic() < deadline, "a worker goes on"
+            time.sleep(0.05)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.stderr.close()
 
 
 def test_intervals_are_wilsons():

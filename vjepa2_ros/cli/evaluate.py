@@ -130,8 +130,16 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from vjepa2_ros.evaluation import summary, writable
 
+    cells: list[dict] = []
     try:
-        evaluations = [] if arguments.merge else chosen_evaluations(arguments)
+        if arguments.merge:
+            if arguments.all or arguments.task or arguments.object or arguments.shard != (1, 1):
+                raise ValueError(
+                    "--merge plays nothing: leave out --task, --object, --all and --shard"
+                )
+            cells = summary.merge(arguments.merge)
+        else:
+            evaluations = chosen_evaluations(arguments)
     except (OSError, ValueError) as error:
         return _fail(str(error), 2)
     name = "merge" if arguments.merge else "all" if arguments.all else evaluations[0].task
@@ -142,20 +150,26 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.json is not None:
             writable.check_file(arguments.json)
         if arguments.merge:
-            cells = summary.merge(arguments.merge)
+            _write(cells, (1, 1), folder, arguments.json)
         else:
-            cells = _evaluate(evaluations, arguments.shard, arguments.processes, folder)
-        _write(cells, arguments.shard, folder, arguments.json)
+            trials = _play(evaluations, arguments.shard, arguments.processes)
+            cells = [
+                summary.summary(
+                    summary.conditions(evaluation), [summary.row(trial) for trial in cell]
+                )
+                for evaluation, cell in zip(evaluations, trials, strict=True)
+            ]
+            # Before the figures: a disk that is full of them must not cost the results.
+            _write(cells, arguments.shard, folder, arguments.json)
+            _draw(evaluations, trials, folder)
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         return _fail(f"{error.strerror or error}{where}", 1)
-    except summary.MergeError as error:
-        return _fail(str(error), 2)
     except ValueError as error:  # pictures, model and settings do not fit each other
         return _fail(str(error), 1)
     except BrokenProcessPool:
         return _fail("a process that plays was killed: free memory, or lower --processes", 1)
-    _show(cells, folder)
+    _show(cells, folder, "table and report" if arguments.merge else "table, report and images")
     return 0
 
 
@@ -207,17 +221,15 @@ def chosen_evaluations(arguments: argparse.Namespace) -> list[Evaluation]:
         raise ValueError(
             f"{arguments.episodes} episodes cannot be played in {arguments.shard[1]} shards"
         )
-    check(evaluations)
-    return evaluations
+    return check(evaluations)
 
 
-def _evaluate(
-    evaluations: list[Evaluation], shard: tuple[int, int], processes: int, folder: Path
-) -> list[dict]:
-    """Play the trials and draw them; returns the cells."""
+def _play(
+    evaluations: list[Evaluation], shard: tuple[int, int], processes: int
+) -> list[list[Trial]]:
+    """The trials of each evaluation, in the order of their scenes."""
     from tqdm import tqdm
 
-    from vjepa2_ros.evaluation import summary
     from vjepa2_ros.evaluation.run import run as play
 
     trials: list[list[Trial]] = [[] for _ in evaluations]
@@ -231,11 +243,7 @@ def _evaluate(
             bar.set_postfix_str(f"{succeeded} succeeded")
     for cell in trials:
         cell.sort(key=lambda trial: trial.seed)
-    _draw(evaluations, trials, folder)
-    return [
-        summary.summary(summary.conditions(evaluation), [summary.row(trial) for trial in cell])
-        for evaluation, cell in zip(evaluations, trials, strict=True)
-    ]
+    return trials
 
 
 def _draw(evaluations: list[Evaluation], trials: list[list[Trial]], folder: Path) -> None:
@@ -254,23 +262,21 @@ def _write(
     from vjepa2_ros.evaluation import plain_json, summary, table
 
     report = plain_json.dumps(summary.report(cells, shard))
-    (folder / "table.md").write_text(table.markdown(cells))
-    (folder / "report.json").write_text(report)
     if json_path is not None:
         json_path.parent.mkdir(exist_ok=True)
         json_path.write_text(report)
+    (folder / "report.json").write_text(report)
+    (folder / "table.md").write_text(table.markdown(cells))
 
 
-def _show(cells: list[dict], folder: Path) -> None:
+def _show(cells: list[dict], folder: Path, files: str) -> None:
     from rich.console import Console
 
     from vjepa2_ros.evaluation import table
 
     console = Console()
     console.print(table.terminal(cells))
-    seconds = ", ".join(f"{cell['seconds_per_step']:.2f}" for cell in cells)
-    console.print(f"seconds a step: {seconds}", markup=False)
-    console.print(f"table, report and images in {folder}", markup=False)
+    console.print(f"{files} in {folder}", markup=False)
 
 
 def _fail(text: str, code: int) -> int:

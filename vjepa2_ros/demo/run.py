@@ -31,7 +31,7 @@ from vjepa2_ros.tasks.outcome import HOLD_TIME
 from vjepa2_ros.tasks.task import Episode, EpisodeError, Task, TaskOptions, draw_episode
 from vjepa2_ros.tasks.truth import Trace
 
-READY_TIMEOUT = 60.0
+READY_TIMEOUT = 120.0
 REST_TIMEOUT = 10.0
 _BEFORE = 0.5
 """The truth counts from so long before the first status of the goal [s]."""
@@ -100,11 +100,11 @@ def run_demo(settings: DemoSettings, console: Console, stop: threading.Event) ->
             stop=stop,
             # From then on no transition of a node can be missed.
             on_started=lambda: _wait(
-                lambda: observer.hears(nodes),
+                lambda: not observer.silent(nodes),
                 READY_TIMEOUT,
                 stop,
                 group,
-                "not all nodes sent a heartbeat",
+                lambda: f"no heartbeat came from {', '.join(observer.silent(nodes))}",
             ),
         )
         record = observer.record
@@ -230,7 +230,10 @@ def _wait(
             raise DemoError("interrupted")
         if time.monotonic() > deadline:
             text = late if isinstance(late, str) else late()
-            raise DemoError(f"{text} within {timeout:.0f} s; see nodes.log")
+            raise DemoError(
+                f"{text} within {timeout:.0f} s: is other work keeping the machine busy? See "
+                "nodes.log, and try again"
+            )
 
 
 def _keep(log: TextIO, console: Console) -> Callable[[str, str], None]:

@@ -13,18 +13,28 @@ from vjepa2_ros.evaluation.trial import Trial
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  (the back end is chosen before)
+from matplotlib.ticker import MaxNLocator  # noqa: E402
 
 FAILURES = 6
 """Most failures on a contact sheet."""
 
 
 def draw_energies(trials: Sequence[Trial], path: Path) -> None:
-    """Energy over the steps, one line a trial, failures in red."""
+    """Energy over the steps, one line for each sub-goal of a trial, failures in red."""
     figure, axis = plt.subplots(figsize=(8, 4), layout="constrained")
+    labels = {True: "succeeded", False: "failed"}
     for trial in trials:
         color = "tab:blue" if trial.success else "tab:red"
-        axis.plot(range(1, trial.steps + 1), trial.energies, color=color, alpha=0.4)
+        steps = np.arange(1, trial.steps + 1)
+        # Energies against different pictures are not joined.
+        for part in np.split(steps, np.flatnonzero(np.diff(trial.subgoals)) + 1):
+            energies = [trial.energies[step - 1] for step in part]
+            label = labels.pop(trial.success, None)
+            axis.plot(part, energies, ".-", color=color, alpha=0.4, label=label)
     axis.set(xlabel="step", ylabel="energy (latent distance to the sub-goal)", ylim=(0, None))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if any(trial.steps for trial in trials):
+        axis.legend()
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
@@ -51,7 +61,7 @@ def draw_failures(trials: Sequence[Trial], path: Path) -> None:
         for axis, title, image in zip(line, titles, images, strict=True):
             axis.imshow(image)
             axis.set(title=title, xticks=[], yticks=[])
-        line[0].set_ylabel(f"scene {trial.seed}")
-        line[1].set_xlabel(f"{trial.cause.value}, {trial.distance * 100:.1f} cm")
+        text = f"scene {trial.seed}\n{trial.cause.value}\n{trial.distance * 100:.1f} cm"
+        line[0].set_ylabel(text)
     figure.savefig(path, dpi=80)
     plt.close(figure)

@@ -8,24 +8,31 @@ with a shard each, plays the same ones.
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import starmap
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from vjepa2_ros.evaluation.simulated_stack import encode_as_sent
 from vjepa2_ros.evaluation.trial import Trial, play
-from vjepa2_ros.interrupts import interrupts_blocked
+from vjepa2_ros.interrupts import end_with_parent, interrupts_blocked
 from vjepa2_ros.policies import Policy, make_policy
 from vjepa2_ros.settings.model import ModelSettings
 from vjepa2_ros.settings.stack import StackSettings
 from vjepa2_ros.simulation.simulator import Simulator, SimulatorConfig
 from vjepa2_ros.tasks import load_task
-from vjepa2_ros.tasks.task import TaskOptions, check_options, draw_episode, scene_seeds
+from vjepa2_ros.tasks.task import (
+    EpisodeError,
+    TaskOptions,
+    check_options,
+    draw_episode,
+    scene_seeds,
+)
 from vjepa2_ros.world_model.checkpoint import open_world_model
 from vjepa2_ros.world_model.world_model import WorldModel
 
@@ -44,6 +51,7 @@ class Evaluation:
         settings: of the nodes.
         most_steps: on one picture; None for what the task gives each.
         rivals: file of the fitted policies, None for the one beside the model.
+        fingerprint: of the model, see `check`.
 
     Raises:
         ValueError: task, options and number of episodes do not fit each other.
@@ -58,6 +66,7 @@ class Evaluation:
     settings: StackSettings
     most_steps: int | None = None
     rivals: Path | None = None
+    fingerprint: str = ""
 
     def __post_init__(self) -> None:
         check_options(load_task(self.task), self.options)
@@ -69,8 +78,11 @@ class Evaluation:
         return scene_seeds(self.seed, self.episodes)[part - 1 :: parts]
 
 
-def check(evaluations: Sequence[Evaluation]) -> None:
+def check(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
     """Load the model and make every policy once, so that what cannot work fails before the work.
+
+    Returns:
+        The evaluations with the model's fingerprint.
 
     Raises:
         OSError: the model cannot be read.
@@ -79,6 +91,7 @@ def check(evaluations: Sequence[Evaluation]) -> None:
     model = open_world_model(evaluations[0].settings.planner.model)
     for evaluation in evaluations:
         make_policy(evaluation.policy, evaluation.settings, model, evaluation.rivals)
+    return [replace(evaluation, fingerprint=model.fingerprint) for evaluation in evaluations]
 
 
 def run(
@@ -109,7 +122,7 @@ def run(
         return
     # A renderer does not survive a fork.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(processes, context, _prepare, (model,)) as pool:
+    with ProcessPoolExecutor(processes, context, _prepare_worker, (model,)) as pool:
         try:
             with interrupts_blocked():  # the workers inherit this
                 jobs = [pool.submit(_play, *trial) for trial in trials]
@@ -131,6 +144,11 @@ def _prepare(model_settings: ModelSettings) -> None:
     torch.set_num_threads(1)
 
 
+def _prepare_worker(model_settings: ModelSettings) -> None:
+    end_with_parent()
+    _prepare(model_settings)
+
+
 @lru_cache(maxsize=4)
 def _simulator(config: SimulatorConfig) -> Simulator:
     return Simulator(config)
@@ -147,10 +165,29 @@ def _play(number: int, evaluation: Evaluation, scene: int) -> tuple[int, Trial]:
         SimulatorConfig(workspace=settings.simulator.workspace, box_yaw=evaluation.box_yaw)
     )
     task = load_task(evaluation.task)
-    episode = draw_episode(task, simulator, scene, evaluation.options)
+    episode = _of_task(
+        evaluation, "draw", lambda: draw_episode(task, simulator, scene, evaluation.options)
+    )
     if evaluation.most_steps is not None:
         episode = episode.with_steps(evaluation.most_steps)
     images = [subgoal.image for subgoal in episode.subgoals]
     goals = torch.stack([encode_as_sent(_model, image, settings.encoder) for image in images])
     loop = _policies[number].loop(episode, goals)
-    return number, play(simulator, task, episode, loop, settings)
+    trial = _of_task(
+        evaluation, "outcome", lambda: play(simulator, task, episode, loop, settings)
+    )
+    return number, trial
+
+
+def _of_task(evaluation: Evaluation, part: str, work: Callable[[], Any]) -> Any:
+    """What `work` returns; an error of a task from outside this package gets its name."""
+    try:
+        return work()
+    except (OSError, ValueError):
+        raise
+    except (Exception, SystemExit) as error:
+        if ":" not in evaluation.task:
+            raise
+        raise EpisodeError(
+            f"task {evaluation.task} failed in {part}: {error!r}; see the protocol `Task`"
+        ) from error

@@ -6,16 +6,22 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.stats import binomtest
 
+from vjepa2_ros.evaluation import table
 from vjepa2_ros.evaluation.run import Evaluation
 from vjepa2_ros.evaluation.trial import Trial
 from vjepa2_ros.execution.goal_status import GoalState
+from vjepa2_ros.policies.rivals import rivals_path
 from vjepa2_ros.settings.declaration import values_of
+from vjepa2_ros.tasks import load_task
+from vjepa2_ros.tasks.outcome import Outcome
+from vjepa2_ros.tasks.task import scene_seeds
 
 CONDITIONS = (
     "task",
@@ -28,10 +34,19 @@ CONDITIONS = (
     "box_yaw",
     "most_steps",
     "checkpoint",
+    "fingerprint",
+    "rivals",
     "planner",
     "controller",
+    "encoder",
+    "simulator",
 )
 """Names of what a cell is evaluated with; everything else in it came out."""
+
+
+FITTED = ("readout", "linear", "cloning")
+"""Policies from the file that `vjepa2-ros rivals` writes."""
+MOST_SHARDS = 10_000
 
 
 class MergeError(ValueError):
@@ -63,22 +78,35 @@ def row(trial: Trial) -> dict[str, Any]:
 
 def conditions(evaluation: Evaluation) -> dict[str, Any]:
     """What a cell was evaluated with."""
-    planner = evaluation.settings.planner
+    planner, task = evaluation.settings.planner, load_task(evaluation.task)
     values = (
         evaluation.task,
         evaluation.options.object,
         evaluation.episodes,
         evaluation.seed,
         evaluation.policy,
-        evaluation.options.pictures,
-        evaluation.options.gripper,
+        # A task with a single picture has it in either protocol.
+        getattr(task, "pictures", evaluation.options.pictures),
+        getattr(task, "gripper", evaluation.options.gripper),
         evaluation.box_yaw,
         evaluation.most_steps,
         planner.model.checkpoint,
+        evaluation.fingerprint,
+        _rivals_hash(evaluation),
         values_of(planner) | {"evaluations": planner.search.chosen.evaluations},
         values_of(evaluation.settings.controller),
+        values_of(evaluation.settings.encoder),
+        values_of(evaluation.settings.simulator),
     )
     return dict(zip(CONDITIONS, values, strict=True))
+
+
+def _rivals_hash(evaluation: Evaluation) -> str | None:
+    """SHA-256 of the file of fitted policies, None where the policy is not fitted."""
+    if evaluation.policy not in FITTED:
+        return None
+    checkpoint = evaluation.settings.planner.model.checkpoint
+    return sha256((evaluation.rivals or rivals_path(checkpoint)).read_bytes()).hexdigest()
 
 
 def summary(conditions: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -139,8 +167,8 @@ def merge(paths: Sequence[Path]) -> list[dict[str, Any]]:
     """The cells of the whole from the reports of all of its shards.
 
     Raises:
-        MergeError: a file is no report, or the shards are not those of one evaluation.
-        OSError: a file cannot be read.
+        MergeError: a file cannot be read or is no report, or the shards are not those of one
+            evaluation.
     """
     reports = [_read(path) for path in paths]
     parts = {report["shard"][1] for report in reports}
@@ -155,14 +183,24 @@ def merge(paths: Sequence[Path]) -> list[dict[str, Any]]:
         text += [f"shard {part}/{count} was given twice" for part in twice]
         raise MergeError(", ".join(text))
     cells = [cells_of(report) for report in reports]
+    if not cells[0]:
+        raise MergeError(f"{paths[0]} holds no result")
     wanted = [_conditions(cell) for cell in cells[0]]
     for path, others in zip(paths, cells, strict=True):
         if [_conditions(cell) for cell in others] != wanted:
             raise MergeError(f"{path} was evaluated with other settings than {paths[0]}")
-    return [
+    whole = [
         summary(condition, [row for cell in column for row in cell["rows"]])
         for condition, column in zip(wanted, zip(*cells, strict=True), strict=True)
     ]
+    for cell in whole:
+        scenes = [row["scene"] for row in cell["rows"]]
+        if scenes != scene_seeds(cell["seed"], cell["episodes"]):
+            raise MergeError(
+                f"{cell['task']}: the files hold {len(scenes)} trials that are not the "
+                f"{cell['episodes']} of seed {cell['seed']}"
+            )
+    return whole
 
 
 def _conditions(cell: dict[str, Any]) -> dict[str, Any]:
@@ -171,13 +209,22 @@ def _conditions(cell: dict[str, Any]) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        report = json.loads(path.read_text())
+        if not path.is_file():
+            raise MergeError(f"{path} cannot be read: it is no file")
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise MergeError(f"{path} cannot be read: {reason}") from error
+    try:
+        report = json.loads(text)
         part, count = report["shard"]
-        if not 1 <= part <= count:
+        if not (type(part) is type(count) is int and 1 <= part <= count <= MOST_SHARDS):
             raise ValueError(f"{part} of {count}")
         for cell in cells_of(report):
-            summary(_conditions(cell), cell["rows"])
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+            for row in cell["rows"]:
+                Outcome(row["success"], row["distance_m"], row["cause"])
+            table.markdown([summary(_conditions(cell), cell["rows"])]).encode()
+    except Exception as error:  # whatever a file that holds anything at all leads to
         raise MergeError(
             f"{path} is not the report of a shard: give files that --shard with --json wrote"
         ) from error

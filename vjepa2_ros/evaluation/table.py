@@ -34,15 +34,16 @@ def markdown(cells: Sequence[dict[str, Any]]) -> str:
 
 def terminal(cells: Sequence[dict[str, Any]]) -> Table:
     """The columns of `markdown` that matter most, for a terminal."""
-    view = Table("task", "object", "success", "95 %", "paper", "median", "causes of failure")
+    view = Table("task", "success", "95 %", "paper", "median", "s/step", "causes of failure")
+    view.columns[0].overflow = "fold"  # names that are cut cannot be told apart
     for cell in cells:
         view.add_row(
-            cell["task"],
-            cell["object"] or "–",
+            " ".join(part for part in (cell["task"], cell["object"]) if part),
             _successes(cell),
             _interval(cell),
             _paper(cell),
             f"{cell['final_distance_m_median'] * 100:.2f} cm",
+            f"{cell['seconds_per_step']:.2f}",
             _causes(cell),
         )
     return view

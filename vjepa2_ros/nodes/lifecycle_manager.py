@@ -230,7 +230,8 @@ class LifecycleManager:
             if time.monotonic() > deadline:
                 raise BringUpError(
                     f"{name} did not appear within {timeout:.0f} s: is its process running, in "
-                    f"namespace {self._node.get_namespace()} and the same ROS_DOMAIN_ID?"
+                    f"namespace {self._node.get_namespace()} and the same ROS_DOMAIN_ID? On a busy "
+                    "machine raise discovery_timeout of the lifecycle_manager"
                 )
             self._executor.spin_once(timeout_sec=0.1)
         self._bind(name)

@@ -33,6 +33,7 @@ _LAST_MESSAGES = 3.0
 _QUIET = 0.2
 # Messages wait so long at most: each wait of rclpy costs time for every subscription [s].
 _PERIOD = 0.05
+_EMPTY_ROUNDS = 2
 _DIAGNOSTICS = "/diagnostics"
 _STATES = {int(state): state.name for state in GoalState}
 
@@ -78,7 +79,7 @@ class StackObserver:
         topics = {
             f"{name}/transition_event": "lifecycle_msgs/msg/TransitionEvent" for name in managed
         }
-        # Last: see `hears`.
+        # Last: see `silent`.
         topics[_DIAGNOSTICS] = "diagnostic_msgs/msg/DiagnosticArray"
         guarded = {topic: self._while_recording(f) for topic, f in listeners.items()}
         self._heard: set[str] = set()
@@ -117,13 +118,13 @@ class StackObserver:
 
         return guarded
 
-    def hears(self, nodes: Iterable[str]) -> bool:
-        """Whether a heartbeat of each of these nodes has arrived.
+    def silent(self, nodes: Iterable[str]) -> list[str]:
+        """Those of these nodes of which no heartbeat has arrived.
 
-        Then all their transitions are recorded from now on: a node that sends to one subscription
-        has discovered those that were created before it.
+        If there are none, all their transitions are recorded from now on: a node that sends to one
+        subscription has discovered those that were created before it.
         """
-        return self._heard.issuperset(f"{self._namespace}/{name}" for name in nodes)
+        return [name for name in nodes if f"{self._namespace}/{name}" not in self._heard]
 
     def finish_record(self) -> Record:
         """Return the record as it is now; only the bag is continued."""
@@ -143,10 +144,13 @@ class StackObserver:
                 return
 
     def _take_what_waits(self) -> None:
-        before = -1
-        while (taken := sum(self.counts.values())) != before:
-            before = taken
+        # A call that takes nothing may only have ended the round of the one before: rclpy looks
+        # again for what has come in the meantime with the next call.
+        empty = 0
+        while empty < _EMPTY_ROUNDS:
+            before = sum(self.counts.values())
             self._executor.spin_once(timeout_sec=0.0)
+            empty = empty + 1 if sum(self.counts.values()) == before else 0
 
     def _on_diagnostics(self, message: DiagnosticArray, received: float) -> None:
         for status in message.status:

@@ -45,11 +45,20 @@ class Outcome:
         success: strict, see the tasks.
         distance: of hand or object to the target at the end [m].
         cause: of a failure; None after success.
+
+    Raises:
+        ValueError: a success has a cause or a failure none, or the distance is no finite number.
     """
 
     success: bool
     distance: float
     cause: Cause | None = None
+
+    def __post_init__(self) -> None:
+        if self.success != (self.cause is None):
+            raise ValueError(f"a failure has a cause and a success none, got {self!r}")
+        if not (np.isfinite(self.distance) and self.distance >= 0):
+            raise ValueError(f"the distance must be a finite number from 0, got {self!r}")
 
 
 def lifts(trace: Trace, index: int) -> np.ndarray:

@@ -94,7 +94,11 @@ class Episode:
 
 
 class Task(Protocol):
-    """Where an episode starts, the pictures towards its end, and what counts as success."""
+    """Where an episode starts, the pictures towards its end, and what counts as success.
+
+    A task whose number of pictures, or whose gripper, is the same whatever the options say may
+    have attributes `pictures` and `gripper` for the table.
+    """
 
     @property
     def description(self) -> str:

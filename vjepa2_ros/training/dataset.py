@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
@@ -24,7 +23,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from vjepa2_ros.interrupts import interrupts_blocked
+from vjepa2_ros.interrupts import end_with_parent, interrupts_blocked
 from vjepa2_ros.settings.cell import Workspace
 from vjepa2_ros.settings.planning import ActionSettings
 from vjepa2_ros.simulation.schedule import falls_on
@@ -300,12 +299,7 @@ def _start_worker(stop: Event) -> None:
     """Keep the event that ends the recording, and end with the process that started this one."""
     global _stop
     _stop = stop
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    multiprocessing.parent_process().join()
-    os._exit(1)
+    end_with_parent()
 
 
 _stop: Event

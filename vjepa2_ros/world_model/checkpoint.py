@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from vjepa2_ros.settings.model import ATTENTIONS, DTYPES, ModelSettings
-from vjepa2_ros.share import model_path
+from vjepa2_ros.share import model_names, model_path
 from vjepa2_ros.world_model.encoder import Encoder, encoder_config
 from vjepa2_ros.world_model.parts import PARTS, REQUIRED_PARTS, assign_weights, build_part
 from vjepa2_ros.world_model.predictor import ActionConditionedPredictor, PredictorConfig
@@ -218,7 +218,8 @@ def _read(path: Path) -> _Stored:
     except (OSError, RuntimeError, ValueError) as error:
         raise CheckpointError(f"{path} cannot be read: {first_line(error)}") from error
     raise CheckpointError(
-        f"no checkpoint at {where}: give a model folder or a V-JEPA 2-AC .pt file"
+        f"no checkpoint at {where}: give a model folder, a V-JEPA 2-AC .pt file, or the name of a "
+        f"shipped model ({', '.join(model_names()) or 'none is there'})"
     )
 
 

@@ -37,6 +37,8 @@ class PickAndPlace:
     objects = OBJECTS
 
     def __init__(self, single: bool = False) -> None:
+        if single:
+            self.pictures, self.gripper = 1, PLANNED
         self._single = single
         which = " from the last picture alone" if single else ""
         self.description = f"the hand grasps an object and places it{which}"

@@ -25,6 +25,7 @@ class Reach:
 
     description = "the hand moves from a random pose to the pose that a picture shows"
     objects = ()
+    pictures = 1
 
     def draw(
         self, simulator: Simulator, random: np.random.Generator, options: TaskOptions

@@ -24,6 +24,7 @@ class ReachWithObject:
 
     description = "the hand holds an object and carries it to the pose that a picture shows"
     objects = OBJECTS
+    pictures = 1
 
     def draw(
         self, simulator: Simulator, random: np.random.Generator, options: TaskOptions
