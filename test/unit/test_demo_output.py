@@ -121,6 +121,14 @@ def test_a_run_of_several_sub_goals_is_summed_up_and_drawn(run_of_two_subgoals, 
     assert (tmp_path / "energy.png").is_file() and (tmp_path / "animation.gif").is_file()
 
 
+def test_images_that_somebody_else_published_are_not_in_the_animation(
+    run_of_two_subgoals, tmp_path
+):
+    run_of_two_subgoals.record.images.insert(0, (9.95, np.zeros((100, 160, 3), np.uint8)))
+    report.write(run_of_two_subgoals, tmp_path)
+    assert (tmp_path / "animation.gif").is_file()
+
+
 def test_a_failure_is_said_with_its_cause(run_without_a_command):
     said = report.verdict(report.summary(run_without_a_command))
     assert said == "NO success (out of time): hand 25.0 cm from its target in 1 step and 0 s"

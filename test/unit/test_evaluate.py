@@ -15,8 +15,9 @@ import pytest
 import torch
 from small_model import small_world_model
 
+from vjepa2_ros import plain_json
 from vjepa2_ros.cli import evaluate
-from vjepa2_ros.evaluation import plain_json, summary, writable
+from vjepa2_ros.evaluation import summary, writable
 from vjepa2_ros.evaluation.table import markdown
 from vjepa2_ros.world_model.checkpoint import save_world_model
 

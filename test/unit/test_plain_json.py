@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from vjepa2_ros.evaluation import plain_json
+from vjepa2_ros import plain_json
 
 
 def test_what_is_not_finite_becomes_null():

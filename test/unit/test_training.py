@@ -751,6 +751,7 @@ def test_the_command_fine_tunes_on_a_recording_of_ones_own(start, tmp_path, caps
         ({"states": np.zeros((3, 5, 7), np.float32)}, r"must be float32 \[3, 4, 7\]"),
         ({"states": np.full((3, 4, 7), np.nan, np.float32)}, "not finite"),
         ({"states": np.array([None])}, "cannot be read"),
+        ({"states": np.full((3, 4, 7), 450.0, np.float32)}, "are they metres"),
         ({"episodes": 1}, "of 1 episodes 1 would be held out"),
         ({"length": 2}, "have 2 frames"),
     ],
@@ -772,7 +773,7 @@ def test_a_recording_that_cannot_be_trained_on_ends_the_command_with_2(
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("--from", "nothing"), "no checkpoint at"),
+        (("--from", "nothing"), "or the name of a shipped model (tabletop)"),
         (("--from", "tabletop", "--state-weight", 1), "--state-weight cannot be used with --from"),
         (("--from", "tabletop", "--recording", "x", "--episodes", 3), "--episodes cannot be used"),
         (("--recording", "x"), "--recording cannot be used without --from"),
@@ -785,6 +786,51 @@ def test_arguments_that_cannot_be_used_end_the_command_with_2(tmp_path, capsys, 
     assert cli.run(command("--folder", folder, *words)) == 2
     error = capsys.readouterr().err
     assert complaint in error and len(error.splitlines()) == 1 and not folder.exists()
+
+
+@pytest.mark.parametrize("damage", ["header", "pipe", "archive"])
+def test_a_damaged_array_of_a_recording_is_refused(start, tmp_path, capsys, damage):
+    folder = own_recording(tmp_path / "own")
+    path = folder / "frames.npy"
+    if damage == "header":
+        path.write_bytes(path.read_bytes().replace(b"'shape': (", b"'shape': ((", 1))
+    else:
+        path.unlink()
+        if damage == "pipe":
+            os.mkfifo(path)
+        else:
+            with path.open("wb") as file:
+                np.savez(file, frames=np.zeros(3))
+    words = ("--from", start, "--recording", folder, "--folder", tmp_path / "work")
+    assert cli.run(command(*words, "--output", tmp_path / "tuned")) == 2
+    assert "cannot be read" in capsys.readouterr().err
+
+
+def test_a_training_that_diverges_leaves_no_model(start, tmp_path, capsys):
+    words = ("--from", start, "--recording", own_recording(tmp_path / "own"), "--batch", 2)
+    words += ("--learning-rate", 1e30, "--predictor-iterations", 4)
+    words += ("--folder", tmp_path / "work", "--output", tmp_path / "tuned")
+    assert cli.run(command(*words)) == 2
+    assert "lower the learning rate" in capsys.readouterr().err
+    assert not (tmp_path / "tuned" / "model.safetensors").exists()
+
+
+def test_the_figures_of_a_recording_in_which_nothing_moves_are_valid_json(start, tmp_path):
+    still = np.zeros((3, 4, 90, 120, 3), np.uint8)
+    folder = own_recording(tmp_path / "own", frames=still, states=np.zeros((3, 4, 7), np.float32))
+    fine_tune(
+        load_world_model(start),
+        tuning(load_world_model(start), recording=str(folder)),
+        tmp_path / "work",
+        tmp_path / "tuned",
+    )
+    text = (tmp_path / "tuned" / "config.json").read_text()
+    assert "NaN" not in text and "Infinity" not in text
+
+
+def test_fine_tuning_does_not_replace_the_model_that_it_starts_from(start, tmp_path, capsys):
+    assert cli.run(command("--from", start, "--output", start, "--folder", tmp_path / "w")) == 2
+    assert "would replace the model of --from" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("options", [{"use_extrinsics": True}, {"num_frames": 3}])

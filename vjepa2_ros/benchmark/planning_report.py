@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib
 from rich.table import Table
 
-from vjepa2_ros.evaluation import plain_json
+from vjepa2_ros import plain_json
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  (the back end is chosen before)

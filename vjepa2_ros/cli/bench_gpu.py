@@ -71,8 +71,8 @@ def run(args: argparse.Namespace) -> int:
     """
     from rich.console import Console
 
+    from vjepa2_ros import plain_json
     from vjepa2_ros.benchmark import gpu, gpu_report
-    from vjepa2_ros.evaluation import plain_json
     from vjepa2_ros.world_model.checkpoint import choose_computation
 
     device, _ = choose_computation(args.device, "auto", "sdpa")

@@ -37,10 +37,10 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.markdown import Markdown
 
+    from vjepa2_ros import plain_json
     from vjepa2_ros.demo.report import latency_table
     from vjepa2_ros.demo.run import DemoError, DemoSettings
     from vjepa2_ros.demo.series import run_series
-    from vjepa2_ros.evaluation import plain_json
     from vjepa2_ros.ros.context import RosError
     from vjepa2_ros.ros.signals import stop_on_signal
     from vjepa2_ros.stack.client import ClientError

@@ -49,8 +49,8 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
+    from vjepa2_ros import plain_json
     from vjepa2_ros.benchmark import model as benchmark
-    from vjepa2_ros.evaluation import plain_json
     from vjepa2_ros.world_model.checkpoint import (
         choose_computation,
         open_world_model,

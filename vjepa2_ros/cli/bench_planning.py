@@ -63,8 +63,8 @@ def run(args: argparse.Namespace) -> int:
     """Print the table, and write it as JSON, Markdown and figure after each row."""
     from rich.console import Console
 
+    from vjepa2_ros import plain_json
     from vjepa2_ros.benchmark import planning, planning_report
-    from vjepa2_ros.evaluation import plain_json
     from vjepa2_ros.planning.planners import make_planner_named
     from vjepa2_ros.settings.planning import search_names
     from vjepa2_ros.world_model.checkpoint import open_world_model

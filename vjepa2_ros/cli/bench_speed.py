@@ -42,9 +42,9 @@ def run(args: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
+    from vjepa2_ros import plain_json
     from vjepa2_ros.benchmark.decisions import make_decisions
     from vjepa2_ros.benchmark.speed import measure
-    from vjepa2_ros.evaluation import plain_json
     from vjepa2_ros.world_model.checkpoint import open_world_model
 
     settings = configuration(args, computation(args)).settings.planner.model

@@ -259,7 +259,8 @@ def _draw(evaluations: list[Evaluation], trials: list[list[Trial]], folder: Path
 def _write(
     cells: list[dict], shard: tuple[int, int], folder: Path, json_path: Path | None
 ) -> None:
-    from vjepa2_ros.evaluation import plain_json, summary, table
+    from vjepa2_ros import plain_json
+    from vjepa2_ros.evaluation import summary, table
 
     report = plain_json.dumps(summary.report(cells, shard))
     if json_path is not None:

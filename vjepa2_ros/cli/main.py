@@ -37,6 +37,9 @@ def main() -> int:
     """
     for number in _SIGNALS:
         signal.signal(number, _interrupt)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed by whoever started this
+            setattr(sys, name, open(os.devnull, "w"))
     try:
         code = _run()
         # Now, since an error of the interpreter's own attempt could not be handled.

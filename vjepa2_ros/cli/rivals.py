@@ -49,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     import torch
 
-    from vjepa2_ros.evaluation import plain_json
+    from vjepa2_ros import plain_json
     from vjepa2_ros.policies.rivals import rivals_path
     from vjepa2_ros.share import model_path
     from vjepa2_ros.training.rivals import fit_rivals

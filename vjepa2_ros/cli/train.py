@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -116,6 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     import torch
 
+    from vjepa2_ros import plain_json
     from vjepa2_ros.settings.files import resolve
     from vjepa2_ros.training.distributed import FirstProcessError, is_first, processes
     from vjepa2_ros.world_model.checkpoint import choose_computation
@@ -128,7 +128,7 @@ def _run(arguments: argparse.Namespace) -> int:
         with processes(device) as own_device:
             card = work(arguments, settings, own_device)
             if is_first():
-                print(json.dumps(card, indent=1))
+                print(plain_json.dumps(card), end="")
                 print(f"model in {arguments.output}, loss curves in {arguments.folder}")
     except ValueError as error:  # of settings, checkpoint, recording or recipe; each says which
         return _fail(str(error), 2)
@@ -213,7 +213,10 @@ def _fine_tune(
     from vjepa2_ros.training.fine_tuning import FineTuning, fine_tune
     from vjepa2_ros.world_model.checkpoint import load_world_model
 
-    model = load_world_model(model_path(arguments.start), str(device), "float32")
+    start = model_path(arguments.start)
+    if arguments.output.resolve() == start.resolve():
+        raise ValueError(f"--output {arguments.output} would replace the model of --from")
+    model = load_world_model(start, str(device), "float32")
     chosen = FineTuning(
         start=model.fingerprint,
         workspace=settings.simulator.workspace,

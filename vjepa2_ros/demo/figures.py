@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from itertools import groupby, pairwise
 from pathlib import Path
 
@@ -63,8 +64,10 @@ def _draw_energies(run: Run, axes: Axes) -> None:
 def draw_animation(run: Run, path: Path) -> None:
     """Camera images beside the picture of the present sub-goal, as a GIF."""
     frames, due = [], -math.inf
+    # Anybody may publish an image; the camera's are the most.
+    shape, _ = Counter(image.shape for _, image in run.record.images).most_common(1)[0]
     for time, image in run.record.images:
-        if time < run.started - FRAME_SECONDS or time < due:
+        if time < run.started - FRAME_SECONDS or time < due or image.shape != shape:
             continue
         due = time + FRAME_SECONDS
         frames.append(_frame(run, time, image))

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from vjepa2_ros import plain_json
 from vjepa2_ros.demo.figures import draw_animation, draw_curves
 from vjepa2_ros.demo.recorded_run import Run
-from vjepa2_ros.evaluation import plain_json
 
 
 def stages(run: Run) -> dict[str, list[float]]:

@@ -179,7 +179,7 @@ class GripperPolicy(Settings):
     mode: str = setting(
         "hold",
         "what the gripper does where the goal does not say: searched (sampled, enumerated), or "
-        "hold, open, close; the shipped model was trained to reach, not to grasp",
+        "hold, open, close; the shipped model does not see how far the gripper is closed",
         choices=GRIPPER_MODES, live="any",
     )  # fmt: skip
     max_change: float = setting(

@@ -35,7 +35,8 @@ def load_task(name: str) -> Task:
             task = getattr(importlib.import_module(module), attribute)
         except Exception as error:
             raise ValueError(
-                f"task {name!r} cannot be used ({error}): give module:ATTRIBUTE of a Task"
+                f"task {name!r} cannot be used ({error}): give module:ATTRIBUTE of a Task "
+                "whose module is on the PYTHONPATH"
             ) from error
         if missing := [part for part in _PARTS if not hasattr(task, part)]:
             raise ValueError(f"{name!r} is no task: it has no {', '.join(missing)}")

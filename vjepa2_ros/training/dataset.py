@@ -41,6 +41,8 @@ RENDER_SIZE = 256
 """Side [px] at which the camera of the cell publishes; smaller training frames are made from it."""
 SCENES_PER_SEED = 10_000
 """Distance of the scenes of two training seeds."""
+FARTHEST = 10.0
+"""Positions farther from the robot's base are no metres [m]."""
 EPISODES_PER_JOB = 20
 WORKERS = max(2, len(os.sched_getaffinity(0)))
 """Processes that record, one for each core."""
@@ -105,13 +107,13 @@ class Dataset:
                 f"no finished recording in {folder}: run `vjepa2-ros train` to make one"
             )
         try:
-            frames, states = (
-                np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("frames", "states")
-            )
+            frames, states = (_map(folder / f"{name}.npy") for name in ("frames", "states"))
             objects = None
             if (folder / "objects.npy").exists():
-                objects = np.load(folder / "objects.npy", mmap_mode="r")
-        except (EOFError, ValueError) as error:
+                objects = _map(folder / "objects.npy")
+        except OSError:
+            raise
+        except Exception as error:  # numpy raises anything at all on a damaged header
             raise RecordingError(f"the arrays in {folder} cannot be read: {error}") from error
         if frames.ndim != 5 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
             raise RecordingError(
@@ -125,7 +127,22 @@ class Dataset:
             )
         if not np.isfinite(states).all():
             raise RecordingError(f"{folder}/states.npy holds values that are not finite")
+        if np.abs(states[..., :3]).max(initial=0.0) > FARTHEST:
+            raise RecordingError(
+                f"{folder}/states.npy holds positions more than {FARTHEST:g} m from the base: are "
+                "they metres?"
+            )
         return cls(frames, states, objects)
+
+
+def _map(path: Path) -> np.ndarray:
+    """Memory-map a `.npy` file; ValueError for anything else."""
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path} is no file")
+    array = np.load(path, mmap_mode="r")
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{path} is no .npy file")
+    return array
 
 
 def random_motion(

@@ -41,6 +41,10 @@ class LoopConfig:
     seed: int = 0
 
 
+class DivergedError(ValueError):
+    """A loss that is no number any more; the checkpoint is from before."""
+
+
 def _rate(config: LoopConfig, iteration: int) -> float:
     if iteration < config.warmup:
         return config.learning_rate * (iteration + 1) / config.warmup
@@ -72,6 +76,7 @@ def train(
         after_step: called after each step with the progress from 0 to 1 (for an EMA).
 
     Raises:
+        DivergedError: the loss is not finite.
         FirstProcessError: the first of several processes cannot write a file.
         OSError: a file cannot be written.
     """
@@ -116,6 +121,11 @@ def train(
             optimiser.zero_grad(set_to_none=True)
             values["loss"].backward()
             means = {key: value.detach() for key, value in values.items()}
+            if not means["loss"].isfinite():
+                raise DivergedError(
+                    f"the training of the {name} diverged at iteration {iteration}: its loss is "
+                    f"{float(means['loss'])}. Check the recording, or lower the learning rate"
+                )
             gradients = [p.grad for p in trained if p.grad is not None]
             average([*gradients, *means.values()])
             nn.utils.clip_grad_norm_(trained, 1.0)

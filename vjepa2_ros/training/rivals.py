@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,6 +60,8 @@ class Training:
             RecordingError: the folder holds no training, or its recording cannot be used.
         """
         try:
+            if (folder / "recipe.json").exists() and not (folder / "recipe.json").is_file():
+                raise ValueError("recipe.json is no file")
             recipe = json.loads((folder / "recipe.json").read_text())
             # A fine-tuning may use a recording that is elsewhere.
             recording = Path(recipe.get("recording") or folder / "data")
@@ -74,9 +77,17 @@ class Training:
                 np.array([falls_on(episode, play) for episode in range(episodes)]),
                 recipe["max_translation"],
             )
+            held_out = episodes - training.trained
+            for name, value in (("iterations", training.iterations), ("held_out", held_out)):
+                if type(value) is not int or value < 1:
+                    raise ValueError(f"{name} is {value!r}")
+            if not 0 < float(training.max_translation) < math.inf:
+                raise ValueError(f"max_translation is {training.max_translation!r}")
         except RecordingError:
             raise
-        except (OSError, AttributeError, KeyError, TypeError, ValueError) as error:
+        except (
+            OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError
+        ) as error:
             raise RecordingError(
                 f"{folder} holds no training with a finished recording ({error!r}): give the "
                 "--folder of `vjepa2-ros train`"

@@ -7,7 +7,6 @@ built. Weights go from the mapped file straight into a model that was built with
 the 1.3 B parameters of the published model exist once.
 """
 
-import json
 import logging
 import os
 from collections.abc import Callable, Collection, Mapping
@@ -20,6 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from vjepa2_ros import plain_json
 from vjepa2_ros.settings.model import ATTENTIONS, DTYPES, ModelSettings
 from vjepa2_ros.share import model_names, model_path
 from vjepa2_ros.world_model.encoder import Encoder, encoder_config
@@ -171,7 +171,7 @@ def save_world_model(model: WorldModel, folder: str | Path, card: dict) -> None:
     config = {"format": FORMAT, "name": model.name, **model.config}
     if model.parts:
         config["parts"] = {name: module.config for name, module in model.parts.items()}
-    text = json.dumps(config | {"card": card}, indent=2) + "\n"
+    text = plain_json.dumps(config | {"card": card})
 
     _replace(folder / WEIGHTS_FILE, lambda path: save_file(weights, path))
     _replace(folder / CONFIG_FILE, lambda path: path.write_text(text))
