@@ -11,7 +11,7 @@ from vjepa2_ros.robot.reason import Reason
 
 PACKAGE = ROOT / "vjepa2_ros"
 LAYERS = (
-    {"share", "interrupts"},
+    {"share", "interrupts", "plain_json"},
     {"settings"},
     {"world_model", "camera", "robot"},
     {"simulation", "planning"},
@@ -19,6 +19,7 @@ LAYERS = (
     {"policies"},
     {"evaluation", "verification"},
     {"training", "benchmark"},
+    {"diagnosis"},
     # From here on ROS may be imported.
     {"msg", "srv"},
     {"ros"},
@@ -30,7 +31,7 @@ LAYERS = (
 )
 """From the lowest. A subpackage imports from lower layers and itself, not from its neighbours."""
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
-SHELL = {name for names in LAYERS[8:] for name in names}
+SHELL = {name for names in LAYERS[9:] for name in names}
 ROS = {"rclpy", "launch", "launch_ros"}
 FILES = [
     file

@@ -2,6 +2,7 @@
 """Messages to arrays and back; no process is started."""
 
 from array import array
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -103,6 +104,9 @@ def test_a_robot_state_comes_back_as_it_went():
     np.testing.assert_array_equal(back.position, state.position)
     np.testing.assert_array_equal(back.quaternion_xyzw, state.quaternion_xyzw)
     assert (back.gripper_closedness, back.stamp) == (0.25, 17.5)
+    assert back.commanded_closedness is None
+    told = replace(state, commanded_closedness=1.0)
+    assert robot_state(robot_state_message(told, "base")).commanded_closedness == 1.0
 
 
 def test_an_empty_command_becomes_one_that_the_gate_refuses():

@@ -37,10 +37,11 @@ def small_predictor(size=64, width=48, predictor_width=48, heads=2, depth=2, **o
     ).eval()
 
 
-def small_world_model(seed=0, **sizes):
+def small_world_model(seed=0, commanded_gripper=False, **sizes):
     """64 px, 16 patches, 48 channels; weights far from zero, so that every part has an effect."""
     torch.manual_seed(seed)
-    model = WorldModel(small_encoder(**sizes), small_predictor(**sizes), name="small")
+    predictor = small_predictor(**sizes, commanded_gripper=commanded_gripper)
+    model = WorldModel(small_encoder(**sizes), predictor, name="small")
     with torch.no_grad():
         for part in (model.encoder, model.predictor):
             for weight in part.parameters():

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from small_model import small_world_model
 
 from vjepa2_ros.execution.goal_execution import MOST_SETBACKS, SILENCE, GoalExecution
 from vjepa2_ros.execution.goal_request import refusal_of
@@ -42,14 +43,18 @@ def step_to(state, number, finished=None, subgoal=0):
     )
 
 
+MODEL = small_world_model()
+
+
 class Loop:
     """Steps of 5 cm along x; `ends` says how the last one finishes."""
 
     def __init__(self, steps=100, ends="step_limit"):
         self.goals, self.steps, self.ends, self.count = [None], steps, ends, 0
         self.seen = []
+        self.world_model = MODEL
 
-    def step(self, latent, state, ahead=None):
+    def step(self, latent, state, ahead=None, commanded_closedness=None):
         self.seen.append((state, ahead))
         self.count += 1
         finished = self.ends if self.count == self.steps else None

@@ -3,11 +3,13 @@
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +34,7 @@ if __name__ == "__main__":
 """
 MODULE = """
 import time
+from pathlib import Path
 print("ready", flush=True)
 try:
     time.sleep(1000)
@@ -93,7 +96,12 @@ def test_an_interrupt_that_another_thread_takes_waits_until_the_workers_are_star
         with interrupts_blocked():
             signal.pthread_kill(thread.ident, signal.SIGINT)
             inside = True
-            time.sleep(0.1)
+            status = Path(f"/proc/self/task/{thread.native_id}/status")
+            deadline = time.monotonic() + DEADLINE
+            while int(re.search(r"SigPnd:\s*(\w+)", status.read_text())[1], 16):
+                assert time.monotonic() < deadline, "the thread did not take the signal"
+                time.sleep(0.01)
+            time.sleep(0.1)  # its handler runs in this thread
             inside = False
     done.set()
     assert not inside

@@ -90,8 +90,8 @@ def subgoal(hand, closedness=0.0, gripper="hold", steps=3):
     return SubGoal("picture", image, np.asarray(hand, float), closedness, gripper, steps)
 
 
-def decisions(policy, trial, goals, states):
-    loop = policy.loop(trial, goals)
+def decisions(policy, trial, goals, states, cell=None):
+    loop = policy.loop(trial, goals, cell)
     latent = torch.zeros(goals.shape[1:])
     return [loop.step(latent, state) for state in states]
 
@@ -194,7 +194,7 @@ def test_the_linear_policy_plans_the_action_that_leads_to_the_goal(model, fitted
     policy = make_policy("linear", SETTINGS, model, tmp_path / "rivals.safetensors")
     latent, way = normalise(torch.randn(16, 48)), torch.tensor([0.03, -0.05, 0.02, 0.0])
     goal = normalise(latent + fitted.linear(way).view(16, 48)).detach()
-    step = policy.loop(episode(subgoal([0.5, 0.0, 0.2])), goal[None]).step(latent, STATE)
+    step = policy.loop(episode(subgoal([0.5, 0.0, 0.2])), goal[None], None).step(latent, STATE)
     torch.testing.assert_close(step.action[:3], way[:3], rtol=0.0, atol=0.005)
     assert step.predicted_energy < 0.2 * step.energy
 
@@ -253,9 +253,10 @@ def test_all_rivals_are_fitted_and_written_to_one_small_file(model, training, tm
     assert path.stat().st_size < 10e6
     assert [file.name for file in tmp_path.glob("rivals*")] == ["rivals.safetensors"]
     trial = episode(subgoal([0.6, 0.0, 0.1]))
+    cell = Simulator()
     for name in POLICIES:
         policy = make_policy(name, SETTINGS, model, path)
-        for step in decisions(policy, trial, torch.randn(1, 16, 48), [STATE]):
+        for step in decisions(policy, trial, torch.randn(1, 16, 48), [STATE], cell):
             assert step.action.isfinite().all()
 
 
@@ -358,7 +359,7 @@ def test_the_oracle_does_the_tasks_in_the_simulated_cell(model, name):
     task, simulator = load_task(name), Simulator()
     trial = draw_episode(task, simulator, 3, TaskOptions(task.objects[1] if task.objects else None))
     goals = torch.stack([encode_as_sent(model, g.image, SETTINGS.encoder) for g in trial.subgoals])
-    loop = make_policy("oracle", SETTINGS, model).loop(trial, goals)
+    loop = make_policy("oracle", SETTINGS, model).loop(trial, goals, None)
     result = play(simulator, task, trial, loop, SETTINGS)
     assert result.success
     assert result.end == GoalState.STEP_LIMIT

@@ -384,6 +384,44 @@ def test_a_grip_is_not_loosened_to_what_is_measured_round_an_object(model):
     assert targets == [1.0, 1.0, 1.0], "the object keeps the fingers at 0.625"
 
 
+def test_an_object_that_was_held_before_the_goal_is_held_on(model):
+    running = loop(model, latents(1), [2], gripper=["hold"])
+    now = latents(1, 7)[0]
+    targets = [
+        running.step(now, closed(0.625), commanded_closedness=1.0).target_state[6]
+        for _ in range(2)
+    ]
+    assert targets == [1.0, 1.0]
+
+
+def test_a_model_of_commanded_closedness_is_told_to_close_and_does_not_search_how_far():
+    model = small_world_model(commanded_gripper=True)
+    asked = []
+
+    class Recording(CrossEntropyMethod):
+        def plan(self, objective, space, generator, previous=None):
+            def recorded(actions):
+                asked.append(actions)
+                return objective(actions)
+
+            return super().plan(recorded, space, generator)
+
+    running = loop(model, latents(1), [1], gripper=["close"], planner=Recording(PLANNER.settings))
+    step = running.step(latents(1, 7)[0], closed(0.25))
+    assert step.action[6] == 0.75 and step.target_state[6] == 1.0
+    assert (torch.cat(asked)[:, 0, 6] == 0.75).all()
+
+
+def test_a_planned_gripper_neither_opens_nor_closes_beyond_its_stroke():
+    model = small_world_model(commanded_gripper=True)
+    action = ActionSettings(horizon=3, gripper=GripperPolicy("enumerated", max_change=1.0))
+    space = ActionSpace.at(closed(1.0), action, commanded_gripper=True)
+    changes = space.from_unit(torch.tensor([[0.0, 0, 0, 1, 0, 0, 0, -1, 0, 0, 0, -1]]))[0, :, 6]
+    assert changes.tolist() == [0.0, -1.0, 0.0]
+    step = loop(model, latents(1), [1], action=action).step(latents(1, 7)[0], closed(1.0))
+    assert step.target_state[6] in (0.0, 1.0)
+
+
 def test_a_subgoal_is_not_reached_before_its_scripted_gripper_has_moved(model):
     goal = latents(1)
     running = loop(model, goal, [5], gripper=["close"], patience=1)

@@ -19,6 +19,7 @@ COMMANDS = {
     "verify": "compare world model and planner with tensors of the reference implementation",
     "bench": "measure what plans are worth and what they cost",
     "evaluate": "measure closed-loop trials in the simulation",
+    "diagnose": "find out why a task fails: representation, predictor and search apart",
     "train": "collect data in the simulation and train the small world model",
     "rivals": "fit the policies that the planner is compared with",
 }

@@ -172,7 +172,7 @@ def _play(number: int, evaluation: Evaluation, scene: int) -> tuple[int, Trial]:
         episode = episode.with_steps(evaluation.most_steps)
     images = [subgoal.image for subgoal in episode.subgoals]
     goals = torch.stack([encode_as_sent(_model, image, settings.encoder) for image in images])
-    loop = _policies[number].loop(episode, goals)
+    loop = _policies[number].loop(episode, goals, simulator)
     trial = _of_task(
         evaluation, "outcome", lambda: play(simulator, task, episode, loop, settings)
     )

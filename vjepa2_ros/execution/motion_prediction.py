@@ -14,7 +14,11 @@ SPEED_WINDOW = 0.1
 
 
 def state_at(
-    time: float, robot: RobotReport, history: StateHistory[RobotReport], target: np.ndarray
+    time: float,
+    robot: RobotReport,
+    history: StateHistory[RobotReport],
+    target: np.ndarray,
+    commanded_gripper: bool = False,
 ) -> torch.Tensor:
     """The state [7] expected at a time, at the present speed but not past the target.
 
@@ -23,8 +27,9 @@ def state_at(
         robot: newest report.
         history: reports of the last seconds.
         target: position [3] that the robot is moving to [m].
+        commanded_gripper: see `RobotReport.state_vector`.
     """
-    state = robot.state_vector()
+    state = robot.state_vector(commanded_gripper)
     before = history.nearest(robot.stamp - SPEED_WINDOW, tolerance=SPEED_WINDOW / 2)
     if before is None:
         return state

@@ -39,8 +39,9 @@ class Observation:
         goal_id: goal at that time.
         loop: of that goal.
         image: encoded.
-        state: measured with the image, [7].
+        state: measured with the image, [7]; with the closedness that the model was trained on.
         ahead: where a robot in motion is expected when the command is sent, [7]; None at rest.
+        commanded_closedness: what the gripper was told last; None where the driver does not know.
         frame: base frame of the state.
         age: of the image when planning begins [s].
     """
@@ -50,12 +51,15 @@ class Observation:
     image: EncodedImage
     state: torch.Tensor
     ahead: torch.Tensor | None
+    commanded_closedness: float | None
     frame: str
     age: float
 
     def plan(self) -> Step:
         """Decide on the next step; see `RecedingHorizon.step` for what it raises."""
-        return self.loop.step(self.image.latent, self.state, self.ahead)
+        return self.loop.step(
+            self.image.latent, self.state, self.ahead, self.commanded_closedness
+        )
 
 
 def observation_of(
@@ -80,16 +84,19 @@ def observation_of(
         return Note(Reason.NO_MATCHING_STATE, message)
     if problem := report.state.problem() or robot.state.problem():
         return Note(Reason.STATE_INVALID, problem)
+    commanded = goal.loop.world_model.predictor.config.commanded_gripper
     ahead = None
     if goal.state == GoalState.MOVING:
         # The command will come as late after its image as the last one did.
-        ahead = state_at(image.stamp + goal.command_latency, robot, history, goal.target)
+        moment = image.stamp + goal.command_latency
+        ahead = state_at(moment, robot, history, goal.target, commanded)
     return Observation(
         goal_id=goal.goal_id,
         loop=goal.loop,
         image=image,
-        state=report.state_vector(),
+        state=report.state_vector(commanded),
         ahead=ahead,
+        commanded_closedness=report.state.commanded_closedness,
         frame=report.frame,
         age=now - image.stamp,
     )

@@ -55,8 +55,16 @@ class RobotReport:
         """Whether a fault is latched."""
         return bool(self.fault) or self.fault_reason != Reason.NONE
 
-    def state_vector(self) -> torch.Tensor:
-        """The state as the world model takes it: float32 [7], see `world_model.poses`."""
+    def state_vector(self, commanded_gripper: bool = False) -> torch.Tensor:
+        """The state as the world model takes it: float32 [7], see `world_model.poses`.
+
+        Args:
+            commanded_gripper: with what the gripper was told last, where that is known, instead of
+                the measured closedness.
+        """
         state = self.state
-        values = state_from_pose(state.position, state.quaternion_xyzw, state.gripper_closedness)
+        closedness = state.gripper_closedness
+        if commanded_gripper and state.commanded_closedness is not None:
+            closedness = state.commanded_closedness
+        values = state_from_pose(state.position, state.quaternion_xyzw, closedness)
         return torch.from_numpy(values).float()

@@ -166,7 +166,7 @@ class SimulatorNode(ManagedNode):
             simulator.halt()
 
     def _publish_state(self, simulator: Simulator, now: float) -> None:
-        state = driver.RobotState(*simulator.pose(), now)
+        state = driver.RobotState(*simulator.pose(), now, simulator.commanded_closedness)
         moving = not simulator.settled()
         self._states.publish(
             robot_state_message(state, self.settings.base.base_frame, moving=moving)

@@ -38,6 +38,8 @@ class ActionSpace:
         start: position [3] from which a sequence starts, float32 [m]; needed with a box.
         closing: the gripper is told to close: by how much it can. How far it gets depends on what
             is between the fingers, so the first action is searched from 0 to here. None: not told.
+        closedness: of the gripper where a sequence starts: a searched one neither opens nor closes
+            beyond 0 and 1. None: changes have no bounds but their own.
 
     Raises:
         ValueError: values are out of range or do not fit each other.
@@ -50,6 +52,7 @@ class ActionSpace:
     workspace: Workspace | None = None
     start: Tensor | None = None
     closing: float | None = None
+    closedness: float | None = None
 
     def __post_init__(self):
         if self.horizon < 1:
@@ -83,6 +86,7 @@ class ActionSpace:
         settings: ActionSettings,
         workspace: Workspace | None = None,
         gripper: str = PLANNED,
+        commanded_gripper: bool = False,
     ) -> "ActionSpace":
         """The space of plans that start from a state.
 
@@ -91,6 +95,8 @@ class ActionSpace:
             settings: bounds, fixed axes and gripper policy.
             workspace: box of all targets (None: no box).
             gripper: "planned" for what the policy says; "open", "hold" or "close" overrule it.
+            commanded_gripper: whether the model takes changes of what the gripper is told, not of
+                how far its fingers get; see `PredictorConfig`.
 
         Raises:
             ValueError: as the constructor.
@@ -99,14 +105,13 @@ class ActionSpace:
         policy, word = settings.gripper, gripper
         if word == PLANNED and not policy.is_searched:
             word = policy.mode
-        closing = None
+        closing, closedness = None, min(max(float(state[6]), 0.0), 1.0)
         if word != PLANNED:
-            closedness = float(state[6])
             policy = replace(policy, mode=word, close_from=-1)
-            if word == "close":
+            if word == "close" and not commanded_gripper:
                 closing = 1.0 - closedness
             else:
-                change = {"open": -closedness, "hold": 0.0}[word]
+                change = {"open": -closedness, "hold": 0.0, "close": 1.0 - closedness}[word]
                 fixed["gripper"] = [change] + [0.0] * (settings.horizon - 1)
         return cls(
             settings.horizon,
@@ -116,6 +121,7 @@ class ActionSpace:
             workspace,
             None if workspace is None else state[:3],
             closing,
+            closedness if commanded_gripper else None,
         )
 
     @property
@@ -146,6 +152,8 @@ class ActionSpace:
             clipped[..., 1:, _GRIPPER] = 0.0
         if self.gripper.close_from >= 0:
             clipped[..., self.gripper.close_from :, _GRIPPER] = 1.0
+        if self.closedness is not None:
+            clipped[..., _GRIPPER] = self._within_stroke(clipped[..., _GRIPPER])
         clipped[..., :3] = self.inside(clipped[..., :3])
         return clipped
 
@@ -193,6 +201,15 @@ class ActionSpace:
                 searched[:] = self._nearest_choice(searched)
             searched[searched.abs() < self.gripper.threshold] = 0.0
         return settled
+
+    def _within_stroke(self, changes: Tensor) -> Tensor:
+        """Changes of closedness [..., H] cut at fully open and fully closed."""
+        kept, here = [], torch.full_like(changes[..., 0], self.closedness)
+        for change in changes.unbind(-1):
+            after = (here + change).clamp(0.0, 1.0)
+            kept.append(after - here)
+            here = after
+        return torch.stack(kept, dim=-1)
 
     def _nearest_choice(self, change: Tensor) -> Tensor:
         return self.gripper.max_change * (change / self.gripper.max_change).round()

@@ -139,7 +139,13 @@ class RecedingHorizon:
         """Number of the current sub-goal, from 0."""
         return self._subgoal
 
-    def step(self, latent: Tensor, state: Tensor, ahead: Tensor | None = None) -> Step:
+    def step(
+        self,
+        latent: Tensor,
+        state: Tensor,
+        ahead: Tensor | None = None,
+        commanded_closedness: float | None = None,
+    ) -> Step:
         """Decide on an observation.
 
         Args:
@@ -147,6 +153,9 @@ class RecedingHorizon:
             state: of the robot at its time [7].
             ahead: state [7] of a robot in motion when the decision is expected to be executed. The
                 model predicts the latent there, and the plan starts from it.
+            commanded_closedness: what the gripper was told last, where the robot knows. A goal that
+                begins with an object in the hand holds it by this; told the measured closedness,
+                the fingers would let go.
 
         Raises:
             ValueError: a shape differs, or a value is not finite; nothing is counted then.
@@ -159,6 +168,8 @@ class RecedingHorizon:
         latent = latent.to(self.world_model.device)
         state = state.detach().to("cpu", torch.float32)
         goal = self.goals[self._subgoal]
+        if self._closedness is None:
+            self._closedness = commanded_closedness
         if ahead is not None:
             self._check("ahead", ahead, (7,))
             ahead = ahead.detach().to("cpu", torch.float32)
@@ -184,7 +195,8 @@ class RecedingHorizon:
             self.world_model, *frames[-1], goal, self.loop.cost, chunk, past, offset
         )
         word = self.gripper[self._subgoal]
-        space = ActionSpace.at(state, self.action, self.workspace, word)
+        commanded = self.world_model.predictor.config.commanded_gripper
+        space = ActionSpace.at(state, self.action, self.workspace, word, commanded)
         plan = self._plan(objective, space)
         plan_seconds = time.perf_counter() - started
         # What is left of the plan starts the next search; of a single action nothing is.

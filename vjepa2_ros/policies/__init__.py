@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from vjepa2_ros.planning.receding_horizon import RecedingHorizon
     from vjepa2_ros.settings.planning import PlannerNodeSettings
     from vjepa2_ros.settings.stack import StackSettings
+    from vjepa2_ros.simulation.simulator import Simulator
     from vjepa2_ros.tasks.task import Episode
     from vjepa2_ros.world_model.world_model import WorldModel
 
-POLICIES = ("planner", "none", "random", "oracle", "readout", "linear", "cloning")
+POLICIES = (
+    "planner", "none", "random", "oracle", "simulator", "readout", "linear", "cloning"
+)  # fmt: skip
 """Names of the policies. The last three are fitted to a model by `vjepa2-ros rivals`."""
 
 
@@ -34,20 +37,22 @@ class Policy:
 
     Attributes:
         settings: of the loop.
-        model: encodes the pictures, and predicts where the policy asks for it.
+        model: makes, for a cell, what encodes the pictures and predicts where the policy asks for
+            it.
         planner: makes what decides in an episode with the goal latents [G, N, D].
         gripper: what the gripper does towards every sub-goal; None for what each says.
     """
 
     settings: PlannerNodeSettings
-    model: WorldModel
+    model: Callable[[Simulator], WorldModel]
     planner: Callable[[Episode, Tensor], Planner]
     gripper: str | None = None
 
-    def loop(self, episode: Episode, goals: Tensor) -> RecedingHorizon:
+    def loop(self, episode: Episode, goals: Tensor, cell: Simulator) -> RecedingHorizon:
         """The loop of an episode.
 
         Args:
+            cell: in which it is played.
             episode: whose sub-goals say steps and gripper.
             goals: latents [G, N, D] of their pictures.
 
@@ -59,7 +64,7 @@ class Policy:
         return make_loop(
             self.settings,
             self.planner(episode, goals),
-            self.model,
+            self.model(cell),
             goals,
             [subgoal.steps for subgoal in episode.subgoals],
             [self.gripper or subgoal.gripper for subgoal in episode.subgoals],
@@ -92,27 +97,39 @@ def make_policy(
     from vjepa2_ros.policies.random_actions import RandomActions
     from vjepa2_ros.policies.readout import ReadOut
     from vjepa2_ros.policies.rivals import load_rivals, rivals_path
+    from vjepa2_ros.policies.true_dynamics import TrueDynamics
 
     planned = settings.planner
     direct = replace(planned, loop=replace(planned.loop, patience=0, offset_free=False))
+
+    def same(cell: Simulator) -> WorldModel:
+        return model
+
     if name == "planner":
         search = make_planner(planned.search)
-        return Policy(planned, model, lambda episode, goals: search)
+        return Policy(planned, same, lambda episode, goals: search)
     if name == "none":
         # Told to close, the loop would close the gripper for any plan.
-        return Policy(direct, model, lambda episode, goals: NoMotion(), gripper="hold")
+        return Policy(direct, same, lambda episode, goals: NoMotion(), gripper="hold")
     if name == "random":
-        return Policy(direct, model, lambda episode, goals: RandomActions(episode.seed))
+        return Policy(direct, same, lambda episode, goals: RandomActions(episode.seed))
     if name == "oracle":
-        return Policy(direct, model, lambda episode, goals: Oracle(episode.subgoals, goals))
+        return Policy(direct, same, lambda episode, goals: Oracle(episode.subgoals, goals))
+    if name == "simulator":
+        search = make_planner(planned.search)
+        exact = replace(planned, loop=replace(planned.loop, offset_free=False))
+        return Policy(
+            exact, lambda cell: TrueDynamics(model, cell), lambda episode, goals: search
+        )
     if name not in POLICIES:
         raise ValueError(f"unknown policy {name!r}: use {', '.join(POLICIES)}")
     fitted = load_rivals(rivals or rivals_path(planned.model.checkpoint), model)
     if name == "linear":
+        linear = LinearWorldModel(model, fitted.linear)
         search = make_planner(planned.search)
         return Policy(
-            planned, LinearWorldModel(model, fitted.linear), lambda episode, goals: search
+            planned, lambda cell: linear, lambda episode, goals: search
         )
     if name == "readout":
-        return Policy(direct, model, lambda episode, goals: ReadOut(fitted.readout))
-    return Policy(direct, model, lambda episode, goals: Cloning(fitted.cloner))
+        return Policy(direct, same, lambda episode, goals: ReadOut(fitted.readout))
+    return Policy(direct, same, lambda episode, goals: Cloning(fitted.cloner))

@@ -29,16 +29,20 @@ class RobotState:
         quaternion_xyzw: float64 [4], unit length, base frame.
         gripper_closedness: 0 (fully open) to 1 (fully closed).
         stamp: time of the measurement in seconds, on the clock that commands are stamped with.
+        commanded_closedness: what the gripper was told last; None where the driver does not know.
     """
 
     position: np.ndarray
     quaternion_xyzw: np.ndarray
     gripper_closedness: float
     stamp: float
+    commanded_closedness: float | None = None
 
     def problem(self) -> str:
         """Why the state is invalid, in words; empty if it is valid."""
-        numbers = (*self.position, *self.quaternion_xyzw, self.gripper_closedness, self.stamp)
+        numbers = [*self.position, *self.quaternion_xyzw, self.gripper_closedness, self.stamp]
+        if self.commanded_closedness is not None:
+            numbers.append(self.commanded_closedness)
         if not np.isfinite(numbers).all():
             return "the measured state of the robot is not finite"
         length = float(np.linalg.norm(self.quaternion_xyzw))

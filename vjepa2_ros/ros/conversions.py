@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from typing import Any
 
@@ -155,6 +156,9 @@ def robot_state_message(state: RobotState, frame_id: str, **fields: Any) -> Robo
         header=Header(stamp=stamp(state.stamp), frame_id=frame_id),
         pose=pose_message(state.position, state.quaternion_xyzw),
         gripper_closedness=float(state.gripper_closedness),
+        commanded_closedness=math.nan
+        if state.commanded_closedness is None
+        else float(state.commanded_closedness),
         **fields,
     )
 
@@ -183,8 +187,12 @@ def controller_state_message(
 
 def robot_state(message: RobotStateMessage) -> RobotState:
     """Measured state of a message."""
+    commanded = message.commanded_closedness
     return RobotState(
-        *pose_arrays(message.pose), message.gripper_closedness, seconds(message.header.stamp)
+        *pose_arrays(message.pose),
+        message.gripper_closedness,
+        seconds(message.header.stamp),
+        None if math.isnan(commanded) else commanded,
     )
 
 

@@ -28,7 +28,8 @@ class SimulatedArm:
 
     def read_state(self) -> RobotState:
         """Return the state at the present simulated time."""
-        return RobotState(*self._simulator.pose(), self._clock())
+        simulator = self._simulator
+        return RobotState(*simulator.pose(), self._clock(), simulator.commanded_closedness)
 
     def move_to(
         self, position: np.ndarray, quaternion_xyzw: np.ndarray, gripper_closedness: float

@@ -189,6 +189,18 @@ class Simulator:
         mujoco.mj_forward(self.model, self.data)
         self._reference.set(*self._tool())
 
+    def place_object(self, index: int, place: np.ndarray) -> None:
+        """Put an object at another place [2] on the table at once, as it stands; for measurements.
+
+        Args:
+            index: in `OBJECTS`.
+            place: x and y of its centre [m].
+        """
+        joint = self.data.joint(OBJECTS[index])
+        joint.qpos[:2] = place
+        joint.qvel[:] = 0.0
+        mujoco.mj_forward(self.model, self.data)
+
     def set_target(
         self, position: np.ndarray, quaternion_xyzw: np.ndarray, closedness: float
     ) -> None:

@@ -17,18 +17,29 @@ CLEARANCE = 0.15
 _TRIES = 1000
 
 
-def start_free(simulator: Simulator, random: np.random.Generator) -> Snapshot:
-    """Put the open hand somewhere above the objects."""
+def start_free(
+    simulator: Simulator, random: np.random.Generator, closedness: float = 0.0
+) -> Snapshot:
+    """Put the hand somewhere above the objects, open unless a closedness is given."""
     workspace = simulator.config.workspace
     lower = (*workspace.lower[:2], max(START_HEIGHT, workspace.lower[2]))
-    simulator.place(random.uniform(lower, workspace.upper), DOWN, 0.0)
+    simulator.place(random.uniform(lower, workspace.upper), DOWN, closedness)
     return simulator.snapshot()
 
 
 def draw_place(
-    simulator: Simulator, name: str, random: np.random.Generator
+    simulator: Simulator,
+    name: str,
+    random: np.random.Generator,
+    way_lengths: tuple[float, float] = WAY,
 ) -> np.ndarray:
     """A place [2] on the table for an object, with a free way to it [m].
+
+    Args:
+        simulator: in the scene.
+        name: of the object.
+        random: decides.
+        way_lengths: least and largest distance from where the object is [m].
 
     Raises:
         TeachingError: there is none in this scene.
@@ -43,6 +54,6 @@ def draw_place(
         length = np.linalg.norm(way)
         along = np.clip((other - here) @ way / length**2, 0.0, 1.0)
         clearance = np.linalg.norm(here + along * way - other)
-        if WAY[0] <= length <= WAY[1] and clearance >= CLEARANCE:
+        if way_lengths[0] <= length <= way_lengths[1] and clearance >= CLEARANCE:
             return place
     raise TeachingError(f"no free place for the {name} in this scene")

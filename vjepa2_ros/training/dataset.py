@@ -2,8 +2,9 @@
 """Random motion and play in the simulated cell, recorded as fixed-length episodes in `.npy` files.
 
 A folder holds `frames.npy` uint8 [E, T, S, S, 3] (RGB), `states.npy` float32 [E, T, 7] (measured,
-see `Simulator.state`) and `objects.npy` float32 [E, T, 2, 3] (true centres of cup and box [m]).
-The last one is for read-outs only: no training step opens it. While a recording is being made,
+see `Simulator.state`), `commanded.npy` float32 [E, T] (closedness that the gripper was told last)
+and `objects.npy` float32 [E, T, 2, 3] (true centres of cup and box [m]). The last one is for
+read-outs only: no training step opens it. While a recording is being made,
 `finished.npy` bool [E] says which episodes are complete, so that an interrupted one is resumed.
 """
 
@@ -49,8 +50,8 @@ WORKERS = max(2, len(os.sched_getaffinity(0)))
 BOX_YAW = 0.26
 """The box is recorded at angles up to this one [rad] from where the fingers fit best."""
 
-Sample = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Frame [S, S, 3] uint8 RGB, state [7], centres of cup and box [2, 3]."""
+Sample = tuple[np.ndarray, np.ndarray, np.ndarray, float]
+"""Frame [S, S, 3] uint8 RGB, state [7], centres of cup and box [2, 3], commanded closedness."""
 
 
 @dataclass(frozen=True)
@@ -88,11 +89,14 @@ class Dataset:
         frames: uint8 [E, T, H, W, 3].
         states: float32 [E, T, 7].
         objects: float32 [E, T, 2, 3], or None where they are unknown, as on a robot.
+        commanded: closedness that the gripper was told last, float32 [E, T], or None where it is
+            unknown.
     """
 
     frames: np.ndarray
     states: np.ndarray
     objects: np.ndarray | None
+    commanded: np.ndarray | None = None
 
     @classmethod
     def open(cls, folder: Path) -> Dataset:
@@ -108,9 +112,10 @@ class Dataset:
             )
         try:
             frames, states = (_map(folder / f"{name}.npy") for name in ("frames", "states"))
-            objects = None
-            if (folder / "objects.npy").exists():
-                objects = _map(folder / "objects.npy")
+            objects, commanded = (
+                _map(folder / f"{name}.npy") if (folder / f"{name}.npy").exists() else None
+                for name in ("objects", "commanded")
+            )
         except OSError:
             raise
         except Exception as error:  # numpy raises anything at all on a damaged header
@@ -132,7 +137,36 @@ class Dataset:
                 f"{folder}/states.npy holds positions more than {FARTHEST:g} m from the base: are "
                 "they metres?"
             )
-        return cls(frames, states, objects)
+        if commanded is not None and not (
+            commanded.shape == states.shape[:2]
+            and commanded.dtype == np.float32
+            and np.isfinite(commanded).all()
+        ):
+            raise RecordingError(
+                f"{folder}/commanded.npy must be finite float32 {list(states.shape[:2])}, not "
+                f"{commanded.dtype} {list(commanded.shape)}"
+            )
+        return cls(frames, states, objects, commanded)
+
+    def predictor_states(self, commanded_gripper: bool) -> np.ndarray:
+        """States as a predictor takes them, float32 [E, T, 7].
+
+        Args:
+            commanded_gripper: see `PredictorConfig`.
+
+        Raises:
+            RecordingError: it is wanted, and was not recorded.
+        """
+        if not commanded_gripper:
+            return self.states
+        if self.commanded is None:
+            raise RecordingError(
+                "the model takes the closedness that the gripper was told: the recording needs a "
+                "commanded.npy, float32 [episodes, length]"
+            )
+        states = np.array(self.states)
+        states[..., 6] = self.commanded
+        return states
 
 
 def _map(path: Path) -> np.ndarray:
@@ -204,7 +238,7 @@ def record_episode(
             frame = cv2.resize(
                 frame, (config.size, config.size), interpolation=cv2.INTER_LINEAR
             )
-        yield frame, simulator.state(), simulator.object_positions()
+        yield frame, simulator.state(), simulator.object_positions(), simulator.commanded_closedness
 
 
 def scene_seed(seed: int, episode: int) -> int:
@@ -296,6 +330,7 @@ def _arrays(config: RecordingConfig) -> dict[str, tuple[type, tuple[int, ...]]]:
         "frames": (np.uint8, (episodes, length, size, size, 3)),
         "states": (np.float32, (episodes, length, 7)),
         "objects": (np.float32, (episodes, length, len(OBJECTS), 3)),
+        "commanded": (np.float32, (episodes, length)),
         "finished": (np.bool_, (episodes,)),
     }
 

@@ -91,16 +91,19 @@ def fine_tune(model: WorldModel, settings: FineTuning, folder: Path, output: Pat
     trained = episodes - held_out
     if settings.pretrain_loop.iterations:
         model.encoder.requires_grad_(True)
-        encoder = pretrain(
+        encoder, decoder = pretrain(
             dataset, model.encoder, settings.pretrain, settings.pretrain_loop, folder, trained
         )
-        model = WorldModel(encoder, model.predictor, model.crop_aspect, model.name)
+        model = WorldModel(
+            encoder, model.predictor, model.crop_aspect, model.name, parts={"decoder": decoder}
+        )
     model.encoder.requires_grad_(False)
     latents = encode_dataset(dataset, model.encoder, folder, model.crop_aspect)
 
     def errors() -> list[float]:
         steps = min(MEASURED_STEPS, length - 1, model.predictor.config.max_frames)
-        held = latents[trained:], dataset.states[trained:]
+        states = dataset.predictor_states(model.predictor.config.commanded_gripper)
+        held = latents[trained:], states[trained:]
         return error_by_step(model.predictor, *held, steps).tolist()
 
     before = by_first(errors)
@@ -114,7 +117,9 @@ def fine_tune(model: WorldModel, settings: FineTuning, folder: Path, output: Pat
             "minutes": (time.perf_counter() - started) / 60,
             "prediction_relative_to_copy": {"before": before, "after": errors()},
         }
-        tuned = WorldModel(model.encoder, model.predictor, model.crop_aspect, model.name)
+        tuned = WorldModel(
+            model.encoder, model.predictor, model.crop_aspect, model.name, parts=model.parts
+        )
         save_world_model(tuned, output, card)
         return card
 

@@ -2,7 +2,8 @@
 """Noisy scripted play at the objects: what random motion alone hardly ever shows.
 
 A script is a sequence of waypoints relative to an object: grasp, lift, carry and place it, drop it,
-close beside it, push it, or open and close the fingers around it. One script follows another until
+close beside it, push it, open and close the fingers around it, or move about it at random. One
+script follows another until
 the episode is over. The truth about the objects decides where the hand goes, as a person at a robot
 would; no training step sees it.
 """
@@ -78,6 +79,7 @@ class Play:
             self._miss,
             self._push,
             self._fiddle,
+            self._wander,
         ]
         while True:
             # A script goes on with what the hand holds.
@@ -86,7 +88,7 @@ class Play:
                 self._object = int(held.argmax())
             elif self._random.uniform() < 0.3 or not self._reachable():
                 self._object = 1 - self._object
-            number = self._random.choice(len(scripts), p=[0.45, 0.1, 0.12, 0.18, 0.15])
+            number = self._random.choice(len(scripts), p=[0.36, 0.08, 0.1, 0.14, 0.12, 0.2])
             yield from self.step(scripts[number]())
 
     # Scripts --------------------------------------------------------------------------------
@@ -143,6 +145,15 @@ class Play:
         for _ in range(self._random.integers(2, 5)):
             place = around + self._random.normal(0.0, 0.012, 3)
             yield place, float(self._random.choice([0.0, 1.0, self._random.uniform()]))
+
+    def _wander(self) -> Iterator[Waypoint]:
+        random = self._random
+        closedness = float(random.choice([0.0, 1.0]))
+        for _ in range(random.integers(3, 7)):
+            offset = np.append(random.normal(0.0, 0.05, 2), random.uniform(-0.01, 0.12))
+            if random.uniform() < 0.3:
+                closedness = 1.0 - closedness
+            yield self._grasp() + offset, closedness
 
     # ----------------------------------------------------------------------------------------
 

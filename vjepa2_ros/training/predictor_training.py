@@ -191,6 +191,7 @@ def train_predictor(
     device = next(predictor.parameters()).device
     module = Rollout(predictor)
     length = latents.shape[1]
+    states = dataset.predictor_states(predictor.config.commanded_gripper)
 
     def losses(random: np.random.Generator, progress: float) -> dict[str, torch.Tensor]:
         episode = random.integers(0, episodes, (batch, 1))
@@ -198,7 +199,7 @@ def train_predictor(
         episode, step = share(episode), share(step)
         return module.losses(
             torch.from_numpy(latents[episode, step]).to(device).float(),
-            torch.from_numpy(dataset.states[episode, step]).to(device),
+            torch.from_numpy(states[episode, step]).to(device),
         )
 
     train("predictor", module, losses, loop, folder)

@@ -183,6 +183,7 @@ def predictor_geometry(recipe: Recipe) -> PredictorConfig:
         predictor_embed_dim=recipe.width,
         depth=recipe.predictor_layers,
         num_heads=recipe.heads,
+        commanded_gripper=True,
     )
 
 
@@ -235,7 +236,7 @@ def run(
     collected = time.perf_counter()
     trained = recipe.episodes - recipe.held_out
     torch.manual_seed(recipe.seed)
-    encoder = pretrain(
+    encoder, decoder = pretrain(
         dataset,
         Encoder(encoder_geometry(recipe)).to(device),
         recipe.pretrain,
@@ -252,7 +253,9 @@ def run(
     train_predictor(
         dataset, latents, predictor, recipe.predictor_batch, recipe.predictor_loop, folder, trained
     )
-    model = WorldModel(encoder, predictor, name=f"vjepa2_ros {name}")
+    model = WorldModel(
+        encoder, predictor, name=f"vjepa2_ros {name}", parts={"decoder": decoder}
+    )
     minutes = {
         "collect": (collected - started) / 60,
         "pretrain": (pretrained - collected) / 60,
@@ -267,7 +270,10 @@ def run(
                 latents, dataset, slice(max(0, trained - 1000), trained), slice(trained, None)
             ),
             "prediction_relative_to_copy": error_by_step(
-                predictor, latents[trained:], dataset.states[trained:], steps=4
+                predictor,
+                latents[trained:],
+                dataset.predictor_states(predictor.config.commanded_gripper)[trained:],
+                steps=4,
             ).tolist(),
             "true_descent_m": descend(model, descents, recipe.workspace),
         }

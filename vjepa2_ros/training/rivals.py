@@ -130,7 +130,7 @@ def fit_rivals(
     loop = LoopConfig(training.iterations if iterations is None else iterations, seed=seed)
     model.encoder.requires_grad_(False)
     latents = encode_dataset(dataset, model.encoder, folder, model.crop_aspect)
-    states = np.array(dataset.states)
+    states = np.array(dataset.predictor_states(model.predictor.config.commanded_gripper))
     seen, held = slice(training.trained), slice(training.trained, None)
     random_seen, random_held = (
         np.flatnonzero(~training.plays[part]) + start

@@ -70,12 +70,15 @@ class _Stored:
     parts: Mapping[str, dict] = field(default_factory=dict)
 
 
-def open_world_model(settings: ModelSettings, parts: Collection[str] = ()) -> WorldModel:
+def open_world_model(
+    settings: ModelSettings, parts: Collection[str] | None = ()
+) -> WorldModel:
     """Load the world model that the settings name, and set PyTorch's number of threads.
 
     Args:
         settings: checkpoint (a path, or a name under models/), device, dtype, attention, threads.
-        parts: names of the optional parts to load, see `parts.PARTS`.
+        parts: names of the optional parts to load, see `parts.PARTS`; None: all that the
+            checkpoint holds and that are known.
 
     Raises:
         CheckpointError: the checkpoint cannot be used, or lacks a part.
@@ -94,7 +97,7 @@ def load_world_model(
     device: str = "auto",
     dtype: str = "auto",
     attention: str = "sdpa",
-    parts: Collection[str] = (),
+    parts: Collection[str] | None = (),
 ) -> WorldModel:
     """Load a world model from our folder or from a file in the published layout.
 
@@ -104,8 +107,9 @@ def load_world_model(
         dtype: "float32", "bfloat16" (autocast, with weights rounded once), or "auto": float32 on a
             CPU, bfloat16 on CUDA.
         attention: "sdpa" (fused) or "eager".
-        parts: names of the optional parts to load. Those of the checkpoint that are not asked for
-            are ignored; unknown ones are named in a warning.
+        parts: names of the optional parts to load; None: all that the checkpoint holds and that
+            are known. Those that are not asked for are ignored; unknown ones are named in a
+            warning.
 
     Returns:
         The model in evaluation mode.
@@ -115,10 +119,12 @@ def load_world_model(
         ValueError: an option has an unknown value, or a part is unknown.
     """
     chosen_device, compute_dtype = choose_computation(device, dtype, attention)
-    unknown = sorted(set(parts) - set(PARTS))
+    unknown = sorted(set(parts or ()) - set(PARTS))
     if unknown:
         raise ValueError(f"unknown parts {unknown}: known are {sorted(PARTS)}")
     stored = _read(Path(path))
+    if parts is None:
+        parts = sorted(set(stored.parts) & set(PARTS))
     _check_parts(stored, parts, path)
 
     source = str(path)

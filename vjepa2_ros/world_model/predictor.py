@@ -43,6 +43,9 @@ class PredictorConfig:
         tubelet_size: of the encoder, in frames.
         use_extrinsics: whether each frame has a token of the camera's pose.
         mlp_ratio: hidden width of the MLPs relative to `predictor_embed_dim`.
+        commanded_gripper: whether states hold the closedness that the gripper was told last,
+            instead of the measured one as in the published model. They part where fingers stop at
+            an object: told to close, they are measured a quarter closed round a cup.
 
     Raises:
         ValueError: a value is invalid.
@@ -58,6 +61,7 @@ class PredictorConfig:
     tubelet_size: int = 2
     use_extrinsics: bool = False
     mlp_ratio: float = 4.0
+    commanded_gripper: bool = False
 
     def __post_init__(self) -> None:
         if type(self.image_size) is not tuple or len(self.image_size) != 2:
@@ -70,6 +74,7 @@ class PredictorConfig:
             check_count(name, getattr(self, name))
         check_count("tubelet_size", self.tubelet_size, self.num_frames)
         check_bool("use_extrinsics", self.use_extrinsics)
+        check_bool("commanded_gripper", self.commanded_gripper)
         check_positive("mlp_ratio", self.mlp_ratio)
         # Rotary positions turn pairs of channels.
         width = self.predictor_embed_dim

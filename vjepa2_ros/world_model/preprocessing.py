@@ -86,3 +86,9 @@ def preprocess(image: np.ndarray, size: int, crop_aspect: float = TRAINING_ASPEC
         )
         pixels = batch.view(*pixels.shape[:-2], size, size)
     return ((pixels - _MEAN[:, None, None]) / _STD[:, None, None]).contiguous()
+
+
+def to_image(frame: Tensor) -> np.ndarray:
+    """Image uint8 RGB [S, S, 3] of a frame [3, S, S] as `preprocess` gives it."""
+    pixels = frame.cpu() * _STD[:, None, None] + _MEAN[:, None, None]
+    return pixels.round().clamp(0, 255).to(torch.uint8).movedim(0, -1).contiguous().numpy()

@@ -90,11 +90,15 @@ class WorldModel:
     @property
     def config(self) -> dict:
         """Everything but the weights that determines the latents, as plain JSON values."""
+        predictor = asdict(self.predictor.config)
+        predictor["image_size"] = list(self.predictor.config.image_size)
+        if not self.predictor.config.commanded_gripper:
+            # As before there was a choice, so that models keep their fingerprints.
+            del predictor["commanded_gripper"]
         return {
             "crop_aspect": self.crop_aspect,
             "encoder": encoder_fields(self.encoder.config),
-            "predictor": asdict(self.predictor.config)
-            | {"image_size": list(self.predictor.config.image_size)},
+            "predictor": predictor,
         }
 
     @cached_property

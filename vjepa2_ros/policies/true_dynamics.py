@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The simulator in the predictor's stead: what planning is worth with predictions that are true.
+
+What this policy fails at, no better predictor mends: it lies in the representation or the search.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vjepa2_ros.simulation.simulator import Simulator, Snapshot
+from vjepa2_ros.world_model.poses import compose, pose_from_state
+from vjepa2_ros.world_model.predictor import KVCache
+from vjepa2_ros.world_model.world_model import WorldModel
+
+STEP_TIME = 1.0
+"""Simulated time of one action, as in the recordings [s]."""
+
+
+class TrueDynamics(WorldModel):
+    """Carries the actions out in a copy of the cell, and encodes what its camera sees.
+
+    Args:
+        model: encodes; its predictor only says how the gripper is told.
+        cell: from whose present state predictions start; it is not changed.
+        image_size: side of the rendered images [px].
+    """
+
+    def __init__(self, model: WorldModel, cell: Simulator, image_size: int = 256) -> None:
+        super().__init__(
+            model.encoder,
+            model.predictor,
+            model.crop_aspect,
+            f"true dynamics for {model.name}",
+            model.compute_dtype,
+        )
+        self._cell = cell
+        self._copy = Simulator(cell.config)
+        self._image_size = image_size
+
+    def prefill(self, latents: Tensor, states: Tensor, actions: Tensor) -> KVCache:
+        """An empty cache: past frames are not used."""
+        return KVCache(len(latents), [])
+
+    def rollout(
+        self,
+        latent: Tensor,
+        state: Tensor,
+        actions: Tensor,
+        chunk: int | None = None,
+        past: KVCache | None = None,
+    ) -> Tensor:
+        """As `WorldModel.rollout`, from the cell's present state; only `actions` are used."""
+        snapshot = self._cell.snapshot()
+        return torch.stack([self.encode(self.image(snapshot, sequence)) for sequence in actions])
+
+    def image(self, snapshot: Snapshot, actions: Tensor) -> np.ndarray:
+        """What the camera sees, uint8 RGB [size, size, 3], after actions [H, 7] from a state."""
+        self._copy.restore(snapshot)
+        target = torch.from_numpy(self._copy.state()).float()
+        target[6] = snapshot.closedness
+        for action in actions.cpu():
+            target = compose(target, action)
+            workspace = self._copy.config.workspace
+            position, quaternion, closedness = pose_from_state(target.numpy())
+            self._copy.set_target(
+                np.clip(position, workspace.lower, workspace.upper), quaternion, closedness
+            )
+            self._copy.advance(STEP_TIME)
+        return self._copy.render(self._image_size)
