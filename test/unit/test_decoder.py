@@ -50,13 +50,13 @@ def test_it_learns_to_show_what_it_is_shown():
     decoder.observe(frames)
     latents = torch.randn(4, 16, 48)
     optimiser = torch.optim.Adam(decoder.parameters(), 0.02)
-    first = float(decoder.loss(latents, frames))
+    first = decoder.loss(latents, frames).item()
     for _ in range(100):
         optimiser.zero_grad()
         loss = decoder.loss(latents, frames)
         loss.backward()
         optimiser.step()
-    assert float(loss) < first / 3
+    assert loss.item() < first / 3
     assert decoder.picture(latents[0]).dtype == np.uint8
 
 

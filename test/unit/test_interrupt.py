@@ -89,7 +89,7 @@ def test_it_ends_with_one_line_and_130(work, number, tmp_path):
 def test_an_interrupt_that_another_thread_takes_waits_until_the_workers_are_started():
     """Threads of numpy and torch do not block signals; a worker once began to read and got none."""
     done = threading.Event()
-    thread = threading.Thread(target=done.wait)
+    thread = threading.Thread(target=done.wait, daemon=True)
     thread.start()
     inside = False
     with pytest.raises(KeyboardInterrupt):

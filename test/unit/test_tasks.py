@@ -13,7 +13,7 @@ from vjepa2_ros.simulation.simulator import (
 )
 from vjepa2_ros.tasks import load_task, task_names
 from vjepa2_ros.tasks.library.reach import FARTHEST, NEAREST
-from vjepa2_ros.tasks.outcome import LIFT, SUCCESS_DISTANCE, Outcome
+from vjepa2_ros.tasks.outcome import LIFT, SUCCESS_DISTANCE, Cause, Outcome
 from vjepa2_ros.tasks.task import (
     EpisodeError,
     TaskOptions,
@@ -127,7 +127,8 @@ class SolvedAtFirst:
         return load_task("reach").draw(simulator, random, options)
 
     def outcome(self, episode, trace, refused):
-        return Outcome(self.drawn == 1, 0.0)
+        solved = self.drawn == 1
+        return Outcome(solved, 0.0, None if solved else Cause.OUT_OF_TIME)
 
 
 def test_an_episode_that_is_solved_at_its_start_or_cannot_be_taught_is_drawn_again(simulator):
