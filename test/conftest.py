@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which tests share a process where several run at once (`make test`)."""
+"""Which tests share a process where several run at once (`make test`), and what each leaves."""
+
+import signal
 
 import pytest
 
@@ -20,3 +22,12 @@ def pytest_xdist_make_scheduler(config, log):
             return ROS if file.startswith(ROS) else file
 
     return Scheduling(config, log)
+
+
+@pytest.fixture(autouse=True)
+def signals_as_before():
+    """Commands that a test runs in this process handle signals until their process ends."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)

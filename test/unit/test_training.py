@@ -115,7 +115,7 @@ def played():
 
 def test_play_shows_held_objects_and_objects_in_the_air_in_a_fair_share_of_frames(played):
     held, heights, _ = played
-    assert held.mean() > 0.2
+    assert held.mean() > 0.1
     assert (heights > 0.02).any(axis=1).mean() > 0.1
 
 
@@ -148,7 +148,7 @@ def test_a_recording_interrupted_half_way_ends_as_an_uninterrupted_one(
         Dataset.open(tmp_path)
     monkeypatch.setattr(dataset_module, "_record", _record_the_other_half)
     resumed = collect(tmp_path, RECORDING)
-    for name in ("frames", "states", "objects"):
+    for name in ("frames", "states", "objects", "commanded"):
         np.testing.assert_array_equal(getattr(resumed, name), getattr(recording, name))
     assert not (tmp_path / "finished.npy").exists()
 
@@ -164,7 +164,7 @@ def _make_anew(*arguments):
 @pytest.fixture
 def begun(recording, tmp_path, monkeypatch):
     """A folder whose recording lacks nothing but its end."""
-    for name in ("frames", "states", "objects"):
+    for name in ("frames", "states", "objects", "commanded"):
         np.save(tmp_path / f"{name}.npy", getattr(recording, name))
     np.save(tmp_path / "finished.npy", np.ones(RECORDING.episodes, bool))
     (tmp_path / "dataset.part.json").write_text(json.dumps(asdict(RECORDING)))
@@ -222,7 +222,10 @@ def test_the_whole_recipe_leaves_a_model_that_loads_and_its_figures(tmp_path):
 def test_an_interrupted_training_ends_at_the_weights_of_an_uninterrupted_one(recording, tmp_path):
     def train(folder, loop):
         torch.manual_seed(0)
-        return pretrain(recording, Encoder(encoder_geometry(TINY)), TINY.pretrain, loop, folder, 4)
+        encoder = Encoder(encoder_geometry(TINY))
+        return torch.nn.ModuleList(
+            pretrain(recording, encoder, TINY.pretrain, loop, folder, 4)
+        )
 
     whole = train(tmp_path / "whole", TINY.pretrain_loop)
     interrupted = tmp_path / "interrupted"
@@ -262,7 +265,7 @@ def train_tiny(recording, tmp_path, monkeypatch):
 
 def copy_recording(recording, folder):
     (folder / "data").mkdir(parents=True)
-    for name in ("frames", "states", "objects"):
+    for name in ("frames", "states", "objects", "commanded"):
         np.save(folder / "data" / f"{name}.npy", getattr(recording, name))
     (folder / "data" / "dataset.json").write_text(json.dumps(asdict(RECORDING)))
 
