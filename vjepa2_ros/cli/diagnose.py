@@ -73,6 +73,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     try:
         settings = configuration(arguments).settings
+        if not settings.planner.action.gripper.is_searched:
+            # Where no picture says what the gripper does, the planner decides, as in evaluations.
+            searched = {"planner_node": {"gripper.mode": "enumerated"}}
+            settings = configuration(arguments, searched).settings
         task = load_task(arguments.task)
         thing = arguments.object or (_DEFAULT_OBJECT if task.objects else None)
         options = TaskOptions(thing, arguments.pictures, arguments.gripper)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from vjepa2_ros.cli.arguments import non_negative_number, positive_integer, seed
 from vjepa2_ros.cli.configuration import add_configuration_arguments, configuration
+from vjepa2_ros.evaluation import MOST_SHARDS
 from vjepa2_ros.policies import POLICIES
 from vjepa2_ros.tasks import task_names
 
@@ -116,7 +117,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def shard(text: str) -> tuple[int, int]:
     """Number and count of "I/N"; ArgumentTypeError for anything else."""
     part, _, parts = text.partition("/")
-    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts) <= 10_000):
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts) <= MOST_SHARDS):
         raise ArgumentTypeError(f"{text!r} is not I/N with I from 1 to N")
     return int(part), int(parts)
 

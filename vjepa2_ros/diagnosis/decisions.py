@@ -139,14 +139,15 @@ def watch(
         policy: whose decisions are compared.
     """
     trials, decisions = [], []
+    model = policy.model(cell)
+    truth = TrueDynamics(model, cell)
     for scene in tqdm(scenes, desc="decisions", unit="episode"):
         episode = draw_episode(task, cell, scene, options)
-        model = policy.model(cell)
         goals = torch.stack(
             [encode_as_sent(model, goal.image, settings.encoder) for goal in episode.subgoals]
         )
         loop = policy.loop(episode, goals, cell)
-        loop.planner = watched = _Watched(loop.planner, TrueDynamics(model, cell), cell)
+        loop.planner = watched = _Watched(loop.planner, truth, cell)
         trial = play(cell, task, episode, loop, settings)
         trials.append(trial)
         for step, (seen, number) in enumerate(zip(watched.seen, trial.subgoals, strict=True)):

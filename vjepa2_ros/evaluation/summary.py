@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 from scipy.stats import binomtest
 
-from vjepa2_ros.evaluation import table
+from vjepa2_ros.evaluation import MOST_SHARDS, table
 from vjepa2_ros.evaluation.run import Evaluation
 from vjepa2_ros.evaluation.trial import Trial
 from vjepa2_ros.execution.goal_status import GoalState
+from vjepa2_ros.policies import FITTED
 from vjepa2_ros.policies.rivals import rivals_path
 from vjepa2_ros.settings.declaration import values_of
 from vjepa2_ros.tasks import load_task
@@ -42,11 +43,6 @@ CONDITIONS = (
     "simulator",
 )
 """Names of what a cell is evaluated with; everything else in it came out."""
-
-
-FITTED = ("readout", "linear", "cloning")
-"""Policies from the file that `vjepa2-ros rivals` writes."""
-MOST_SHARDS = 10_000
 
 
 class MergeError(ValueError):

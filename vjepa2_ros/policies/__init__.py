@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,10 +26,10 @@ if TYPE_CHECKING:
     from vjepa2_ros.tasks.task import Episode
     from vjepa2_ros.world_model.world_model import WorldModel
 
-POLICIES = (
-    "planner", "none", "random", "oracle", "simulator", "readout", "linear", "cloning"
-)  # fmt: skip
-"""Names of the policies. The last three are fitted to a model by `vjepa2-ros rivals`."""
+FITTED = ("readout", "linear", "cloning")
+"""Names of the policies that `vjepa2-ros rivals` fits to a model."""
+POLICIES = ("planner", "none", "random", "oracle", "simulator", *FITTED)
+"""Names of all policies."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,9 @@ class Policy:
         """The loop of an episode.
 
         Args:
-            cell: in which it is played.
             episode: whose sub-goals say steps and gripper.
             goals: latents [G, N, D] of their pictures.
+            cell: in which it is played.
 
         Raises:
             ValueError: goals, settings and model do not fit each other.
@@ -118,9 +119,9 @@ def make_policy(
     if name == "simulator":
         search = make_planner(planned.search)
         exact = replace(planned, loop=replace(planned.loop, offset_free=False))
-        return Policy(
-            exact, lambda cell: TrueDynamics(model, cell), lambda episode, goals: search
-        )
+        # Its copy of the cell has a renderer: one for all episodes.
+        truth = lru_cache(maxsize=1)(lambda cell: TrueDynamics(model, cell))
+        return Policy(exact, truth, lambda episode, goals: search)
     if name not in POLICIES:
         raise ValueError(f"unknown policy {name!r}: use {', '.join(POLICIES)}")
     fitted = load_rivals(rivals or rivals_path(planned.model.checkpoint), model)
