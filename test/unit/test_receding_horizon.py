@@ -359,21 +359,27 @@ def test_the_policy_decides_where_the_goal_does_not(model, mode, closedness, cha
     assert step.action[6] == change
 
 
+class Evaluating(CrossEntropyMethod):
+    """Keeps the action sequences that it evaluates."""
+
+    def __init__(self, settings):
+        super().__init__(settings)
+        self.asked = []
+
+    def plan(self, objective, space, generator, previous=None):
+        def recorded(actions):
+            self.asked.append(actions)
+            return objective(actions)
+
+        return super().plan(recorded, space, generator)
+
+
 def test_how_far_fingers_close_round_an_object_is_searched_and_full_closing_is_commanded(model):
-    asked = []
-
-    class Recording(CrossEntropyMethod):
-        def plan(self, objective, space, generator, previous=None):
-            def recorded(actions):
-                asked.append(actions)
-                return objective(actions)
-
-            return super().plan(recorded, space, generator)
-
-    running = loop(model, latents(1), [1], gripper=["close"], planner=Recording(PLANNER.settings))
+    planner = Evaluating(PLANNER.settings)
+    running = loop(model, latents(1), [1], gripper=["close"], planner=planner)
     step = running.step(latents(1, 7)[0], closed(0.5))
     assert step.action[6] == 0.5 and step.target_state[6] == 1.0
-    changes = torch.cat(asked)[:, 0, 6]
+    changes = torch.cat(planner.asked)[:, 0, 6]
     assert changes.min() >= 0.0 and changes.max() <= 0.5 and len(changes.unique()) > 10
 
 
@@ -396,20 +402,11 @@ def test_an_object_that_was_held_before_the_goal_is_held_on(model):
 
 def test_a_model_of_commanded_closedness_is_told_to_close_and_does_not_search_how_far():
     model = small_world_model(commanded_gripper=True)
-    asked = []
-
-    class Recording(CrossEntropyMethod):
-        def plan(self, objective, space, generator, previous=None):
-            def recorded(actions):
-                asked.append(actions)
-                return objective(actions)
-
-            return super().plan(recorded, space, generator)
-
-    running = loop(model, latents(1), [1], gripper=["close"], planner=Recording(PLANNER.settings))
+    planner = Evaluating(PLANNER.settings)
+    running = loop(model, latents(1), [1], gripper=["close"], planner=planner)
     step = running.step(latents(1, 7)[0], closed(0.25))
     assert step.action[6] == 0.75 and step.target_state[6] == 1.0
-    assert (torch.cat(asked)[:, 0, 6] == 0.75).all()
+    assert (torch.cat(planner.asked)[:, 0, 6] == 0.75).all()
 
 
 def test_a_planned_gripper_neither_opens_nor_closes_beyond_its_stroke():
