@@ -5,12 +5,14 @@ import argparse
 import json
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from small_model import small_world_model
 
-from vjepa2_ros.cli import diagnose
+from vjepa2_ros.cli import diagnose, imagine
+from vjepa2_ros.diagnosis.imagination import imagine as imagine_actions
 from vjepa2_ros.diagnosis.prediction import (
     STEPS,
     Situation,
@@ -23,6 +25,7 @@ from vjepa2_ros.policies.true_dynamics import TrueDynamics
 from vjepa2_ros.simulation.simulator import DOWN, GRASP_HEIGHTS, Simulator
 from vjepa2_ros.tasks.truth import Truth
 from vjepa2_ros.world_model.checkpoint import save_world_model
+from vjepa2_ros.world_model.decoder import PatchDecoder
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +102,7 @@ def test_a_larger_change_of_the_cell_changes_the_latents_more(simulator, model):
 
 def test_copying_has_an_error_of_one_and_the_truth_of_none(simulator, model):
     class Copy(TrueDynamics):
-        def rollout(self, latent, state, actions, chunk=None, past=None):
+        def rollout(self, latent, state, actions, chunk=None, past=None, every_step=False):
             return latent[None]
 
     episodes = list(play_episodes(simulator, [7], 0.075, commanded_gripper=True))
@@ -154,3 +157,80 @@ def test_what_cannot_be_diagnosed_is_refused(tmp_path, capsys):
     assert run("--checkpoint", tmp_path / "none", "--output", tmp_path) == 2
     said = capsys.readouterr().err
     assert "unknown task 'dance'" in said and "no object" in said and "no checkpoint" in said
+
+
+def show(*words):
+    parser = argparse.ArgumentParser()
+    imagine.add_arguments(parser)
+    threads = torch.get_num_threads()
+    try:
+        return imagine.run(parser.parse_args([str(word) for word in words]))
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def drawing(tmp_path_factory):
+    """A checkpoint whose latents can be drawn."""
+    folder = tmp_path_factory.mktemp("drawing") / "model"
+    model = small_world_model()
+    size = {"channels": 48, "image_size": 64, "patch_size": 16}
+    model.parts["decoder"] = PatchDecoder(size)
+    save_world_model(model, folder, {})
+    return folder
+
+
+ACTION = ("--action", 0.05, 0, 0, 0, 0)
+
+
+def test_several_actions_are_imagined_beside_what_truly_follows(drawing, tmp_path, capsys):
+    path = tmp_path / "out" / "imagined.png"
+    words = ("--checkpoint", drawing, "--scene", 3, "--steps", 2, "--output", path)
+    assert show(*words, *ACTION, "--action", 0, 0, -0.05, 0.3, 1) == 0
+    picture = cv2.imread(str(path))
+    # Two rows for each action, a column for the camera and one for each step.
+    assert picture.shape[0] > 4 * 150 and picture.shape[1] > 3 * 150
+    assert str(path) in capsys.readouterr().out
+
+
+def test_predictions_that_are_true_have_no_error(simulator):
+    model = small_world_model()
+    size = {"channels": 48, "image_size": 64, "patch_size": 16}
+    simulator.reset(3)
+    right = TrueDynamics(model, simulator)
+    right.parts = {"decoder": PatchDecoder(size)}
+    state = torch.from_numpy(simulator.state()).float()
+    (found,) = imagine_actions(
+        right, simulator.render(), state, [(0.05, 0.0, -0.02, 0.2, 1.0)], 2, simulator
+    )
+    assert len(found.pictures) == len(found.truth) == 2
+    assert max(found.errors) < 1e-5
+    assert np.abs(found.truth[1].astype(int) - found.truth[0]).max() > 50
+
+
+def test_a_picture_of_ones_own_is_imagined_without_a_truth(drawing, tmp_path):
+    image, path = tmp_path / "camera.png", tmp_path / "imagined.png"
+    cv2.imwrite(str(image), np.zeros((64, 64, 3), np.uint8))
+    state = ("--state", 0.5, 0, 0.3, 3.14, 0, 0, 0)
+    assert show(image, "--checkpoint", drawing, *state, *ACTION, "--output", path) == 0
+    assert path.is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--action", "nan", 0, 0, 0, 0), "finite"),
+        ((*ACTION, "--steps", 99), "at most"),
+        ((*ACTION, "--state", 0, 0, 0, 0, 0, 0, 0), "without IMAGE"),
+        (("absent.png", *ACTION), "absent.png"),
+    ],
+)
+def test_what_cannot_be_imagined_is_refused(drawing, words, complaint, capsys):
+    assert show("--checkpoint", drawing, *words) == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_a_model_without_a_decoder_cannot_show_what_it_imagines(tmp_path, capsys):
+    save_world_model(small_world_model(), tmp_path, {})
+    assert show("--checkpoint", tmp_path, *ACTION) == 2
+    assert "decoder" in capsys.readouterr().err

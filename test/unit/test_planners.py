@@ -18,8 +18,10 @@ from vjepa2_ros.settings.planning import (
     search_names,
 )
 
-FEW = pytest.mark.parametrize("name", [name for name in search_names() if name != "cem"])
-ALL = pytest.mark.parametrize("name", search_names())
+# Those that search all axes at once; of skeletons there are tests in test_skeletons.py.
+NAMES = [name for name in search_names() if name != "skeletons"]
+FEW = pytest.mark.parametrize("name", [name for name in NAMES if name != "cem"])
+ALL = pytest.mark.parametrize("name", NAMES)
 
 
 class Cone:

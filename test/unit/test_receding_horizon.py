@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loop round the planner, with a real small model."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from small_model import small_world_model
 
 from vjepa2_ros.planning.action_space import ActionSpace
 from vjepa2_ros.planning.cem import CrossEntropyMethod
-from vjepa2_ros.planning.objective import LatentDistance, distance
+from vjepa2_ros.planning.objective import LatentDistance, distance, magnitude
 from vjepa2_ros.planning.planner import Plan
 from vjepa2_ros.planning.receding_horizon import RecedingHorizon, make_loop
 from vjepa2_ros.settings.cell import Workspace
@@ -425,3 +427,38 @@ def test_a_subgoal_is_not_reached_before_its_scripted_gripper_has_moved(model):
     first = running.step(goal[0], STATE)  # at the goal: no improvement is predicted
     assert first.finished is None and first.target_state[6] == 1.0
     assert running.step(goal[0], closed(1.0)).finished == "reached"
+
+
+@pytest.mark.parametrize("cost", ["l1", "l2"])
+@pytest.mark.parametrize("offset", [False, True])
+def test_a_path_weight_counts_the_mean_energy_of_all_steps_beside_that_of_the_last(
+    model, cost, offset
+):
+    latent, goal = latents(2)
+    actions = 0.1 * torch.randn(5, 3, 7, generator=torch.Generator().manual_seed(0))
+    error = 0.1 * torch.randn(3, *latent.shape) if offset else None
+    objective = LatentDistance(
+        model, latent, STATE, goal, cost, offset=error, path_weight=0.5
+    )
+    steps = model.rollout(latent, STATE, actions, every_step=True)
+    wanted = goal if error is None else goal + error
+    energies = magnitude((steps - wanted).flatten(2), cost)
+    expected = (energies[:, -1] + 0.5 * energies.mean(dim=1)) / 1.5
+    torch.testing.assert_close(objective(actions), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_with_a_path_weight_holding_still_costs_the_present_energy(model):
+    """What the model predicts to change at rest is subtracted from every step."""
+
+
+    class Still(Hopeful):
+        def plan(self, objective, space, generator, previous=None):
+            still = torch.zeros(1, space.horizon, 7)
+            return Plan(still[0], float(objective(still)[0]), 1)
+
+    action = replace(FREE, horizon=3)
+    running = loop(
+        model, latents(1), [5], action, planner=Still(), path_weight=1.0, offset_free=True
+    )
+    step = running.step(latents(1, 7)[0], STATE)
+    assert step.predicted_energy == pytest.approx(step.energy, rel=1e-4)

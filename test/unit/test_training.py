@@ -38,6 +38,7 @@ from vjepa2_ros.training.dataset import (
 )
 from vjepa2_ros.training.fine_tuning import FineTuning, fine_tune
 from vjepa2_ros.training.loop import LoopConfig
+from vjepa2_ros.training.play import MAX_TURN, MAX_YAW
 from vjepa2_ros.training.predictor_training import (
     Rollout,
     encode_dataset,
@@ -500,21 +501,26 @@ def test_fast_layers_equal_those_of_transformers():
     )
 
 
-def test_losses_that_share_the_first_frame_equal_those_of_two_frames_at_once():
+@pytest.mark.parametrize("length", [3, 5])
+def test_losses_that_share_keys_and_values_equal_those_of_whole_sequences(length):
     torch.manual_seed(0)
     rollout = Rollout(small_predictor())
-    latents = torch.nn.functional.layer_norm(torch.randn(2, 3, 16, 48), (48,))
-    states = torch.randn(2, 3, 7)
+    latents = torch.nn.functional.layer_norm(torch.randn(2, length, 16, 48), (48,))
+    states = torch.randn(2, length, 7)
     actions = difference(states[:, :-1], states[:, 1:])
 
     def predict(frames):
-        predicted = rollout.predictor(frames.flatten(1, 2), actions, states[:, :2])
-        return torch.nn.functional.layer_norm(predicted, (48,)).unflatten(1, (2, 16))
+        count = frames.shape[1]
+        predicted = rollout.predictor(
+            frames.flatten(1, 2), actions[:, :count], states[:, :count]
+        )
+        return torch.nn.functional.layer_norm(predicted, (48,)).unflatten(1, (count, 16))
 
-    predicted = predict(latents[:, :2])
-    further = predict(torch.stack([latents[:, 0], predicted[:, 0]], dim=1))[:, 1]
-    teacher = (predicted - latents[:, 1:]).abs().mean()
-    expected = teacher + (further - latents[:, 2]).abs().mean()
+    teacher = (predict(latents[:, :-1]) - latents[:, 1:]).abs().mean()
+    frames = latents[:, :1]
+    for _ in range(length - 1):
+        frames = torch.cat([frames, predict(frames)[:, -1:]], dim=1)
+    expected = teacher + (frames[:, 2:] - latents[:, 2:]).abs().mean()
     losses = rollout.losses(latents, states)
     torch.testing.assert_close(losses["teacher"], teacher, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(losses["loss"], expected, rtol=1e-5, atol=1e-5)
@@ -576,6 +582,14 @@ def test_a_recording_of_other_settings_is_made_anew(tmp_path):
     assert np.abs(other - first).max() > 0.01
 
 
+def test_the_hand_turns_in_the_share_of_the_episodes_that_is_asked_for(tmp_path):
+    for turning, least, most in ((0.0, 0.0, 0.02), (1.0, 0.1, MAX_YAW + 0.05)):
+        config = RecordingConfig(4, 5, 64, play=0.5, turning=turning)
+        yaws = collect(tmp_path / str(turning), config, workers=2).states[..., 5]
+        assert least <= np.abs(yaws).max() <= most
+        assert np.abs(np.diff(yaws, axis=1)).max() <= MAX_TURN + 0.05
+
+
 def cell_file(tmp_path):
     path = tmp_path / "cell.yaml"
     path.write_text("/**:\n  ros__parameters:\n    workspace.lower: [0.4, -0.2, 0.1]\n")
@@ -610,7 +624,7 @@ def test_no_tensor_of_the_predictor_training_stays_on_the_cpu():
 def test_no_tensor_of_the_pretraining_stays_on_the_cpu():
     module = MaskedPrediction(Encoder(encoder_geometry(TINY)), TINY.pretrain).to("meta")
     frames, patches = torch.zeros(2, 3, 64, 64), torch.arange(8).expand(2, -1)
-    inputs = (frames, frames, patches[:, :3], patches[:, 3:], torch.zeros(2, 4))
+    inputs = (frames, frames, patches[:, :3], patches[:, 3:], torch.zeros(2, 5))
     losses = module.losses(*(value.to("meta") for value in inputs))
     losses["loss"].backward()
     module.follow(0.5)

@@ -197,3 +197,18 @@ def test_weights_rounded_once_give_what_autocast_gives_to_the_last_bit():
     ]
     assert sizes[1] < 0.6 * sizes[0]
     assert rounded.fingerprint == name == plain.fingerprint
+
+
+def test_the_latents_after_every_step_are_those_of_shorter_sequences():
+    model = small_world_model()
+    latent, state = torch.randn(16, 48), torch.rand(7)
+    actions = 0.1 * torch.randn(3, 3, 7)
+    steps = model.rollout(latent, state, actions, chunk=2, every_step=True)
+    assert steps.shape == (3, 3, 16, 48)
+    for count in (1, 2, 3):
+        torch.testing.assert_close(
+            steps[:, count - 1],
+            model.rollout(latent, state, actions[:, :count]),
+            atol=1e-5,
+            rtol=0,
+        )

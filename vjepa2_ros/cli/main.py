@@ -20,6 +20,7 @@ COMMANDS = {
     "bench": "measure what plans are worth and what they cost",
     "evaluate": "measure closed-loop trials in the simulation",
     "diagnose": "find out why a task fails: representation, predictor and search apart",
+    "imagine": "show what the world model imagines after actions, as pictures",
     "train": "collect data in the simulation and train the small world model",
     "rivals": "fit the policies that the planner is compared with",
 }

@@ -74,7 +74,8 @@ def play_episodes(
     """Play at the objects, as in the recordings, in the given scenes."""
     for scene in tqdm(scenes, desc="play", unit="episode"):
         simulator.reset(scene)
-        player = Play(simulator, np.random.default_rng([scene, 3]), max_translation)
+        turning = scene % 2 == 1
+        player = Play(simulator, np.random.default_rng([scene, 3]), max_translation, turning)
         player.begin()
         images, states, truths = [], [], []
         steps = player.steps()

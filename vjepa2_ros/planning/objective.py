@@ -32,7 +32,8 @@ def magnitude(difference: Tensor, cost: str = "l1") -> Tensor:
 class LatentDistance:
     """`Objective` of a planner: energies of action sequences from one state towards one goal.
 
-    Only the last predicted latent counts.
+    The energy of the last predicted latent counts and, by `path_weight`, the mean over all of them:
+    with a horizon of several actions any way that ends at the goal would be as good otherwise.
 
     Args:
         world_model: predicts the latents.
@@ -42,7 +43,9 @@ class LatentDistance:
         cost: "l1" or "l2", see `distance`.
         chunk: most sequences that are predicted at once, which bounds the memory; None: all.
         past: KV cache of the frames before the present one, see `WorldModel.rollout`.
-        offset: error of the predictions [N, D], which is subtracted from them; None: none.
+        offset: error of the predictions, which is subtracted from them, [N, D] of the last one, or
+            [H, N, D] of each where `path_weight` is not 0; None: none.
+        path_weight: of the mean energy over all predicted latents, beside 1 for the last one.
 
     Raises:
         ValueError: the cost is unknown, `chunk` is below 1, or the shapes do not fit.
@@ -58,6 +61,7 @@ class LatentDistance:
         chunk: int | None = None,
         past: KVCache | None = None,
         offset: Tensor | None = None,
+        path_weight: float = 0.0,
     ):
         if cost not in COSTS:
             raise ValueError(f"unknown cost {cost!r}: use {' or '.join(COSTS)}")
@@ -72,6 +76,7 @@ class LatentDistance:
         self.cost = cost
         self.chunk = chunk
         self.past = past
+        self.path_weight = path_weight
         self._wanted = self.goal if offset is None else self.goal + offset
 
     def __call__(self, actions: Tensor) -> Tensor:
@@ -81,12 +86,31 @@ class LatentDistance:
         return torch.cat([self.energies(self.differences(part)) for part in parts]).cpu()
 
     def differences(self, actions: Tensor) -> Tensor:
-        """Corrected predictions minus the goal [S, N * D] of sequences [S, H, 7], on the device."""
+        """Corrected predictions minus the goal [S, M] of sequences [S, H, 7], on the device.
+
+        M is N * D or, with a `path_weight`, H * N * D, where each step is scaled such that
+        `energies` weighs it.
+        """
         predicted = self.world_model.rollout(
-            self.latent, self.state, actions, self.chunk, self.past
+            self.latent,
+            self.state,
+            actions,
+            self.chunk,
+            self.past,
+            every_step=self.path_weight > 0,
         )
-        return predicted.sub_(self._wanted).flatten(1)
+        predicted = predicted.sub_(self._wanted)
+        if self.path_weight > 0:
+            steps = actions.shape[1]
+            weights = torch.full((steps,), self.path_weight / steps, device=predicted.device)
+            weights[-1] += 1.0
+            # Energies are means over all components, absolute or squared.
+            scales = weights * (steps / (1.0 + self.path_weight))
+            if self.cost == "l2":
+                scales = scales.sqrt()
+            predicted = predicted.mul_(scales[:, None, None])
+        return predicted.flatten(1)
 
     def energies(self, differences: Tensor) -> Tensor:
-        """Energies [S] of differences [S, N * D]."""
+        """Energies [S] of differences [S, M]."""
         return magnitude(differences, self.cost)

@@ -11,6 +11,7 @@ from vjepa2_ros.planning.latent_quadratic import LatentQuadraticSurrogate
 from vjepa2_ros.planning.mppi import ModelPredictivePathIntegral
 from vjepa2_ros.planning.planner import Planner
 from vjepa2_ros.planning.quadratic import QuadraticSurrogate
+from vjepa2_ros.planning.skeletons import SkeletonSearch
 from vjepa2_ros.settings.planning import (
     CEMSettings,
     CMAESSettings,
@@ -19,6 +20,7 @@ from vjepa2_ros.settings.planning import (
     MPPISettings,
     QuadraticSettings,
     SearchSettings,
+    SkeletonSettings,
     search_names,
 )
 
@@ -29,6 +31,7 @@ PLANNERS: dict[type, Any] = {
     CMAESSettings: CovarianceMatrixAdaptation,
     MPPISettings: ModelPredictivePathIntegral,
     CEMSettings: CrossEntropyMethod,
+    SkeletonSettings: SkeletonSearch,
 }
 """Class of the planner for each class of settings; `SearchSettings` gives them their names."""
 

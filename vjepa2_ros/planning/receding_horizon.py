@@ -192,7 +192,14 @@ class RecedingHorizon:
         past = self._past(frames)
         offset = self._drift(*frames[-1], past) if self.loop.offset_free else None
         objective = LatentDistance(
-            self.world_model, *frames[-1], goal, self.loop.cost, chunk, past, offset
+            self.world_model,
+            *frames[-1],
+            goal,
+            self.loop.cost,
+            chunk,
+            past,
+            offset,
+            self.loop.path_weight,
         )
         word = self.gripper[self._subgoal]
         commanded = self.world_model.predictor.config.commanded_gripper
@@ -262,9 +269,11 @@ class RecedingHorizon:
         return self.world_model.prefill(latents[:-1], states[:-1], actions)
 
     def _drift(self, latent: Tensor, state: Tensor, past: KVCache | None) -> Tensor:
-        """What is predicted to change [N, D] while nothing is done."""
+        """What is predicted to change while nothing is done, as `LatentDistance` takes it."""
         still = torch.zeros(1, self.action.horizon, 7)
-        return self.world_model.rollout(latent, state, still, past=past)[0] - latent
+        every_step = self.loop.path_weight > 0
+        predicted = self.world_model.rollout(latent, state, still, past=past, every_step=every_step)
+        return predicted[0] - latent
 
     def _advance(self, improves: bool) -> None:
         """Count the step, then move to the next sub-goal or the end where it is time."""

@@ -45,6 +45,7 @@ class LinearWorldModel(WorldModel):
         actions: Tensor,
         chunk: int | None = None,
         past: KVCache | None = None,
+        every_step: bool = False,
     ) -> Tensor:
         """As `WorldModel.rollout`; `chunk` and `past` are not used.
 
@@ -55,9 +56,11 @@ class LinearWorldModel(WorldModel):
         )
         closedness = state[6].expand(len(actions))
         predicted = latent.expand(len(actions), -1, -1)
+        steps = []
         for action in actions.unbind(dim=1):
             change = searched_axes(action).clone()
             change[:, 3] = (closedness + action[:, 6]).clamp(0.0, 1.0) - closedness
             closedness = closedness + change[:, 3]
             predicted = normalise(predicted + self._change(change).view_as(predicted))
-        return predicted
+            steps.append(predicted)
+        return torch.stack(steps, dim=1) if every_step else predicted

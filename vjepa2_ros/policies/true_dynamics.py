@@ -51,16 +51,27 @@ class TrueDynamics(WorldModel):
         actions: Tensor,
         chunk: int | None = None,
         past: KVCache | None = None,
+        every_step: bool = False,
     ) -> Tensor:
         """As `WorldModel.rollout`, from the cell's present state; only `actions` are used."""
         snapshot = self._cell.snapshot()
-        return torch.stack([self.encode(self.image(snapshot, sequence)) for sequence in actions])
+        first = 0 if every_step else actions.shape[1] - 1
+        steps = [
+            torch.stack([self.encode(image) for image in self.images(snapshot, sequence)[first:]])
+            for sequence in actions
+        ]
+        return torch.stack(steps) if every_step else torch.cat(steps)
 
     def image(self, snapshot: Snapshot, actions: Tensor) -> np.ndarray:
         """What the camera sees, uint8 RGB [size, size, 3], after actions [H, 7] from a state."""
+        return self.images(snapshot, actions)[-1]
+
+    def images(self, snapshot: Snapshot, actions: Tensor) -> list[np.ndarray]:
+        """What the camera sees, uint8 RGB [size, size, 3], after each of actions [H, 7]."""
         self._copy.restore(snapshot)
         target = torch.from_numpy(self._copy.state()).float()
         target[6] = snapshot.closedness
+        seen = []
         for action in actions.cpu():
             target = compose(target, action)
             workspace = self._copy.config.workspace
@@ -69,4 +80,5 @@ class TrueDynamics(WorldModel):
                 np.clip(position, workspace.lower, workspace.upper), quaternion, closedness
             )
             self._copy.advance(STEP_TIME)
-        return self._copy.render(self._image_size)
+            seen.append(self._copy.render(self._image_size))
+        return seen

@@ -112,6 +112,13 @@ class CEMSettings(Settings):
 
 
 @dataclass(frozen=True)
+class SkeletonSettings(Settings):
+    """Ways with a change of the gripper before, between or after them."""
+
+    evaluations: int = _evaluations(64, 24)
+
+
+@dataclass(frozen=True)
 class CustomSearchSettings(Settings):
     """A search from outside this package, named by `planner: module:Class`."""
 
@@ -138,6 +145,7 @@ class SearchSettings(Settings):
     cma_es: CMAESSettings = group(CMAESSettings)
     mppi: MPPISettings = group(MPPISettings)
     cem: CEMSettings = group(CEMSettings)
+    skeletons: SkeletonSettings = group(SkeletonSettings)
     custom: CustomSearchSettings = group(CustomSearchSettings)
 
     def __post_init__(self) -> None:
@@ -276,6 +284,7 @@ class LoopSettings(Settings):
     Attributes:
         context: frames that the model sees: the present one and those of the steps before it.
         cost: distance between latents, `l1` (the paper's) or `l2`.
+        path_weight: of the mean energy over all predicted latents, beside 1 for the last one.
         memory_budget: memory for what is predicted at once [MiB], the weights not counted; 0 = what
             stays in a CPU's caches, or half of what is free on a GPU.
         steps_per_subgoal: for each sub-goal that names no number itself.
@@ -294,6 +303,12 @@ class LoopSettings(Settings):
         live="any",
     )  # fmt: skip
     cost: str = setting("l1", "distance between latents", choices=COSTS, live="any")
+    path_weight: float = setting(
+        0.0,
+        "weight of the mean energy over all predicted steps, beside 1 for the last one; 0 in the "
+        "paper",
+        "", 0.0, 100.0, live="any",
+    )  # fmt: skip
     memory_budget: float = setting(
         0.0,
         "memory for what is predicted at once, weights not counted; 0 = 32 on a CPU, which stays "

@@ -267,6 +267,11 @@ class Simulator:
         """True centres of cup and box [2, 3] in metres: for scores, never for training."""
         return self.data.xpos[self._objects].copy()
 
+    def object_yaws(self) -> np.ndarray:
+        """True angles of the objects about the vertical axis [2] in radians, -pi to pi."""
+        matrices = self.data.xmat[self._objects]
+        return np.arctan2(matrices[:, 3], matrices[:, 0])
+
     def object_tilts(self) -> np.ndarray:
         """True angles of the objects' own vertical axes to the vertical [2] in radians."""
         return np.arccos(np.clip(self.data.xmat[self._objects, 8], -1.0, 1.0))

@@ -29,14 +29,13 @@ from vjepa2_ros.settings.cell import Workspace
 from vjepa2_ros.settings.planning import ActionSettings
 from vjepa2_ros.simulation.schedule import falls_on
 from vjepa2_ros.simulation.simulator import (
-    DOWN,
     OBJECTS,
     TRAINING_SCENES,
     Simulator,
     SimulatorConfig,
 )
 from vjepa2_ros.training.distributed import by_first
-from vjepa2_ros.training.play import Play
+from vjepa2_ros.training.play import MAX_TURN, MAX_YAW, Play, hand_rotation
 
 RENDER_SIZE = 256
 """Side [px] at which the camera of the cell publishes; smaller training frames are made from it."""
@@ -48,7 +47,8 @@ EPISODES_PER_JOB = 20
 WORKERS = max(2, len(os.sched_getaffinity(0)))
 """Processes that record, one for each core."""
 BOX_YAW = 0.26
-"""The box is recorded at angles up to this one [rad] from where the fingers fit best."""
+"""The box is recorded at angles up to this one [rad] from where the fingers fit best; in episodes
+in which the hand turns, up to `play.MAX_YAW`."""
 
 Sample = tuple[np.ndarray, np.ndarray, np.ndarray, float]
 """Frame [S, S, 3] uint8 RGB, state [7], centres of cup and box [2, 3], commanded closedness."""
@@ -63,6 +63,7 @@ class RecordingConfig:
         length: frames in an episode T, one second apart.
         size: side of the frames S [px].
         play: share of the episodes that are play at the objects; the others are random motion.
+        turning: share of the episodes in which the hand turns about the vertical axis.
         seed: of scenes and motion.
         workspace: box in which the hand moves.
         max_translation: bound of one step on each axis [m], the planner's.
@@ -72,6 +73,7 @@ class RecordingConfig:
     length: int
     size: int
     play: float = 0.0
+    turning: float = 0.0
     seed: int = 0
     workspace: Workspace = Workspace()
     max_translation: float = ActionSettings().max_translation
@@ -180,45 +182,50 @@ def _map(path: Path) -> np.ndarray:
 
 
 def random_motion(
-    simulator: Simulator, random: np.random.Generator, max_translation: float
+    simulator: Simulator, random: np.random.Generator, max_translation: float, turning: bool
 ) -> Iterator[None]:
     """Move the hand at random without an end, one second of motion a step.
 
     Each step moves it by at most `max_translation` per axis, every second time less; the gripper
-    opens or closes, fully or partly, in half of the steps. The first step only sets the gripper.
+    opens or closes, fully or partly, in half of the steps, and so does it turn, if it turns at all.
+    The first step only sets gripper and yaw.
 
     Args:
         simulator: reset by the caller.
         random: decides everything.
         max_translation: bound of one step on each axis [m].
+        turning: whether the hand turns about the vertical axis.
     """
     workspace = simulator.config.workspace
     closedness = random.choice([0.0, 1.0, random.uniform()])
-    simulator.place(simulator.pose()[0], DOWN, closedness)
+    yaw = float(random.uniform(-MAX_YAW, MAX_YAW)) if turning else 0.0
+    simulator.place(simulator.pose()[0], hand_rotation(yaw), closedness)
     yield
     while True:
         reach = max_translation * (1.0 if random.uniform() < 0.5 else random.uniform())
         target = simulator.pose()[0] + random.uniform(-reach, reach, 3)
         if random.uniform() < 0.5:
             closedness = random.choice([0.0, 1.0, random.uniform()])
+        if turning and random.uniform() < 0.5:
+            yaw = float(np.clip(yaw + random.uniform(-MAX_TURN, MAX_TURN), -MAX_YAW, MAX_YAW))
         target = np.clip(target, workspace.lower, workspace.upper)
-        simulator.set_target(target, DOWN.as_quat(), closedness)
+        simulator.set_target(target, hand_rotation(yaw).as_quat(), closedness)
         simulator.advance(1.0)
         yield
 
 
 def play(
-    simulator: Simulator, random: np.random.Generator, max_translation: float
+    simulator: Simulator, random: np.random.Generator, max_translation: float, turning: bool
 ) -> Iterator[None]:
     """Play at the objects without an end, as `random_motion`."""
-    player = Play(simulator, random, max_translation)
+    player = Play(simulator, random, max_translation, turning)
     player.begin()
     yield
     yield from player.steps()
 
 
 def record_episode(
-    simulator: Simulator, seed: int, config: RecordingConfig, plays: bool
+    simulator: Simulator, seed: int, config: RecordingConfig, plays: bool, turning: bool
 ) -> Iterator[Sample]:
     """Yield the samples of one episode.
 
@@ -227,10 +234,11 @@ def record_episode(
         seed: of scene and motion.
         config: length, size of the frames and bound of a step.
         plays: whether it is play at the objects, else random motion.
+        turning: whether the hand turns.
     """
     simulator.reset(seed)
     motion = (play if plays else random_motion)(
-        simulator, np.random.default_rng(seed), config.max_translation
+        simulator, np.random.default_rng(seed), config.max_translation, turning
     )
     for _ in zip(range(config.length), motion, strict=False):
         frame = simulator.render(RENDER_SIZE)
@@ -362,10 +370,17 @@ def _record(folder: Path, config: RecordingConfig, episodes: np.ndarray) -> int:
     *arrays, finished = (
         np.load(folder / f"{name}.npy", mmap_mode="r+") for name in _arrays(config)
     )
-    simulator = Simulator(SimulatorConfig(workspace=config.workspace, box_yaw=BOX_YAW))
+    straight, turned = (
+        Simulator(SimulatorConfig(workspace=config.workspace, box_yaw=box_yaw))
+        for box_yaw in (BOX_YAW, MAX_YAW)
+    )
     for episode in map(int, episodes):
         plays = falls_on(episode, config.play)
-        samples = record_episode(simulator, scene_seed(config.seed, episode), config, plays)
+        # Of play and of random motion alike: the two shares are drawn apart.
+        turning = np.random.default_rng([config.seed, episode]).uniform() < config.turning
+        simulator = turned if turning else straight
+        seed = scene_seed(config.seed, episode)
+        samples = record_episode(simulator, seed, config, plays, bool(turning))
         for step, sample in enumerate(samples):
             if _stop.is_set():
                 return 0

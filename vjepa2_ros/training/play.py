@@ -3,9 +3,8 @@
 
 A script is a sequence of waypoints relative to an object: grasp, lift, carry and place it, drop it,
 close beside it, push it, open and close the fingers around it, or move about it at random. One
-script follows another until
-the episode is over. The truth about the objects decides where the hand goes, as a person at a robot
-would; no training step sees it.
+script follows another until the episode is over. The truth about the objects decides where the hand
+goes, as a person at a robot would; no training step sees it.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from vjepa2_ros.simulation.simulator import DOWN, GRASP_HEIGHTS, OBJECTS, Simulator
 
@@ -26,6 +26,11 @@ _STEP_NOISE = 0.004
 _NEAR = 0.012  # a waypoint counts as reached within this distance [m]
 _PATIENCE = 5  # steps towards one waypoint at most
 _SETTLE = 0.8  # time for the fingers to close [s]
+MAX_YAW = 0.8
+"""The hand is turned by at most this angle [rad] either way."""
+MAX_TURN = 0.35
+"""Bound of one step's change of the yaw [rad]."""
+_YAW_NOISE = 0.06  # standard deviation [rad]
 
 
 class Play:
@@ -35,15 +40,22 @@ class Play:
         simulator: reset by the caller.
         random: decides everything.
         max_translation: bound of one step on each axis [m].
+        turning: whether the hand turns about the vertical axis, to how the box lies for instance.
     """
 
     def __init__(
-        self, simulator: Simulator, random: np.random.Generator, max_translation: float
+        self,
+        simulator: Simulator,
+        random: np.random.Generator,
+        max_translation: float,
+        turning: bool = False,
     ) -> None:
         self._simulator = simulator
         self._random = random
         self._bound = max_translation
+        self._turning = turning
         self._object = int(random.integers(len(OBJECTS)))
+        self._yaw = 0.0
 
     def begin(self) -> None:
         """Put the hand where an episode begins: anywhere, over an object, at it, or holding it."""
@@ -54,13 +66,15 @@ class Play:
             position = self._grasp() + random.normal(0.0, 0.02, 3) + (0.0, 0.0, _ABOVE)
         elif where in ("at", "holding"):
             position, closedness = self._grasp() + self._noise(), 0.0
-        simulator.place(self._inside(position), DOWN, closedness)
+        self._yaw = self._wanted_yaw()
+        simulator.place(self._inside(position), hand_rotation(self._yaw), closedness)
         if where == "holding":
             self._move(position, 1.0, _SETTLE)
             self._move(position + (0.0, 0.0, random.uniform(0.0, _CLEAR + 0.08)), 1.0, 1.0)
 
     def step(self, script: Iterator[Waypoint]) -> Iterator[None]:
         """Carry out the waypoints of a script; one second of motion a step."""
+        yaw = self._wanted_yaw()
         for waypoint, closedness in script:
             for attempt in range(_PATIENCE):
                 offset = waypoint - self._simulator.pose()[0]
@@ -68,6 +82,7 @@ class Play:
                     break
                 step = np.clip(offset, -self._bound, self._bound)
                 step = step + self._random.normal(0.0, _STEP_NOISE, 3)
+                self._yaw += float(np.clip(yaw - self._yaw, -MAX_TURN, MAX_TURN))
                 self._move(self._simulator.pose()[0] + step, closedness, 1.0)
                 yield
 
@@ -158,12 +173,24 @@ class Play:
     # ----------------------------------------------------------------------------------------
 
     def _move(self, position: np.ndarray, closedness: float, seconds: float) -> None:
-        self._simulator.set_target(self._inside(position), DOWN.as_quat(), closedness)
+        quaternion = hand_rotation(self._yaw).as_quat()
+        self._simulator.set_target(self._inside(position), quaternion, closedness)
         self._simulator.advance(seconds)
 
     def _inside(self, position: np.ndarray) -> np.ndarray:
         workspace = self._simulator.config.workspace
         return np.clip(position, workspace.lower, workspace.upper)
+
+    def _wanted_yaw(self) -> float:
+        """How the hand is turned in a script: as the box lies, or anyhow."""
+        if not self._turning:
+            return 0.0
+        yaw = self._random.uniform(-MAX_YAW, MAX_YAW)
+        if OBJECTS[self._object] == "box" and self._random.uniform() < 0.85:
+            # The box looks the same from both ends.
+            lies = self._simulator.object_yaws()[self._object]
+            yaw = (lies + np.pi / 2) % np.pi - np.pi / 2 + self._random.normal(0.0, _YAW_NOISE)
+        return float(np.clip(yaw, -MAX_YAW, MAX_YAW))
 
     def _reachable(self) -> bool:
         position = self._grasp()
@@ -190,3 +217,8 @@ class Play:
 
     def _opening(self) -> float:
         return 0.0 if self._random.uniform() < 0.85 else self._random.uniform(0.0, 0.3)
+
+
+def hand_rotation(yaw: float) -> Rotation:
+    """Orientation of the hand that points down, turned by a yaw [rad] in the base frame."""
+    return Rotation.from_euler("z", yaw) * DOWN

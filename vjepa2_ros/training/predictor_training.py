@@ -2,8 +2,9 @@
 """Training of the action-conditioned predictor on the frozen encoder's latents.
 
 It minimises the two losses of the paper (arXiv 2506.09985, section 3.1): teacher forcing, where
-each latent is predicted from the true ones before it, and a two-step rollout, where the second
-prediction is made from the first. Both are L1 distances of layer-normed latents.
+each latent is predicted from the true ones before it, and a rollout, where each prediction is made
+from the ones before it: of two steps in the paper, and of as many as a window has here. Both are L1
+distances of layer-normed latents.
 """
 
 import hashlib
@@ -123,18 +124,18 @@ def start_as_identity(predictor: ActionConditionedPredictor) -> None:
 
 
 class Rollout(nn.Module):
-    """The predictor with its teacher-forcing and two-step losses."""
+    """The predictor with its losses of teacher forcing and rollout."""
 
     def __init__(self, predictor: ActionConditionedPredictor) -> None:
         super().__init__()
         self.predictor = predictor
 
     def losses(self, latents: torch.Tensor, states: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Losses over windows of three frames.
+        """Losses over windows of T frames, T at least 3.
 
         Args:
-            latents: [B, 3, N, D].
-            states: [B, 3, 7].
+            latents: [B, T, N, D].
+            states: [B, T, 7].
 
         Returns:
             Scalars: "loss", its two terms "teacher" and "rollout", and "relative_to_copy", the
@@ -144,16 +145,19 @@ class Rollout(nn.Module):
         # The first frame is the same for both losses: its keys and values are computed once.
         first, past = self.predictor.extend(latents[:, 0], actions[:, :1], states[:, :1])
         first = _normalised(first)
-        second, last = (
-            _normalised(self.predictor(present, actions[:, 1:], states[:, 1:2], past=past))
-            for present in (latents[:, 1], first)
-        )
-        wanted = latents[:, 1], latents[:, 2]
-        teacher = (
-            functional.l1_loss(first, wanted[0]) + functional.l1_loss(second, wanted[1])
-        ) / 2
-        rollout = functional.l1_loss(last, wanted[1])
-        copied = functional.l1_loss(latents[:, :2], latents[:, 1:])
+        true = latents[:, 1:-1].flatten(1, 2)
+        others = _normalised(self.predictor(true, actions[:, 1:], states[:, 1:-1], past=past))
+        predicted = torch.cat([first[:, None], others.unflatten(1, latents[:, 1:-1].shape[1:3])], 1)
+        teacher = functional.l1_loss(predicted, latents[:, 1:])
+        imagined, last = [], first
+        for step in range(1, actions.shape[1]):
+            last, past = self.predictor.extend(
+                last, actions[:, step : step + 1], states[:, step : step + 1], past=past
+            )
+            last = _normalised(last)
+            imagined.append(last)
+        rollout = functional.l1_loss(torch.stack(imagined, 1), latents[:, 2:])
+        copied = functional.l1_loss(latents[:, :-1], latents[:, 1:])
         return {
             "loss": teacher + rollout,
             "teacher": teacher,
@@ -174,6 +178,7 @@ def train_predictor(
     loop: LoopConfig,
     folder: Path,
     episodes: int,
+    window: int = 3,
 ) -> None:
     """Train a predictor from its present weights, in place and on its device.
 
@@ -183,10 +188,11 @@ def train_predictor(
         dataset: of which the states are used.
         latents: of its frames, [E, T, N, D].
         predictor: trained in place.
-        batch: windows of three frames per step.
+        batch: windows per step.
         loop: length, learning rate and seed.
         folder: for checkpoints, history and loss curves.
         episodes: only windows of that many first episodes are used.
+        window: frames in a window, at least 3.
     """
     device = next(predictor.parameters()).device
     module = Rollout(predictor)
@@ -195,7 +201,7 @@ def train_predictor(
 
     def losses(random: np.random.Generator, progress: float) -> dict[str, torch.Tensor]:
         episode = random.integers(0, episodes, (batch, 1))
-        step = random.integers(0, length - 2, (batch, 1)) + np.arange(3)
+        step = random.integers(0, length - window + 1, (batch, 1)) + np.arange(window)
         episode, step = share(episode), share(step)
         return module.losses(
             torch.from_numpy(latents[episode, step]).to(device).float(),

@@ -7,8 +7,8 @@ predictor predicts the latents of the rest, and the targets come from an exponen
 
 * The context includes a whole earlier frame of the same episode, so that only what moved has to be
   predicted, not the static background. Each frame is encoded on its own, as in use.
-* Every latent has to contain the state that the robot measured itself (tool position and gripper
-  closedness), through a fixed orthonormal projection. The pose becomes part of every token on a
+* Every latent has to contain the state that the robot measured itself (tool position, gripper
+  closedness and yaw), through a fixed orthonormal projection. It becomes part of every token on a
   known scale, so that the energy, a mean distance over tokens, decreases towards the goal even
   where hand and goal share no patch. The positions of the objects are not used: a robot does not
   measure them.
@@ -52,9 +52,12 @@ class PretrainConfig:
         momentum: of the EMA target at the start; it rises to 1 linearly.
         state_weight: weight of the state loss; 0 disables it.
         state_gain: length in latent space of one `POSITION_SCALE` of motion.
-        gripper_weight: of the closedness in the state loss, beside 1 for each axis of the position.
+        gripper_weight: of the closedness in the state loss, beside 1 for each axis of the position
+            and for the yaw.
         pixel_weight: weight of the decoder's error. With 0 the decoder is trained on latents that
             know nothing of it.
+        pixel_block: side of the squares [px] over whose means that error is taken. Finer details
+            would fill the latents with what no predictor of this size foresees.
     """
 
     batch: int = 64
@@ -67,6 +70,7 @@ class PretrainConfig:
     state_gain: float = 3.0
     gripper_weight: float = 1.0
     pixel_weight: float = 1.0
+    pixel_block: int = 4
 
 
 _BACKGROUND_FRAMES = 300
@@ -74,6 +78,8 @@ POSITION_CENTRE = (0.5, 0.0, 0.2)
 """Origin of the positions in the state loss [m], in the middle of the default workspace."""
 POSITION_SCALE = 0.2
 """Metres in one unit of the state loss; the gripper's full stroke is one unit as well."""
+YAW_SCALE = 1.57
+"""Radians in one unit of the state loss."""
 
 
 class MaskedPrediction(nn.Module):
@@ -96,7 +102,7 @@ class MaskedPrediction(nn.Module):
         self.decoder = PatchDecoder(
             {"channels": width, "image_size": shape.crop_size, "patch_size": shape.patch_size}
         )
-        self.state_projection = nn.Linear(width, 4, bias=False).requires_grad_(False)
+        self.state_projection = nn.Linear(width, 5, bias=False).requires_grad_(False)
         nn.init.orthogonal_(self.state_projection.weight)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
 
@@ -114,10 +120,10 @@ class MaskedPrediction(nn.Module):
             earlier, later: preprocessed frames [B, 3, S, S].
             visible, hidden: patch indices [B, V] and [B, P] of the later frame, encoded and
                 predicted.
-            state: of the earlier frame, in units of the state loss [B, 4].
+            state: of the earlier frame, in units of the state loss [B, 5].
 
         Returns:
-            Scalars: "loss" and its terms "masked", "position", "gripper" and "pixels".
+            Scalars: "loss" and its terms "masked", "position", "gripper", "yaw" and "pixels".
         """
         context = encode_patches(self.student, earlier)
         seen = encode_patches(self.student, later, visible)
@@ -141,18 +147,22 @@ class MaskedPrediction(nn.Module):
             beta=0.02,
             reduction="none",
         ).mean((0, 1))
-        position, gripper = own[:3].mean(), own[3]
-        pixels = self.decoder.loss(context if config.pixel_weight else context.detach(), earlier)
+        position, gripper, yaw = own[:3].mean(), own[3], own[4]
+        pixels = self.decoder.loss(context, earlier, config.pixel_block)
+        # The decoder alone learns the details too, from latents that do not change for it.
+        details = self.decoder.loss(context.detach(), earlier)
         loss = (
             masked
-            + config.state_weight * (3 * position + config.gripper_weight * gripper) / 4
-            + (config.pixel_weight or 1.0) * pixels
+            + config.state_weight * (3 * position + config.gripper_weight * gripper + yaw) / 4
+            + config.pixel_weight * pixels
+            + details
         )
         return {
             "loss": loss,
             "masked": masked,
             "position": position,
             "gripper": gripper,
+            "yaw": yaw,
             "pixels": pixels,
         }
 
@@ -223,11 +233,10 @@ def run_layers(
 
 
 def state_targets(states: np.ndarray) -> torch.Tensor:
-    """Targets of the state loss [B, 4], centred position and closedness, of states [B, 7]."""
+    """Targets of the state loss [B, 5] of states [B, 7]: position, closedness and yaw, centred."""
     position = (states[:, :3] - np.array(POSITION_CENTRE)) / POSITION_SCALE
-    return torch.tensor(
-        np.concatenate([position, states[:, 6:] - 0.5], axis=1), dtype=torch.float32
-    )
+    parts = position, states[:, 6:] - 0.5, states[:, 5:6] / YAW_SCALE
+    return torch.tensor(np.concatenate(parts, axis=1), dtype=torch.float32)
 
 
 def draw_pairs(

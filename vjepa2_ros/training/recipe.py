@@ -47,12 +47,14 @@ class Recipe:
     Attributes:
         episodes, length: size of the recording.
         play: share of the episodes that are play at the objects.
+        turning: share of the episodes in which the hand turns about the vertical axis.
         held_out: episodes at its end that are not trained on, for the read-outs.
         image_size, patch_size: of the encoder [px].
         width, heads: of encoder and predictor.
         encoder_layers, predictor_layers: depths.
         pretrain, pretrain_loop: training of the encoder.
-        predictor_batch: windows of three frames per step.
+        predictor_batch: windows per step.
+        predictor_window: frames in a window.
         predictor_loop: training of the predictor.
         seed: of data, weights and batches.
         workspace: box in which the hand moves.
@@ -62,9 +64,10 @@ class Recipe:
         RecipeError: no episode is left to train on, or none to measure on.
     """
 
-    episodes: int = 3000
+    episodes: int = 3600
     length: int = 12
-    play: float = 0.6
+    play: float = 0.7
+    turning: float = 0.4
     held_out: int = 150
     image_size: int = 128
     patch_size: int = 16
@@ -75,6 +78,7 @@ class Recipe:
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     pretrain_loop: LoopConfig = field(default_factory=lambda: LoopConfig(1800))
     predictor_batch: int = 64
+    predictor_window: int = 4
     predictor_loop: LoopConfig = field(default_factory=lambda: LoopConfig(2400))
     seed: int = 0
     workspace: Workspace = Workspace()
@@ -194,6 +198,7 @@ def recording_config(recipe: Recipe) -> RecordingConfig:
         recipe.length,
         recipe.image_size,
         play=recipe.play,
+        turning=recipe.turning,
         seed=recipe.seed,
         workspace=recipe.workspace,
         max_translation=recipe.max_translation,
@@ -251,7 +256,14 @@ def run(
     start_as_identity(predictor)
     predictor.to(device)
     train_predictor(
-        dataset, latents, predictor, recipe.predictor_batch, recipe.predictor_loop, folder, trained
+        dataset,
+        latents,
+        predictor,
+        recipe.predictor_batch,
+        recipe.predictor_loop,
+        folder,
+        trained,
+        recipe.predictor_window,
     )
     model = WorldModel(
         encoder, predictor, name=f"vjepa2_ros {name}", parts={"decoder": decoder}

@@ -159,6 +159,7 @@ class WorldModel:
         actions: Tensor,
         chunk: int | None = None,
         past: KVCache | None = None,
+        every_step: bool = False,
     ) -> Tensor:
         """Predict the latent after each of S action sequences.
 
@@ -171,9 +172,11 @@ class WorldModel:
             actions: [S, H, 7].
             chunk: most sequences that are computed at once; None: all.
             past: cache of the frames before the present one, from `prefill`.
+            every_step: return the latents after every action instead.
 
         Returns:
-            Latents [S, N, D] after the last action, layer-normed, on `device`.
+            Latents [S, N, D] after the last action, or [S, H, N, D] after each, layer-normed, on
+            `device`.
 
         Raises:
             ValueError: shapes do not fit the model.
@@ -192,15 +195,21 @@ class WorldModel:
         )
         with self._computation():
             predicted = [
-                self._predict(latent, state, part, past)
+                self._predict(latent, state, part, past, every_step)
                 for part in actions.split(chunk or len(actions))
             ]
         return predicted[0] if len(predicted) == 1 else torch.cat(predicted)
 
     def _predict(
-        self, latent: Tensor, state: Tensor, actions: Tensor, cache: KVCache | None
+        self,
+        latent: Tensor,
+        state: Tensor,
+        actions: Tensor,
+        cache: KVCache | None,
+        every_step: bool,
     ) -> Tensor:
         samples, horizon = actions.shape[:2]
+        steps = []
         predicted = latent.unsqueeze(0)  # batch 1 while it is shared: it is embedded once
         states = state.expand(samples, 1, -1)
         for step in range(horizon):
@@ -212,7 +221,9 @@ class WorldModel:
             else:  # no later step needs the cache
                 raw = self.predictor(predicted, action, states, past=cache)
             predicted = normalise(raw.float())
-        return predicted
+            if every_step:
+                steps.append(predicted)
+        return torch.stack(steps, dim=1) if every_step else predicted
 
     def sequences_within(self, budget: int | None, horizon: int, context: int = 1) -> int:
         """Number of action sequences that `rollout` may compute at once, at least 1.

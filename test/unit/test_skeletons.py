@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plan skeletons: ways with a change of the gripper before, in or after them."""
+
+import pytest
+import torch
+
+from vjepa2_ros.planning.action_space import ActionSpace
+from vjepa2_ros.planning.planners import make_planner_named
+from vjepa2_ros.settings.planning import GripperPolicy
+
+BOUND = 0.075
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def space(horizon=3, closedness=0.0, **options):
+    return ActionSpace(
+        horizon,
+        BOUND,
+        GripperPolicy("enumerated", max_change=1.0, threshold=0.5),
+        closedness=closedness,
+        **options,
+    )
+
+
+class Tabletop:
+    """A hand at the origin and an object; fingers that close at it carry it along.
+
+    The latent holds the hand, the object and the closedness at the end of a sequence, and how far
+    the hand was from its goal on the way.
+    """
+
+    def __init__(self, thing, goal_hand, goal_thing, goal_closedness, closedness=0.0):
+        self.thing = torch.tensor(thing)
+        self.goal = torch.tensor([*goal_hand, *goal_thing, 0.02 * goal_closedness, 0.0])
+        self.closedness = closedness
+        self.asked = []
+
+    def __call__(self, actions):
+        return self.energies(self.differences(actions))
+
+    def differences(self, actions):
+        self.asked.append(actions.clone())
+        ends = []
+        for sequence in actions:
+            hand, thing, closed = torch.zeros(3), self.thing.clone(), self.closedness
+            late = 0.0
+            for action in sequence:
+                near = float((hand - thing).norm()) < 0.02
+                if closed > 0.5 and near:
+                    thing = thing + action[:3]
+                hand = hand + action[:3]
+                late += 0.1 * float((hand - self.goal[:3]).norm())
+                closed = min(max(closed + float(action[6]), 0.0), 1.0)
+            ends.append(torch.cat([hand, thing, torch.tensor([0.02 * closed, late])]))
+        return torch.stack(ends) - self.goal
+
+    def energies(self, differences):
+        return differences.norm(dim=-1)
+
+
+def plan(objective, where, evaluations=128, previous=None, seed=0):
+    return make_planner_named("skeletons", evaluations).plan(
+        objective, where, seeded(seed), previous
+    )
+
+
+def test_an_action_moves_the_hand_or_the_gripper_and_never_both():
+    objective = Tabletop((0.0, 0.0, -0.06), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 1.0)
+    plan(objective, space())
+    actions = torch.cat(objective.asked)
+    moving, gripping = actions[..., :3].abs().sum(-1) > 0, actions[..., 6] != 0
+    assert gripping.any() and not (moving & gripping).any()
+    assert (gripping.sum(1) <= 1).all()
+    assert actions[..., :3].abs().max() <= BOUND + 1e-6
+
+
+def test_what_lies_under_the_hand_is_fetched_by_going_down_closing_and_coming_back():
+    objective = Tabletop((0.0, 0.0, -0.06), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 1.0)
+    found = plan(objective, space())
+    down, closing, up = found.actions
+    assert down[2] == pytest.approx(-0.06, abs=0.02) and up[2] == pytest.approx(0.06, abs=0.02)
+    assert closing[6] == 1.0 and down[6] == up[6] == 0.0
+    assert found.energy < 0.03
+
+
+def test_what_is_held_is_released_where_it_shall_stand():
+    objective = Tabletop((0.0, 0.0, 0.0), (0.1, 0.0, 0.0), (0.1, 0.0, 0.0), 0.0, closedness=1.0)
+    found = plan(objective, space(closedness=1.0))
+    assert found.actions[:, 6].tolist() == [0.0, 0.0, -1.0]
+    assert found.actions[:, 0].sum() == pytest.approx(0.1, abs=0.02)
+
+
+def test_the_hand_goes_as_fast_as_it_may_and_waits_at_the_end():
+    objective = Tabletop((0.3, 0.3, 0.0), (0.1, 0.0, 0.0), (0.3, 0.3, 0.0), 0.0)
+    steps = plan(objective, space()).actions[:, 0].tolist()
+    assert steps[0] == pytest.approx(BOUND) and steps[2] == pytest.approx(0.0, abs=0.01)
+    assert sum(steps) == pytest.approx(0.1, abs=0.02)
+
+
+def test_a_gripper_that_the_goal_scripts_does_not_change():
+    objective = Tabletop((0.0, 0.0, -0.06), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 1.0)
+    plan(objective, space(fixed_axes={"gripper": [1.0, 0.0, 0.0]}))
+    actions = torch.cat(objective.asked)
+    assert (actions[..., 6] == torch.tensor([1.0, 0.0, 0.0])).all()
+
+
+def test_no_plan_is_worse_than_the_rest_of_the_last_one():
+    objective = Tabletop((0.0, 0.0, -0.06), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 1.0)
+    rest = torch.zeros(3, 7)
+    rest[0, 2], rest[1, 6], rest[2, 2] = -0.06, 1.0, 0.06
+    found = plan(objective, space(), evaluations=64, previous=rest)
+    assert torch.equal(objective.asked[0][0], rest)
+    assert found.energy <= float(objective(rest[None])[0]) + 1e-6
+
+
+@pytest.mark.parametrize("evaluations", [64, 200])
+def test_the_budget_is_kept(evaluations):
+    objective = Tabletop((0.2, 0.0, 0.0), (0.1, 0.0, 0.0), (0.2, 0.0, 0.0), 0.0)
+    found = plan(objective, space(), evaluations, previous=torch.zeros(3, 7))
+    asked = sum(len(actions) for actions in objective.asked)
+    assert found.evaluations == asked <= evaluations + 1
+
+
+def test_a_seed_decides_the_plan():
+    objective = Tabletop((0.0, 0.0, -0.06), (0.05, 0.02, 0.0), (0.0, 0.0, 0.0), 1.0)
+    first, again, other = (plan(objective, space(), seed=seed).actions for seed in (1, 1, 2))
+    assert torch.equal(first, again) and not torch.equal(first, other)
