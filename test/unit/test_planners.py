@@ -241,3 +241,21 @@ def test_the_surrogate_fits_a_quadratic_exactly_and_finds_its_minimum_in_a_box()
 def test_a_surrogate_that_bends_down_is_left_at_the_better_end():
     found = minimum(np.array([0.1, -0.1]), -np.eye(2), -np.ones(2), np.ones(2))
     assert found.tolist() == [-1.0, 1.0]
+
+
+@ALL
+def test_the_yaw_is_searched_where_it_is_asked_for(name):
+    class Turned(Cone):
+        def differences(self, actions):
+            turn = actions[..., 5].sum(1, keepdim=True) - 0.2
+            return torch.cat([super().differences(actions), 3.0 * turn], dim=1)
+
+    objective = Turned(0.03, -0.05, 0.01, 0.0)
+    still = make_planner_named(name, 64).plan(objective, ActionSpace(), seeded())
+    assert still.actions[0, 5] == 0
+    space = ActionSpace(max_yaw=0.3, yaw=0.7)
+    plan = make_planner_named(name, 400).plan(objective, space, seeded())
+    # Beyond 0.8 rad the hand does not turn.
+    assert plan.actions[0, 5] == pytest.approx(0.1, abs=0.05)
+    asked = torch.cat([actions[..., 5] for actions in objective.asked])
+    assert asked.max() <= 0.1 + 1e-6 and asked.min() >= -0.3

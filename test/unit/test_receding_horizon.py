@@ -462,3 +462,23 @@ def test_with_a_path_weight_holding_still_costs_the_present_energy(model):
     )
     step = running.step(latents(1, 7)[0], STATE)
     assert step.predicted_energy == pytest.approx(step.energy, rel=1e-4)
+
+
+def test_a_planned_turn_is_added_to_the_rotation_at_the_start(model):
+    """What a contact turns the hand by is not taken over."""
+
+    class Turning(Hopeful):
+        def plan(self, objective, space, generator, previous=None):
+            actions = torch.zeros(1, 7)
+            actions[0, 5] = 0.2
+            return Plan(actions, 0.0, 1)
+
+    running = loop(model, latents(1), [5], replace(FREE, max_yaw=0.3), planner=Turning())
+    down = STATE.clone()
+    down[3:6] = torch.tensor([torch.pi - 1e-3, 0.0, 0.1])
+    pushed = down.clone()
+    pushed[5] = 0.25
+    first, second = (running.step(latents(1, 7)[0], state) for state in (down, pushed))
+    assert float(first.target_state[5]) == pytest.approx(0.3, abs=1e-4)
+    assert float(second.target_state[5]) == pytest.approx(0.5, abs=1e-4)
+    torch.testing.assert_close(second.target_state[3:5], down[3:5], atol=1e-4, rtol=0)

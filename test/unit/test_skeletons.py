@@ -128,3 +128,17 @@ def test_a_seed_decides_the_plan():
     objective = Tabletop((0.0, 0.0, -0.06), (0.05, 0.02, 0.0), (0.0, 0.0, 0.0), 1.0)
     first, again, other = (plan(objective, space(), seed=seed).actions for seed in (1, 1, 2))
     assert torch.equal(first, again) and not torch.equal(first, other)
+
+
+def test_a_hand_that_may_turn_turns_on_its_way_within_its_limit():
+    class Turned(Tabletop):
+        def differences(self, actions):
+            yaw = 0.1 * (actions[..., 5].sum(1) - 0.9)
+            return torch.cat([super().differences(actions), yaw[:, None]], dim=1)
+
+    objective = Turned((0.3, 0.3, 0.0), (0.1, 0.0, 0.0), (0.3, 0.3, 0.0), 0.0)
+    found = plan(objective, space(max_yaw=0.3, yaw=0.2, yaw_limit=0.8), evaluations=200)
+    assert found.actions[:, 5].sum() == pytest.approx(0.6, abs=0.1)
+    actions = torch.cat(objective.asked)
+    assert actions[..., 5].abs().max() <= 0.3 + 1e-6
+    assert 0.2 + actions[..., 5].cumsum(1).max() <= 0.8 + 1e-6

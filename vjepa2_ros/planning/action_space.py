@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a planner may choose from: sequences of bounded end-effector actions.
 
-Translation and gripper are searched, rotation is not (arXiv 2506.09985, appendix B.2).
+Translation and gripper are searched (arXiv 2506.09985, appendix B.2); of the rotation only the yaw,
+and only where it is asked for.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from vjepa2_ros.settings.planning import (
 )
 
 AXES = (*TRANSLATION_AXES, "gripper")
+"""Axes that are always there; "yaw" follows them where it is searched."""
 _GRIPPER = AXES.index("gripper")
 _DEFAULTS = ActionSettings()
 
@@ -40,6 +42,9 @@ class ActionSpace:
             is between the fingers, so the first action is searched from 0 to here. None: not told.
         closedness: of the gripper where a sequence starts: a searched one neither opens nor closes
             beyond 0 and 1. None: changes have no bounds but their own.
+        max_yaw: bound of the turn about the vertical axis per action [rad]; 0: it is not searched.
+        yaw: where a sequence starts [rad]; a searched one does not leave `yaw_limit`.
+        yaw_limit: farthest yaw either way [rad].
 
     Raises:
         ValueError: values are out of range or do not fit each other.
@@ -53,6 +58,9 @@ class ActionSpace:
     start: Tensor | None = None
     closing: float | None = None
     closedness: float | None = None
+    max_yaw: float = 0.0
+    yaw: float = 0.0
+    yaw_limit: float = _DEFAULTS.yaw_limit
 
     def __post_init__(self):
         if self.horizon < 1:
@@ -72,7 +80,9 @@ class ActionSpace:
             )
         if not all(np.isfinite(value).all() for value in self.fixed_axes.values()):
             raise ValueError(f"fixed_axes must be finite, got {self.fixed_axes}")
-        if set(self.fixed_axes) == set(AXES):
+        if not 0 <= self.max_yaw < float("inf"):
+            raise ValueError(f"max_yaw must be a finite number from 0, got {self.max_yaw}")
+        if set(self.fixed_axes) == set(self.axes):
             raise ValueError("fixed_axes holds every axis, and nothing is left to search")
         if (self.workspace is None) != (self.start is None):
             raise ValueError(
@@ -122,17 +132,26 @@ class ActionSpace:
             None if workspace is None else state[:3],
             closing,
             closedness if commanded_gripper else None,
+            settings.max_yaw,
+            float(state[5]),
+            settings.yaw_limit,
         )
 
     @property
+    def axes(self) -> tuple[str, ...]:
+        """Names of the A axes of an action: `AXES`, and "yaw" where it is searched."""
+        return (*AXES, "yaw") if self.max_yaw > 0 else AXES
+
+    @property
     def bounds(self) -> Tensor:
-        """Largest x, y, z, gripper [4] of an action."""
-        return torch.tensor([self.max_translation] * 3 + [self.gripper.max_change])
+        """Largest change [A] of an action on each of `axes`."""
+        turn = [self.max_yaw] if self.max_yaw > 0 else []
+        return torch.tensor([self.max_translation] * 3 + [self.gripper.max_change] + turn)
 
     @property
     def free_axes(self) -> list[int]:
-        """Numbers of the axes that are searched, in the order of `AXES`."""
-        return [number for number, axis in enumerate(AXES) if axis not in self.fixed_axes]
+        """Numbers of the axes that are searched, in the order of `axes`."""
+        return [number for number, axis in enumerate(self.axes) if axis not in self.fixed_axes]
 
     @property
     def dimensions(self) -> int:
@@ -140,7 +159,13 @@ class ActionSpace:
         return len(self.free_axes) * self.horizon
 
     def clip(self, searched: Tensor) -> Tensor:
-        """Nearest x, y, z, gripper [..., H, 4] inside the bounds, with what is fixed put in."""
+        """Nearest changes [..., H, A] inside the bounds, with what is fixed put in.
+
+        Args:
+            searched: changes on the `axes` [..., H, A]; those of `AXES` alone do not turn.
+        """
+        if searched.shape[-1] < len(self.axes):
+            searched = torch.cat([searched, torch.zeros_like(searched[..., :1])], dim=-1)
         bounds = self.bounds.to(searched.device)
         clipped = torch.minimum(torch.maximum(searched, -bounds), bounds)
         if self.gripper.mode == "enumerated":
@@ -153,7 +178,11 @@ class ActionSpace:
         if self.gripper.close_from >= 0:
             clipped[..., self.gripper.close_from :, _GRIPPER] = 1.0
         if self.closedness is not None:
-            clipped[..., _GRIPPER] = self._within_stroke(clipped[..., _GRIPPER])
+            clipped[..., _GRIPPER] = _within(clipped[..., _GRIPPER], self.closedness, 0.0, 1.0)
+        if self.max_yaw > 0:
+            # From beyond the limit it may turn back, but not farther.
+            limits = min(-self.yaw_limit, self.yaw), max(self.yaw_limit, self.yaw)
+            clipped[..., -1] = _within(clipped[..., -1], self.yaw, *limits)
         clipped[..., :3] = self.inside(clipped[..., :3])
         return clipped
 
@@ -178,14 +207,18 @@ class ActionSpace:
 
     def from_unit(self, points: Tensor) -> Tensor:
         """Action sequences [S, H, 7] of points [S, dimensions] of the cube -1..1."""
-        searched = points.new_zeros(len(points), self.horizon, len(AXES))
+        searched = points.new_zeros(len(points), self.horizon, len(self.axes))
         searched[..., self.free_axes] = points.unflatten(1, (self.horizon, -1))
         return full_actions(self.clip(searched * self.bounds.to(points.device)))
 
     def to_unit(self, actions: Tensor) -> Tensor:
         """Points [..., dimensions] of the cube that are nearest to action sequences [..., H, 7]."""
-        unit = (searched_axes(actions) / self.bounds)[..., self.free_axes]
+        unit = (self.searched(actions) / self.bounds)[..., self.free_axes]
         return unit.flatten(-2).clamp(-1.0, 1.0)
+
+    def searched(self, actions: Tensor) -> Tensor:
+        """Changes on the `axes` [..., A] of actions [..., 7]."""
+        return actions[..., [0, 1, 2, 6, 5][: len(self.axes)]]
 
     def settle(self, actions: Tensor) -> Tensor:
         """The same sequence [H, 7] with feasible changes of a searched gripper.
@@ -202,24 +235,27 @@ class ActionSpace:
             searched[searched.abs() < self.gripper.threshold] = 0.0
         return settled
 
-    def _within_stroke(self, changes: Tensor) -> Tensor:
-        """Changes of closedness [..., H] cut at fully open and fully closed."""
-        kept, here = [], torch.full_like(changes[..., 0], self.closedness)
-        for change in changes.unbind(-1):
-            after = (here + change).clamp(0.0, 1.0)
-            kept.append(after - here)
-            here = after
-        return torch.stack(kept, dim=-1)
-
     def _nearest_choice(self, change: Tensor) -> Tensor:
         return self.gripper.max_change * (change / self.gripper.max_change).round()
 
 
+def _within(changes: Tensor, start: float, lower: float, upper: float) -> Tensor:
+    """Changes [..., H] from a start, cut where their sums would leave an interval."""
+    kept, here = [], torch.full_like(changes[..., 0], start)
+    for change in changes.unbind(-1):
+        after = (here + change).clamp(lower, upper)
+        kept.append(after - here)
+        here = after
+    return torch.stack(kept, dim=-1)
+
+
 def full_actions(searched: Tensor) -> Tensor:
-    """Actions [..., 7] without rotation from x, y, z, gripper [..., 4]."""
+    """Actions [..., 7] from x, y, z, gripper and, if there is a fifth, yaw [..., 4 or 5]."""
     actions = searched.new_zeros(*searched.shape[:-1], 7)
     actions[..., :3] = searched[..., :3]
     actions[..., 6] = searched[..., 3]
+    if searched.shape[-1] > 4:
+        actions[..., 5] = searched[..., 4]
     return actions
 
 

@@ -12,22 +12,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vjepa2_ros.planning.action_space import AXES, ActionSpace, full_actions, searched_axes
+from vjepa2_ros.planning.action_space import ActionSpace, full_actions
 from vjepa2_ros.planning.planner import Objective, Plan, evaluate
 from vjepa2_ros.settings.planning import CEMSettings
 
 
 @dataclass(frozen=True)
 class Trace:
-    """All iterations of a search: I iterations, S samples, K elites, H actions, 4 axes x, y, z,
-    gripper.
+    """All iterations of a search: I iterations, S samples, K elites, H actions, A axes.
 
     Attributes:
-        draws: [I, H, S, 4] standard normal.
+        draws: [I, H, S, A] standard normal.
         actions: [I, S, H, 7] the candidates, clipped.
         energies: [I, S].
         elites: [I, K] indices into the candidates, best first.
-        mean, std: [I + 1, H, 4] before the first and after each iteration.
+        mean, std: [I + 1, H, A] before the first and after each iteration.
     """
 
     draws: Tensor
@@ -66,29 +65,29 @@ class CrossEntropyMethod:
         """Search as `Planner.plan`; `previous` is not used.
 
         Args:
-            draws: standard normal numbers [I, H, S, 4] to use instead of the generator's.
+            draws: standard normal numbers [I, H, S, A] to use instead of the generator's.
             trace: keep all candidates.
 
         Raises:
             ValueError: the draws have another shape, or an energy is not finite.
         """
         settings = self.settings
-        wanted = (settings.iterations, space.horizon, settings.samples, len(AXES))
+        wanted = (settings.iterations, space.horizon, settings.samples, len(space.axes))
         if draws is not None and draws.shape != wanted:
             raise ValueError(f"draws have shape {list(draws.shape)}, wanted {list(wanted)}")
         mean, std = _initial_distribution(space)
-        keep = _momentum(settings.momentum_mean, settings.momentum_mean_gripper)
-        keep_std = _momentum(settings.momentum_std, settings.momentum_std_gripper)
+        keep = _momentum(space, settings.momentum_mean, settings.momentum_mean_gripper)
+        keep_std = _momentum(space, settings.momentum_std, settings.momentum_std_gripper)
         history = []
         for iteration in range(settings.iterations):
-            noise = self._draw(space.horizon, generator) if draws is None else draws[iteration]
+            noise = self._draw(space, generator) if draws is None else draws[iteration]
             sampled = (noise * std[:, None] + mean[:, None]).transpose(0, 1).contiguous()
             actions = full_actions(space.clip(sampled))
             energies = evaluate(objective, actions)
             elites = energies.topk(settings.top_k, largest=False).indices
             if trace:
                 history.append((noise, actions, energies, elites, mean, std))
-            chosen = searched_axes(actions[elites])
+            chosen = space.searched(actions[elites])
             mean = chosen.mean(dim=0) * (1.0 - keep) + mean * keep
             std = chosen.std(dim=0) * (1.0 - keep_std) + std * keep_std
 
@@ -101,23 +100,25 @@ class CrossEntropyMethod:
             _trace(history, mean, std) if trace else None,
         )
 
-    def _draw(self, horizon: int, generator: torch.Generator | None) -> Tensor:
+    def _draw(self, space: ActionSpace, generator: torch.Generator | None) -> Tensor:
         # One draw per action, as the reference: one larger draw gives other numbers for a seed.
-        shape = (self.settings.samples, len(AXES))
-        return torch.stack([torch.randn(shape, generator=generator) for _ in range(horizon)])
+        shape = (self.settings.samples, len(space.axes))
+        return torch.stack([torch.randn(shape, generator=generator) for _ in range(space.horizon)])
 
 
 def _initial_distribution(space: ActionSpace) -> tuple[Tensor, Tensor]:
-    mean = torch.zeros(space.horizon, len(AXES))
+    mean = torch.zeros(space.horizon, len(space.axes))
     for axis, value in space.fixed_axes.items():
-        mean[:, AXES.index(axis)] = torch.as_tensor(value)
+        mean[:, space.axes.index(axis)] = torch.as_tensor(value)
     std = torch.full_like(mean, space.max_translation)
-    std[:, AXES.index("gripper")] = 1.0
+    std[:, space.axes.index("gripper")] = 1.0
+    if space.max_yaw > 0:
+        std[:, space.axes.index("yaw")] = space.max_yaw
     return mean, std
 
 
-def _momentum(translation: float, gripper: float) -> Tensor:
-    return torch.tensor([translation, translation, translation, gripper])
+def _momentum(space: ActionSpace, motion: float, gripper: float) -> Tensor:
+    return torch.tensor([gripper if axis == "gripper" else motion for axis in space.axes])
 
 
 def _trace(history: Sequence[tuple[Tensor, ...]], mean: Tensor, std: Tensor) -> Trace:

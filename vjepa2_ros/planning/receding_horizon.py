@@ -44,8 +44,8 @@ class Step:
 
     Attributes:
         action: what to do now [7], float32 on the CPU.
-        target_state: where that leads [7], absolute, base frame. Rotation is not planned: every
-            target has that of the first observation, so that rotation errors, at a contact for
+        target_state: where that leads [7], absolute, base frame. Its rotation is that of the first
+            observation, turned by what was planned since, so that rotation errors, at a contact for
             instance, do not accumulate. Without a change of the gripper the target keeps the
             closedness of the target before.
         energy: distance of the present latent to the current sub-goal's.
@@ -249,10 +249,13 @@ class RecedingHorizon:
         return replace(plan, actions=inside, energy=energy, evaluations=plan.evaluations + 1)
 
     def _target(self, state: Tensor, action: Tensor) -> Tensor:
-        """State [7] to command: with the first rotation, and without loosening a grip."""
+        """State [7] to command: turned as planned, and without loosening a grip."""
         target = compose(state, action)
         if self._rotation is None:
             self._rotation = state[3:6].clone()
+        turned = torch.zeros(7)
+        turned[3:6] = self._rotation
+        self._rotation = compose(turned, action)[3:6]
         target[3:6] = self._rotation
         # Round an object the fingers stand wider than they were told; told that, they would let go.
         if action[6] == 0 and self._closedness is not None:

@@ -31,12 +31,12 @@ from vjepa2_ros.settings.declaration import parameters_of
 from vjepa2_ros.settings.planning import LatentQuadraticSettings
 
 _LEAST = int(parameters_of(LatentQuadraticSettings)["evaluations"].minimum)
-_BELOW = np.array([[0.0, 0.0, -2 / 3], [0.0, 0.0, -1 / 3], [0.0, 0.0, -1.0]])
-"""Ends below the hand, in units of what can be reached."""
+_BELOW = (-2 / 3, -1 / 3, -1.0)
+"""Heights of ends below the hand, in units of what can be reached."""
 _STRAIGHT = 0.25  # share of the evaluations for the straight way without a change of the gripper
 
 Skeleton = Callable[[Tensor], Tensor]
-"""Unit points [S, 3] to x, y, z, gripper [S, H, 4]."""
+"""Unit points [S, E] to changes on the axes of the space [S, H, A]; E is 3, or 4 with a yaw."""
 
 
 class SkeletonSearch:
@@ -66,7 +66,7 @@ class SkeletonSearch:
         """Search as `Planner.plan`."""
         plans = []
         if previous is not None:
-            rest = space.settle(full_actions(space.clip(_searched(previous))))
+            rest = space.settle(full_actions(space.clip(space.searched(previous))))
             plans.append(Plan(rest, float(evaluate(objective, rest[None])[0]), 1))
 
         def search(skeleton: Skeleton, evaluations: int) -> Plan:
@@ -75,56 +75,56 @@ class SkeletonSearch:
             plans.append(record.plan())
             return plans[-1]
 
-        others = self._others(space)
-        bound, budget = space.max_translation, self.evaluations - len(plans)
+        motion, horizon = _Motion(space), space.horizon
+        others = self._others(space, motion)
+        budget = self.evaluations - len(plans)
         straight = max(_LEAST, int(budget * _STRAIGHT) if others else budget)
-        end = search(lambda points: _way(points * _reach(space), space.horizon, bound), straight)
-        destination = end.actions[:, :3].sum(0)
+        best_way = search(
+            lambda points: motion.way(points * motion.bounds * horizon, horizon), straight
+        )
+        end = motion.of(best_way.actions).sum(0)
         each = max(_LEAST, (budget - straight) // max(1, len(others)))
         for make in others:
-            search(make(destination), each)
+            search(make(end), each)
         best = min(plans, key=lambda plan: plan.energy)
         return Plan(best.actions, best.energy, sum(plan.evaluations for plan in plans))
 
     @staticmethod
-    def _others(space: ActionSpace) -> list[Callable[[Tensor], Skeleton]]:
-        """What makes further skeletons, given where the straight way ends [3]."""
+    def _others(space: ActionSpace, motion: _Motion) -> list[Callable[[Tensor], Skeleton]]:
+        """What makes further skeletons, given where the straight way ends [E]."""
         horizon = space.horizon
-        others: list[Callable[[Tensor], Skeleton]] = []
-        if horizon > 1:
-            others.append(
-                lambda end: lambda points: _detour(end, points * space.max_translation, horizon)
-            )
-        if "gripper" in space.fixed_axes or space.closing is not None or horizon == 1:
+        if horizon == 1:
+            return []
+        others: list[Callable[[Tensor], Skeleton]] = [
+            lambda end: lambda points: motion.detour(end, points * motion.bounds, horizon)
+        ]
+        if "gripper" in space.fixed_axes or space.closing is not None:
             return others
         closed = (space.closedness or 0.0) > 0.5
         change = space.gripper.max_change * (-1.0 if closed else 1.0)
-        for before in range(horizon):
-            others.append(_with_change(space, before, change))
+        others += [_with_change(motion, before, change, horizon) for before in range(horizon)]
         return others
 
 
 def _with_change(
-    space: ActionSpace, before: int, change: float
+    motion: _Motion, before: int, change: float, horizon: int
 ) -> Callable[[Tensor], Skeleton]:
     """Skeletons in which the gripper changes after `before` actions.
 
     What is searched is the way before the change. Where there is none, it is the way after it; else
     the way after it leads to where the straight way without a change would end.
     """
-    after, bound = space.horizon - before - 1, space.max_translation
+    after = horizon - before - 1
 
     def at_end(end: Tensor) -> Skeleton:
         def skeleton(points: Tensor) -> Tensor:
-            gripper = points.new_zeros(len(points), 1, 4)
-            gripper[..., 3] = change
             if before == 0:
-                way = _way(points * _reach(space, after), after, bound)
-                return torch.cat([gripper, way], dim=1)
-            first = points * _reach(space, before)
-            parts = [_way(first, before, bound), gripper]
+                way = motion.way(points * motion.bounds * after, after)
+                return torch.cat([motion.grip(len(points), change), way], dim=1)
+            first = points * motion.bounds * before
+            parts = [motion.way(first, before), motion.grip(len(points), change)]
             if after:
-                parts.append(_way(end - first, after, bound))
+                parts.append(motion.way(end - first, after))
             return torch.cat(parts, dim=1)
 
         return skeleton
@@ -132,31 +132,42 @@ def _with_change(
     return at_end
 
 
-def _reach(space: ActionSpace, actions: int | None = None) -> float:
-    """How far on each axis some actions lead, all by default [m]."""
-    return space.max_translation * (space.horizon if actions is None else actions)
+class _Motion:
+    """Motions of the hand on the E axes that are not the gripper's, as steps on all A axes."""
 
+    def __init__(self, space: ActionSpace) -> None:
+        self._width = len(space.axes)
+        self._gripper = space.axes.index("gripper")
+        self._columns = [number for number in range(self._width) if number != self._gripper]
+        self._space = space
+        self.bounds = space.bounds[self._columns]
 
-def _way(ends: Tensor, actions: int, bound: float) -> Tensor:
-    """Steps [S, actions, 4] straight to ends [S, 3], each as long as `bound` allows."""
-    farthest = ends.abs().amax(1).clamp(min=1e-9)
-    covered = bound * torch.arange(actions + 1) / farthest[:, None]
-    steps = ends.new_zeros(len(ends), actions, 4)
-    steps[..., :3] = covered.clamp(max=1.0).diff(dim=1)[..., None] * ends[:, None]
-    return steps
+    def of(self, actions: Tensor) -> Tensor:
+        """Motions [H, E] of actions [H, 7]."""
+        return self._space.searched(actions)[..., self._columns]
 
+    def grip(self, count: int, change: float) -> Tensor:
+        """One step [count, 1, A] that changes the gripper."""
+        step = torch.zeros(count, 1, self._width)
+        step[..., self._gripper] = change
+        return step
 
-def _detour(end: Tensor, aside: Tensor, actions: int) -> Tensor:
-    """Steps [S, actions, 4] to an end [3] by way of points that lie aside [S, 3] of the middle."""
-    share = torch.linspace(0.0, 1.0, actions + 1)[:, None]
-    places = share * end + (4.0 * share * (1.0 - share)) * aside[:, None]
-    steps = aside.new_zeros(len(aside), actions, 4)
-    steps[..., :3] = places.diff(dim=1)
-    return steps
+    def way(self, ends: Tensor, actions: int) -> Tensor:
+        """Steps [S, actions, A] straight to ends [S, E], each as long as the bounds allow."""
+        farthest = (ends / self.bounds).abs().amax(1).clamp(min=1e-9)
+        covered = (torch.arange(actions + 1) / farthest[:, None]).clamp(max=1.0)
+        return self._steps(covered.diff(dim=1)[..., None] * ends[:, None])
 
+    def detour(self, end: Tensor, aside: Tensor, actions: int) -> Tensor:
+        """Steps [S, actions, A] to an end [E] past points that lie aside [S, E] of the middle."""
+        share = torch.linspace(0.0, 1.0, actions + 1)[:, None]
+        places = share * end + (4.0 * share * (1.0 - share)) * aside[:, None]
+        return self._steps(places.diff(dim=1))
 
-def _searched(actions: Tensor) -> Tensor:
-    return actions[..., [0, 1, 2, 6]]
+    def _steps(self, motions: Tensor) -> Tensor:
+        steps = motions.new_zeros(*motions.shape[:-1], self._width)
+        steps[..., self._columns] = motions
+        return steps
 
 
 class _SkeletonRecord(Search):
@@ -176,16 +187,18 @@ class _SkeletonRecord(Search):
 
     @property
     def dimensions(self) -> int:
-        """Of an end."""
-        return 3
+        """Of an end: E."""
+        return len(self._space.axes) - 1
 
     def begin(self, count: int) -> None:
         """Evaluate about `count` points: no motion, ends straight below, evenly spread ones."""
-        known = np.vstack([self._rest, _BELOW[: max(0, count - 2)]])
-        self.evaluate(np.vstack([known, self.spread(max(1, count - len(known)))]))
+        below = np.zeros((min(len(_BELOW), max(0, count - 2)), self.dimensions))
+        below[:, 2] = _BELOW[: len(below)]
+        spread = self.spread(max(1, count - len(below) - 1))
+        self.evaluate(np.vstack([self._rest, below, spread]))
 
     def evaluate(self, points: np.ndarray) -> np.ndarray:
-        """Energies [S] of points [S, 3], recorded with these points."""
+        """Energies [S] of points [S, E], recorded with these points."""
         energies = evaluate(self.objective, self._actions(points)).double().numpy()
         self.points = np.concatenate([self.points, points])
         self.energies = np.concatenate([self.energies, energies])

@@ -226,6 +226,8 @@ class ActionSettings(Settings):
     Attributes:
         horizon: actions in a candidate; the first one is executed.
         max_translation: bound of each of x, y, z per action [m].
+        max_yaw: bound of the turn about the vertical axis per action [rad]; 0: it is not searched.
+        yaw_limit: farthest yaw either way that is searched [rad].
         fixed_axes: text like "z=0.01, x=0": axes that are not searched, and their value [m].
 
     Raises:
@@ -239,6 +241,15 @@ class ActionSettings(Settings):
     )  # fmt: skip
     max_translation: float = setting(
         0.075, "bound of one action on each axis", "m", 0.001, 0.3, live="lower"
+    )
+    max_yaw: float = setting(
+        0.0,
+        "bound of one action's turn about the vertical axis; 0 = the hand does not turn, as in the "
+        "paper",
+        "rad", 0.0, 0.45, live="any",
+    )  # fmt: skip
+    yaw_limit: float = setting(
+        0.8, "farthest yaw either way to which the hand is turned", "rad", 0.0, 3.1, live="any"
     )
     fixed_axes: str = setting(
         "", "axes of x, y, z that are not searched, and the value each action has there: 'z=0.01'",
