@@ -3,16 +3,20 @@
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
+from small_model import small_world_model
 
 from vjepa2_ros.cli import demo
 from vjepa2_ros.demo import report
+from vjepa2_ros.demo.imagination import imagined_steps
 from vjepa2_ros.demo.progress import ProgressView
 from vjepa2_ros.demo.recorded_run import Run
 from vjepa2_ros.evaluation.record import Progress, Record
@@ -20,6 +24,7 @@ from vjepa2_ros.tasks import load_task
 from vjepa2_ros.tasks.outcome import Cause, Outcome
 from vjepa2_ros.tasks.task import Episode, SubGoal
 from vjepa2_ros.tasks.truth import Trace, Truth
+from vjepa2_ros.world_model.decoder import PatchDecoder
 
 IMAGE = np.zeros((64, 64, 3), np.uint8)
 TARGET = np.array([0.3, 0.0, 0.025])
@@ -234,3 +239,41 @@ def test_an_output_that_is_full_is_one_line_and_leaves_no_folder(words, tmp_path
     (line,) = ended.stderr.splitlines()
     assert ended.returncode == 1 and line.startswith("cannot read or write: ")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_imagined_before_each_command_is_drawn_beside_what_followed(tmp_path):
+    model = small_world_model(commanded_gripper=True)
+    model.parts["decoder"] = PatchDecoder({"channels": 48, "image_size": 64, "patch_size": 16})
+    progress = status(10.2, 1, 0), status(11.0, 2, 1), status(13.5, 2, 1, "STEP_LIMIT")
+    run = run_of(record_of(*progress, truths=[truth(10.0, 0.0, 0.1)]), "box", Outcome(True, 0.01))
+    noise = np.random.default_rng(0)
+    run.record.images[:] = [
+        (time, noise.integers(0, 256, (64, 64, 3), np.uint8)) for time in (10.5, 11.5, 13.0)
+    ]
+    state = np.array([0.4, 0.0, 0.3, np.pi, 0.0, 0.0, 0.3])
+    run.record.states += [(10.5, state, 1.0), (11.5, state, math.nan)]
+    far = state + [0.05, 0.0, 0.0, 0.0, 0.0, 0.0, 0.7]
+    # Of an image that was not recorded, of one that was, of a state that is not known.
+    run.record.targets += [(10.4, far), (10.5, far), (11.5, far)]
+    (step,) = imagined_steps(run, model)
+    assert step.number == 1
+    camera, imagined, true, goal = step.images
+    assert camera is run.record.images[0][1] and true is run.record.images[1][1]
+    assert goal is run.episode.subgoals[0].image
+    now = torch.tensor([0.4, 0.0, 0.3, np.pi, 0.0, 0.0, 1.0])
+    action = torch.tensor([0.05, 0, 0, 0, 0, 0, 0])
+    latent = model.encode(camera)
+    expected = model.rollout(latent, now, action[None, None])[0]
+    np.testing.assert_array_equal(imagined, model.parts["decoder"].picture(expected))
+    assert step.copied == pytest.approx(float((latent - model.encode(true)).abs().mean()))
+    report.write(run, tmp_path, model)
+    assert (tmp_path / "imagined.png").is_file()
+
+
+def test_a_run_without_commands_has_no_picture_of_what_was_imagined(
+    run_without_a_command, tmp_path
+):
+    model = small_world_model()
+    model.parts["decoder"] = PatchDecoder({"channels": 48, "image_size": 64, "patch_size": 16})
+    report.write(run_without_a_command, tmp_path, model)
+    assert not (tmp_path / "imagined.png").exists()

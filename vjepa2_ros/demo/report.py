@@ -10,7 +10,9 @@ import numpy as np
 
 from vjepa2_ros import plain_json
 from vjepa2_ros.demo.figures import draw_animation, draw_curves
+from vjepa2_ros.demo.imagination import draw_imagined, imagined_steps
 from vjepa2_ros.demo.recorded_run import Run
+from vjepa2_ros.world_model.world_model import WorldModel
 
 
 def stages(run: Run) -> dict[str, list[float]]:
@@ -100,8 +102,13 @@ def latency_table(figures: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write(run: Run, folder: Path) -> dict:
+def write(run: Run, folder: Path, model: WorldModel | None = None) -> dict:
     """Write all files of the report but the bag.
+
+    Args:
+        run: to report on.
+        folder: for the files.
+        model: of the run, with the part "decoder", for what it imagined; None: without that.
 
     Returns:
         The summary.
@@ -112,6 +119,8 @@ def write(run: Run, folder: Path) -> dict:
     (folder / "latency.md").write_text(latency_table(figures))
     draw_curves(run, folder / "energy.png")
     draw_animation(run, folder / "animation.gif")
+    if model is not None and (steps := imagined_steps(run, model)):
+        draw_imagined(steps, folder / "imagined.png")
     return figures
 
 

@@ -19,7 +19,7 @@ from vjepa2_ros.demo.progress import ProgressView
 from vjepa2_ros.demo.recorded_run import Run
 from vjepa2_ros.evaluation.record import Record
 from vjepa2_ros.settings.files import NAMESPACE, Configuration
-from vjepa2_ros.settings.stack import managed_nodes
+from vjepa2_ros.settings.stack import StackSettings, managed_nodes
 from vjepa2_ros.simulation.simulator import Simulator, SimulatorConfig
 from vjepa2_ros.stack.client import StackClient, read_images
 from vjepa2_ros.stack.observer import StackObserver
@@ -30,6 +30,8 @@ from vjepa2_ros.tasks import load_task
 from vjepa2_ros.tasks.outcome import HOLD_TIME
 from vjepa2_ros.tasks.task import Episode, EpisodeError, Task, TaskOptions, draw_episode
 from vjepa2_ros.tasks.truth import Trace
+from vjepa2_ros.world_model.checkpoint import open_world_model
+from vjepa2_ros.world_model.world_model import WorldModel
 
 READY_TIMEOUT = 120.0
 REST_TIMEOUT = 10.0
@@ -122,7 +124,8 @@ def run_demo(settings: DemoSettings, console: Console, stop: threading.Event) ->
         observer.finish_record()
     console.print("drawing …")
     name = settings.configuration.settings.simulator.task
-    figures = report.write(_judged(record, answer.goal_id, name, task, episode), folder)
+    run = _judged(record, answer.goal_id, name, task, episode)
+    figures = report.write(run, folder, _drawing_model(settings.configuration.settings))
     console.print(Markdown(report.latency_table(figures)))
     return figures
 
@@ -234,6 +237,12 @@ def _wait(
                 f"{text} within {timeout:.0f} s: is other work keeping the machine busy? See "
                 "nodes.log, and try again"
             )
+
+
+def _drawing_model(settings: StackSettings) -> WorldModel | None:
+    """The planner's model, if it can draw what it imagines."""
+    model = open_world_model(settings.planner.model, parts=None)
+    return model if "decoder" in model.parts else None
 
 
 def _keep(log: TextIO, console: Console) -> Callable[[str, str], None]:

@@ -47,6 +47,9 @@ class Record:
         progress: every status.
         images: capture time and image uint8 RGB [height, width, 3].
         positions: time of measurement and tool centre point [3] in metres.
+        states: time of measurement, state [7] as measured, and the closedness that the gripper was
+            told last (NaN where the driver does not know).
+        targets: capture time of the image that a command comes from, and its target state [7].
         truths: what was true in the simulated cell, with the times of the stamps.
         latents, commands: capture time of the image that it comes from, and time of arrival.
         renderings: time of the report, and the time that rendering an image took, once a second.
@@ -58,6 +61,8 @@ class Record:
     progress: list[Progress] = field(default_factory=list)
     images: list[tuple[float, np.ndarray]] = field(default_factory=list)
     positions: list[tuple[float, np.ndarray]] = field(default_factory=list)
+    states: list[tuple[float, np.ndarray, float]] = field(default_factory=list)
+    targets: list[tuple[float, np.ndarray]] = field(default_factory=list)
     truths: list[Truth] = field(default_factory=list)
     latents: list[tuple[float, float]] = field(default_factory=list)
     commands: list[tuple[float, float]] = field(default_factory=list)

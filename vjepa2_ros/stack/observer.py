@@ -27,6 +27,7 @@ from vjepa2_ros.ros.conversions import image_array, pose_arrays, seconds
 from vjepa2_ros.ros.truth import truth_of
 from vjepa2_ros.settings.stack import NODES
 from vjepa2_ros.stack.recorder import Recorder
+from vjepa2_ros.world_model.poses import state_from_pose
 
 # Longest time for messages that still wait at the end, and without one all are taken [s].
 _LAST_MESSAGES = 3.0
@@ -181,8 +182,11 @@ class StackObserver:
         )
 
     def _on_robot_state(self, message: RobotState, received: float) -> None:
-        position, _ = pose_arrays(message.pose)
-        self.record.positions.append((seconds(message.header.stamp), position))
+        position, quaternion = pose_arrays(message.pose)
+        stamp = seconds(message.header.stamp)
+        self.record.positions.append((stamp, position))
+        state = state_from_pose(position, quaternion, message.gripper_closedness)
+        self.record.states.append((stamp, state, message.commanded_closedness))
         self.record.moving = message.moving
         if message.refused_goal_id:
             self.record.refused.add(message.refused_goal_id)
@@ -197,4 +201,7 @@ class StackObserver:
         self.record.latents.append((seconds(message.header.stamp), received))
 
     def _on_command(self, message: Command, received: float) -> None:
-        self.record.commands.append((seconds(message.header.stamp), received))
+        captured = seconds(message.header.stamp)
+        self.record.commands.append((captured, received))
+        target = state_from_pose(*pose_arrays(message.pose), message.gripper_closedness)
+        self.record.targets.append((captured, target))
