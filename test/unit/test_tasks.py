@@ -3,6 +3,7 @@
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from vjepa2_ros.settings.cell import Workspace
 from vjepa2_ros.simulation.simulator import (
@@ -10,6 +11,7 @@ from vjepa2_ros.simulation.simulator import (
     TRAINING_SCENES,
     Simulator,
     SimulatorConfig,
+    hand_rotation,
 )
 from vjepa2_ros.tasks import load_task, task_names
 from vjepa2_ros.tasks.library.reach import FARTHEST, NEAREST
@@ -221,3 +223,18 @@ def test_a_hand_that_does_not_arrive_cannot_teach(simulator):
 
 def test_limits_of_success_are_those_that_are_documented():
     assert (SUCCESS_DISTANCE, LIFT) == (0.04, 0.03)
+
+
+def test_a_box_that_lies_askew_is_taught_with_a_hand_that_is_turned_to_fit():
+    simulator = Simulator(SimulatorConfig(box_yaw=0.78))
+    task, options = load_task("grasp"), TaskOptions("box")
+    for seed in range(3):
+        episode = draw_episode(task, simulator, seed, options)
+        lies = simulator.grasp_yaws()[1]
+        start = Rotation.from_quat(simulator.pose()[1]) * hand_rotation(0.0).inv()
+        assert start.magnitude() < 0.01, "the hand does not start turned"
+        teacher = Teacher(simulator, options)
+        teacher.grasp_object()
+        turned = Rotation.from_quat(simulator.pose()[1]) * hand_rotation(lies).inv()
+        assert turned.magnitude() < 0.05 and simulator.held()[1]
+        assert episode.object == "box"

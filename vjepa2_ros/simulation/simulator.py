@@ -20,6 +20,13 @@ MAX_WIDTH = 0.08
 """Opening of the Franka Hand [m] at closedness 0."""
 DOWN = Rotation.from_euler("xyz", [np.pi, 0.0, 0.0])
 """Orientation of the hand with its fingers pointing at the table."""
+
+
+def hand_rotation(yaw: float) -> Rotation:
+    """Orientation of the hand that points down, turned by a yaw [rad] in the base frame."""
+    return Rotation.from_euler("z", yaw) * DOWN
+
+
 OBJECTS = ("cup", "box")
 """Names of the objects on the table, in the order of all arrays over them."""
 REST_HEIGHTS = (0.045, 0.025)
@@ -267,10 +274,14 @@ class Simulator:
         """True centres of cup and box [2, 3] in metres: for scores, never for training."""
         return self.data.xpos[self._objects].copy()
 
-    def object_yaws(self) -> np.ndarray:
-        """True angles of the objects about the vertical axis [2] in radians, -pi to pi."""
-        matrices = self.data.xmat[self._objects]
-        return np.arctan2(matrices[:, 3], matrices[:, 0])
+    def grasp_yaws(self) -> np.ndarray:
+        """Yaws of the hand [2] at which the fingers fit cup and box as they lie [rad].
+
+        The cup is round: 0. The box looks the same from both ends: -pi / 2 to pi / 2.
+        """
+        matrix = self.data.xmat[self._objects[OBJECTS.index("box")]]
+        lies = np.arctan2(matrix[3], matrix[0])
+        return np.array([0.0, (lies + np.pi / 2) % np.pi - np.pi / 2])
 
     def object_tilts(self) -> np.ndarray:
         """True angles of the objects' own vertical axes to the vertical [2] in radians."""

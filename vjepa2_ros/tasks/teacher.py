@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from vjepa2_ros.settings.planning import PLANNED
-from vjepa2_ros.simulation.simulator import DOWN, GRASP_HEIGHTS, OBJECTS, Simulator
+from vjepa2_ros.simulation.simulator import GRASP_HEIGHTS, OBJECTS, Simulator, hand_rotation
 from vjepa2_ros.tasks.task import SCRIPTED, SubGoal, TaskOptions, TeachingError
 
 ABOVE = 0.10
@@ -24,6 +24,8 @@ _SETTLE = 0.8
 class Teacher:
     """Moves the hand, and the object that it holds, by the truth.
 
+    The hand is turned as the object lies, where boxes lie at different angles.
+
     Args:
         simulator: in the scene of the episode.
         options: object, gripper and size of the pictures.
@@ -34,6 +36,8 @@ class Teacher:
         self._options = options
         self._index = OBJECTS.index(options.object) if options.object is not None else 0
         self._closedness = simulator.commanded_closedness
+        turned = simulator.config.box_yaw > 0
+        self._rotation = hand_rotation(simulator.grasp_yaws()[self._index] if turned else 0.0)
 
     @property
     def grasp(self) -> np.ndarray:
@@ -103,7 +107,7 @@ class Teacher:
 
     def _go(self, position: np.ndarray) -> None:
         simulator = self._simulator
-        simulator.set_target(position, DOWN.as_quat(), self._closedness)
+        simulator.set_target(position, self._rotation.as_quat(), self._closedness)
         deadline = simulator.time + _MOTION_TIME
         simulator.advance(_SETTLE)
         while not simulator.settled() and simulator.time < deadline:

@@ -33,9 +33,10 @@ from vjepa2_ros.simulation.simulator import (
     TRAINING_SCENES,
     Simulator,
     SimulatorConfig,
+    hand_rotation,
 )
 from vjepa2_ros.training.distributed import by_first
-from vjepa2_ros.training.play import MAX_TURN, MAX_YAW, Play, hand_rotation
+from vjepa2_ros.training.play import MAX_TURN, MAX_YAW, Play
 
 RENDER_SIZE = 256
 """Side [px] at which the camera of the cell publishes; smaller training frames are made from it."""

@@ -12,9 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import numpy as np
-from scipy.spatial.transform import Rotation
 
-from vjepa2_ros.simulation.simulator import DOWN, GRASP_HEIGHTS, OBJECTS, Simulator
+from vjepa2_ros.simulation.simulator import (
+    GRASP_HEIGHTS,
+    OBJECTS,
+    Simulator,
+    hand_rotation,
+)
 
 Waypoint = tuple[np.ndarray, float]
 """Position [3] in metres and gripper closedness to go to."""
@@ -187,9 +191,8 @@ class Play:
             return 0.0
         yaw = self._random.uniform(-MAX_YAW, MAX_YAW)
         if OBJECTS[self._object] == "box" and self._random.uniform() < 0.85:
-            # The box looks the same from both ends.
-            lies = self._simulator.object_yaws()[self._object]
-            yaw = (lies + np.pi / 2) % np.pi - np.pi / 2 + self._random.normal(0.0, _YAW_NOISE)
+            yaw = self._simulator.grasp_yaws()[self._object]
+            yaw += self._random.normal(0.0, _YAW_NOISE)
         return float(np.clip(yaw, -MAX_YAW, MAX_YAW))
 
     def _reachable(self) -> bool:
@@ -217,8 +220,3 @@ class Play:
 
     def _opening(self) -> float:
         return 0.0 if self._random.uniform() < 0.85 else self._random.uniform(0.0, 0.3)
-
-
-def hand_rotation(yaw: float) -> Rotation:
-    """Orientation of the hand that points down, turned by a yaw [rad] in the base frame."""
-    return Rotation.from_euler("z", yaw) * DOWN
