@@ -43,6 +43,7 @@ from vjepa2_ros.training.predictor_training import (
     Rollout,
     encode_dataset,
     error_by_step,
+    scale_inputs,
     start_as_identity,
     train_predictor,
 )
@@ -546,6 +547,34 @@ def test_a_predictor_started_as_the_identity_returns_its_frame():
     latents = torch.nn.functional.layer_norm(torch.randn(2, 16, 48), (48,))
     predicted = predictor(latents, torch.zeros(2, 1, 7), torch.zeros(2, 1, 7))
     assert (predicted - latents).abs().mean() < 0.05
+
+
+def test_scaled_inputs_tell_lengths_and_the_gripper_and_ignore_a_roll_of_either_sign():
+    torch.manual_seed(0)
+    predictor = ActionConditionedPredictor(predictor_geometry(TINY))
+    start_as_identity(predictor)
+    random = np.random.default_rng(0)
+    states = np.zeros((50, 6, 7), np.float32)
+    states[..., :3] = [0.5, 0.0, 0.2] + np.cumsum(random.normal(0, 0.05, (50, 6, 3)), axis=1)
+    states[..., 3] = np.pi * random.choice([-1, 1], (50, 6))
+    states[..., 6] = random.choice([0.0, 1.0], (50, 6))
+    scale_inputs(predictor, states)
+    norm = predictor.predictor_blocks[0].norm1
+
+    def token(layer, *values):
+        return norm(layer(torch.tensor(values, dtype=torch.float32)))
+
+    here = token(predictor.state_encoder, 0.5, 0, 0.2, np.pi, 0, 0, 0)
+    same = token(predictor.state_encoder, 0.5, 0, 0.2, -np.pi, 0, 0, 0)
+    there = token(predictor.state_encoder, 0.6, 0, 0.2, np.pi, 0, 0, 0)
+    torch.testing.assert_close(here, same)
+    assert (there - here).norm() > 0.1 * here.norm()
+    near, far, closing = (
+        token(predictor.action_encoder, x, 0, 0, 0, 0, 0, gripper)
+        for x, gripper in ((0.02, 0), (0.07, 0), (0.02, 1))
+    )
+    for other in (far, closing):
+        assert (other - near).norm() > 0.2 * near.norm()
 
 
 def test_a_predictor_of_another_width_cannot_start_as_the_identity():

@@ -26,6 +26,7 @@ from vjepa2_ros.world_model.predictor import ActionConditionedPredictor
 from vjepa2_ros.world_model.preprocessing import TRAINING_ASPECT, preprocess
 
 _FRAMES_AT_ONCE = 100
+_CONSTANT = 1e-3  # standard deviation under which an input counts as constant
 
 
 def encode_dataset(
@@ -121,6 +122,36 @@ def start_as_identity(predictor: ActionConditionedPredictor) -> None:
             for branch in (block.attn.proj, block.mlp.fc2):
                 branch.weight.mul_(0.05)
                 branch.bias.zero_()
+
+
+def scale_inputs(predictor: ActionConditionedPredictor, states: np.ndarray) -> None:
+    """Initialise the encoders of actions and states by what they will be given.
+
+    The first LayerNorm of the blocks makes every token equally long. From the default
+    initialisation a step of some centimetres becomes a token of length 0.01, of which only the
+    direction is left, not how far it leads; a change of the gripper, of order 1, drowns the
+    translation, and a roll that is pi or -pi by chance, since the hand points down, drowns the
+    position. A training of thousands of steps then learns above all to make those weights small,
+    and does not imagine a gripper that closes. Here each input has variance 1, beside a constant
+    part that keeps lengths apart, and roll and pitch have none.
+
+    Args:
+        predictor: changed in place.
+        states: of a recording, as the predictor takes them [E, T, 7].
+    """
+    given = torch.from_numpy(np.array(states, np.float32))
+    inputs = {
+        predictor.state_encoder: given,
+        predictor.action_encoder: difference(given[:, :-1], given[:, 1:]),
+    }
+    with torch.no_grad():
+        for layer, values in inputs.items():
+            mean, deviation = values.flatten(0, 1).mean(0), values.flatten(0, 1).std(0)
+            scale = torch.where(deviation > _CONSTANT, 1.0 / deviation, 0.0)
+            scale[3:5] = 0.0
+            weight = torch.randn(layer.weight.shape) * scale
+            layer.weight.copy_(weight)
+            layer.bias.copy_(torch.randn(len(weight)) - weight @ mean)
 
 
 class Rollout(nn.Module):

@@ -25,6 +25,7 @@ from vjepa2_ros.training.loop import LoopConfig
 from vjepa2_ros.training.predictor_training import (
     encode_dataset,
     error_by_step,
+    scale_inputs,
     start_as_identity,
     train_predictor,
 )
@@ -79,7 +80,9 @@ class Recipe:
     pretrain_loop: LoopConfig = field(default_factory=lambda: LoopConfig(1800))
     predictor_batch: int = 64
     predictor_window: int = 4
-    predictor_loop: LoopConfig = field(default_factory=lambda: LoopConfig(2400))
+    predictor_loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(2400, learning_rate=2e-3)
+    )
     seed: int = 0
     workspace: Workspace = Workspace()
     max_translation: float = ActionSettings().max_translation
@@ -254,6 +257,9 @@ def run(
     torch.manual_seed(recipe.seed)
     predictor = ActionConditionedPredictor(predictor_geometry(recipe))
     start_as_identity(predictor)
+    scale_inputs(
+        predictor, dataset.predictor_states(predictor.config.commanded_gripper)[:trained]
+    )
     predictor.to(device)
     train_predictor(
         dataset,
