@@ -4,14 +4,18 @@
 Where contact decides, the energy is no smooth function of a whole sequence: whether an object comes
 along depends on when the fingers close. As in task and motion planning, the discrete part of a plan
 is enumerated and the continuous part searched. An action moves the hand or sets the gripper fully
-open or closed, never both, so that a sequence of H actions has a skeleton: the number of actions
-before the gripper changes, or that it does not. The hand moves straight, and as fast as it may,
-before that and again after it; without a change of the gripper there is also a way round, by way of
-a point beside the straight one. What a skeleton leaves open, the end of a way, is searched by a
-quadratic surrogate of the latents (`latent_quadratic`), each skeleton for itself, and the best plan
-of all is chosen, the rest of the last plan among them. Where something is grasped is a small place
-in all that can be reached, so that besides evenly spread ends there are some straight below: that
-is where the fingers point.
+open or closed, never both. The skeletons of a sequence of H actions are
+
+* a straight way, as fast as the hand may go;
+* a way round, past a point beside the straight one to the same end;
+* a way to somewhere, a change of the gripper there, and a way to the end of the straight one;
+* the best of all these ways with the gripper changed before, after or between its steps, so that
+  plans that differ in that alone are compared at the same place.
+
+What a skeleton leaves open, a place, is searched by a quadratic surrogate of the latents
+(`latent_quadratic`), and the best plan of all is chosen, the rest of the last plan among them.
+Where something is grasped is a small place in all that can be reached, so that the search for it
+begins straight below the hand: that is where the fingers point.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ from vjepa2_ros.settings.planning import LatentQuadraticSettings
 _LEAST = int(parameters_of(LatentQuadraticSettings)["evaluations"].minimum)
 _BELOW = (-2 / 3, -1 / 3, -1.0)
 """Heights of ends below the hand, in units of what can be reached."""
-_STRAIGHT = 0.25  # share of the evaluations for the straight way without a change of the gripper
+_SHARE = 0.22  # of the evaluations for each search but that of the straight way
 
 Skeleton = Callable[[Tensor], Tensor]
 """Unit points [S, E] to changes on the axes of the space [S, H, A]; E is 3, or 4 with a yaw."""
@@ -42,8 +46,7 @@ Skeleton = Callable[[Tensor], Tensor]
 class SkeletonSearch:
     """A `Planner` for horizons of two actions and more.
 
-    Each skeleton takes 12 evaluations at least: with a horizon of 3 and a searched gripper there
-    are five.
+    Each search takes 12 evaluations at least; with a horizon of H there are H.
 
     Args:
         settings: of the search.
@@ -69,67 +72,58 @@ class SkeletonSearch:
             rest = space.settle(full_actions(space.clip(space.searched(previous))))
             plans.append(Plan(rest, float(evaluate(objective, rest[None])[0]), 1))
 
-        def search(skeleton: Skeleton, evaluations: int) -> Plan:
-            record = _SkeletonRecord(objective, space, generator, skeleton)
+        def search(skeleton: Skeleton, evaluations: int, below: bool = False) -> Plan:
+            record = _SkeletonRecord(objective, space, generator, skeleton, below)
             LatentQuadraticSurrogate(LatentQuadraticSettings(evaluations)).search(record)
             plans.append(record.plan())
             return plans[-1]
 
         motion, horizon = _Motion(space), space.horizon
-        others = self._others(space, motion)
-        budget = self.evaluations - len(plans)
-        straight = max(_LEAST, int(budget * _STRAIGHT) if others else budget)
-        best_way = search(
-            lambda points: motion.way(points * motion.bounds * horizon, horizon), straight
+        change = _change(space) if horizon > 1 else None
+        fetching = range(1, horizon - 1) if change is not None else ()
+        others = (horizon > 1) + len(fetching)
+        budget = self.evaluations - len(plans) - (horizon if change is not None else 0)
+        straight = budget - others * max(_LEAST, int(budget * _SHARE))
+        each = (budget - straight) // max(1, others)
+        way = search(
+            lambda points: motion.way(points * motion.bounds * horizon, horizon),
+            max(_LEAST, straight),
         )
-        end = motion.of(best_way.actions).sum(0)
-        each = max(_LEAST, (budget - straight) // max(1, len(others)))
-        for make in others:
-            search(make(end), each)
+        end = motion.of(way.actions).sum(0)
+        if horizon > 1:
+            search(lambda points: motion.detour(end, points * motion.bounds, horizon), each)
+        for before in fetching:
+            search(motion.fetching(end, before, horizon, change), each, below=True)
         best = min(plans, key=lambda plan: plan.energy)
+        if change is not None:
+            end = motion.of(best.actions).sum(0)
+            plans.append(self._changed(objective, space, motion, end, change))
+            best = min(plans, key=lambda plan: plan.energy)
         return Plan(best.actions, best.energy, sum(plan.evaluations for plan in plans))
 
     @staticmethod
-    def _others(space: ActionSpace, motion: _Motion) -> list[Callable[[Tensor], Skeleton]]:
-        """What makes further skeletons, given where the straight way ends [E]."""
-        horizon = space.horizon
-        if horizon == 1:
-            return []
-        others: list[Callable[[Tensor], Skeleton]] = [
-            lambda end: lambda points: motion.detour(end, points * motion.bounds, horizon)
+    def _changed(
+        objective: Objective, space: ActionSpace, motion: _Motion, end: Tensor, change: float
+    ) -> Plan:
+        """The best plan straight to an end [E] with a change of the gripper somewhere."""
+        steps = motion.way(end[None], space.horizon - 1)
+        grip = motion.grip(1, change)
+        sequences = [
+            torch.cat([steps[:, :before], grip, steps[:, before:]], dim=1)
+            for before in range(space.horizon)
         ]
-        if "gripper" in space.fixed_axes or space.closing is not None:
-            return others
-        closed = (space.closedness or 0.0) > 0.5
-        change = space.gripper.max_change * (-1.0 if closed else 1.0)
-        others += [_with_change(motion, before, change, horizon) for before in range(horizon)]
-        return others
+        actions = full_actions(space.clip(torch.cat(sequences)))
+        energies = evaluate(objective, actions)
+        chosen = int(energies.argmin())
+        return Plan(actions[chosen], float(energies[chosen]), len(actions))
 
 
-def _with_change(
-    motion: _Motion, before: int, change: float, horizon: int
-) -> Callable[[Tensor], Skeleton]:
-    """Skeletons in which the gripper changes after `before` actions.
-
-    What is searched is the way before the change. Where there is none, it is the way after it; else
-    the way after it leads to where the straight way without a change would end.
-    """
-    after = horizon - before - 1
-
-    def at_end(end: Tensor) -> Skeleton:
-        def skeleton(points: Tensor) -> Tensor:
-            if before == 0:
-                way = motion.way(points * motion.bounds * after, after)
-                return torch.cat([motion.grip(len(points), change), way], dim=1)
-            first = points * motion.bounds * before
-            parts = [motion.way(first, before), motion.grip(len(points), change)]
-            if after:
-                parts.append(motion.way(end - first, after))
-            return torch.cat(parts, dim=1)
-
-        return skeleton
-
-    return at_end
+def _change(space: ActionSpace) -> float | None:
+    """How the gripper may change: open if it is closed, else close; None where it must not."""
+    if "gripper" in space.fixed_axes or space.closing is not None:
+        return None
+    closed = (space.closedness or 0.0) > 0.5
+    return space.gripper.max_change * (-1.0 if closed else 1.0)
 
 
 class _Motion:
@@ -164,6 +158,17 @@ class _Motion:
         places = share * end + (4.0 * share * (1.0 - share)) * aside[:, None]
         return self._steps(places.diff(dim=1))
 
+    def fetching(self, end: Tensor, before: int, actions: int, change: float) -> Skeleton:
+        """Ways to somewhere in `before` actions, a change of the gripper, ways to an end [E]."""
+
+        def skeleton(points: Tensor) -> Tensor:
+            place = points * self.bounds * before
+            there = self.way(place, before)
+            back = self.way(end - place, actions - before - 1)
+            return torch.cat([there, self.grip(len(points), change), back], dim=1)
+
+        return skeleton
+
     def _steps(self, motions: Tensor) -> Tensor:
         steps = motions.new_zeros(*motions.shape[:-1], self._width)
         steps[..., self._columns] = motions
@@ -179,9 +184,11 @@ class _SkeletonRecord(Search):
         space: ActionSpace,
         generator: torch.Generator,
         skeleton: Skeleton,
+        below: bool,
     ) -> None:
         super().__init__(objective, space, generator)
         self._skeleton = skeleton
+        self._below = _BELOW if below else ()
         self._rest = self.start = np.zeros(self.dimensions)
         self.points = np.empty((0, self.dimensions))
 
@@ -192,8 +199,8 @@ class _SkeletonRecord(Search):
 
     def begin(self, count: int) -> None:
         """Evaluate about `count` points: no motion, ends straight below, evenly spread ones."""
-        below = np.zeros((min(len(_BELOW), max(0, count - 2)), self.dimensions))
-        below[:, 2] = _BELOW[: len(below)]
+        below = np.zeros((min(len(self._below), max(0, count - 2)), self.dimensions))
+        below[:, 2] = self._below[: len(below)]
         spread = self.spread(max(1, count - len(below) - 1))
         self.evaluate(np.vstack([self._rest, below, spread]))
 

@@ -56,8 +56,6 @@ class PretrainConfig:
             and for the yaw.
         pixel_weight: weight of the decoder's error. With 0 the decoder is trained on latents that
             know nothing of it.
-        pixel_block: side of the squares [px] over whose means that error is taken. Finer details
-            would fill the latents with what no predictor of this size foresees.
     """
 
     batch: int = 64
@@ -70,7 +68,6 @@ class PretrainConfig:
     state_gain: float = 3.0
     gripper_weight: float = 1.0
     pixel_weight: float = 1.0
-    pixel_block: int = 4
 
 
 _BACKGROUND_FRAMES = 300
@@ -148,14 +145,11 @@ class MaskedPrediction(nn.Module):
             reduction="none",
         ).mean((0, 1))
         position, gripper, yaw = own[:3].mean(), own[3], own[4]
-        pixels = self.decoder.loss(context, earlier, config.pixel_block)
-        # The decoder alone learns the details too, from latents that do not change for it.
-        details = self.decoder.loss(context.detach(), earlier)
+        pixels = self.decoder.loss(context if config.pixel_weight else context.detach(), earlier)
         loss = (
             masked
             + config.state_weight * (3 * position + config.gripper_weight * gripper + yaw) / 4
-            + config.pixel_weight * pixels
-            + details
+            + (config.pixel_weight or 1.0) * pixels
         )
         return {
             "loss": loss,

@@ -54,16 +54,9 @@ class PatchDecoder(nn.Module):
         deviation = functional.pixel_shuffle(patches, self.config["patch_size"])
         return self.background + self.contrast * deviation
 
-    def loss(self, latents: Tensor, frames: Tensor, block: int = 1) -> Tensor:
-        """Mean square error of frames [B, 3, S, S] decoded from latents [B, N, D], in contrasts.
-
-        Args:
-            latents: [B, N, D].
-            frames: [B, 3, S, S].
-            block: side of the squares [px] over which both are averaged first.
-        """
-        error = functional.avg_pool2d(self(latents) - frames, block)
-        return error.square().mean() / self.contrast**2
+    def loss(self, latents: Tensor, frames: Tensor) -> Tensor:
+        """Mean square error of frames [B, 3, S, S] decoded from latents [B, N, D], in contrasts."""
+        return functional.mse_loss(self(latents), frames) / self.contrast**2
 
     @torch.no_grad()
     def picture(self, latent: Tensor) -> np.ndarray:
