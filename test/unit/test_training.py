@@ -108,7 +108,8 @@ def played():
     held, heights, places = [], [], []
     for episode in range(4):
         simulator.reset(episode)
-        for _ in islice(play(simulator, np.random.default_rng(episode), 0.075), 8):
+        random, turning = np.random.default_rng(episode), episode % 2 == 1
+        for _ in islice(play(simulator, random, 0.075, turning), 8):
             held.append(simulator.held().any())
             heights.append(simulator.object_positions()[:, 2] - REST_HEIGHTS)
             places.append(simulator.pose()[0])

@@ -253,9 +253,10 @@ class RecedingHorizon:
         target = compose(state, action)
         if self._rotation is None:
             self._rotation = state[3:6].clone()
-        turned = torch.zeros(7)
-        turned[3:6] = self._rotation
-        self._rotation = compose(turned, action)[3:6]
+        if action[3:6].any():
+            turned = torch.zeros(7)
+            turned[3:6] = self._rotation
+            self._rotation = compose(turned, action)[3:6]
         target[3:6] = self._rotation
         # Round an object the fingers stand wider than they were told; told that, they would let go.
         if action[6] == 0 and self._closedness is not None:
