@@ -16,7 +16,7 @@ from small_model import small_world_model
 
 from vjepa2_ros.cli import demo
 from vjepa2_ros.demo import report
-from vjepa2_ros.demo.imagination import imagined_steps
+from vjepa2_ros.demo.imagination import MOST, imagined_steps
 from vjepa2_ros.demo.progress import ProgressView
 from vjepa2_ros.demo.recorded_run import Run
 from vjepa2_ros.evaluation.record import Progress, Record
@@ -277,3 +277,16 @@ def test_a_run_without_commands_has_no_picture_of_what_was_imagined(
     model.parts["decoder"] = PatchDecoder({"channels": 48, "image_size": 64, "patch_size": 16})
     report.write(run_without_a_command, tmp_path, model)
     assert not (tmp_path / "imagined.png").exists()
+
+
+def test_of_a_long_run_evenly_chosen_commands_are_imagined_again(run_of_two_subgoals):
+    model = small_world_model()
+    model.parts["decoder"] = PatchDecoder({"channels": 48, "image_size": 64, "patch_size": 16})
+    record = run_of_two_subgoals.record
+    times = [10.2 + 0.1 * number for number in range(25)]
+    state = np.array([0.4, 0.0, 0.3, np.pi, 0.0, 0.0, 0.3])
+    record.images[:] = [(time, IMAGE) for time in (*times, 13.0)]
+    record.states += [(time, state, 0.0) for time in times]
+    record.targets += [(time, state) for time in times]
+    numbers = [step.number for step in imagined_steps(run_of_two_subgoals, model)]
+    assert len(numbers) == MOST and numbers[0] == 1 and numbers[-1] == 25

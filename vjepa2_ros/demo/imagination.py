@@ -22,7 +22,8 @@ from vjepa2_ros.world_model.world_model import WorldModel
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  (the back end is chosen before)
 
-_ROWS = 10
+MOST = 10
+"""Commands of a run that are imagined again; of more, evenly chosen ones."""
 _TITLES = ("camera", "imagined next", "true next", "sub-goal")
 
 
@@ -44,7 +45,7 @@ class ImaginedStep:
 
 
 def imagined_steps(run: Run, model: WorldModel) -> list[ImaginedStep]:
-    """Imagine every command of the goal again, from the image and the state it was planned from.
+    """Imagine commands of the goal again, from the image and the state they were planned from.
 
     Args:
         run: with images, states and targets.
@@ -64,7 +65,9 @@ def imagined_steps(run: Run, model: WorldModel) -> list[ImaginedStep]:
     # The last one is seen when the robot has come to rest.
     ends = [time for time, _ in targets[1:]] + [record.images[-1][0]]
     steps = []
-    for number, ((time, target), end) in enumerate(zip(targets, ends, strict=True), 1):
+    chosen = np.linspace(0, len(targets) - 1, min(MOST, len(targets))).astype(int)
+    for index in chosen:
+        (time, target), end = targets[index], ends[index]
         _, state, commanded = record.states[int(np.abs(times - time).argmin())]
         state = state.copy()
         if model.predictor.config.commanded_gripper:
@@ -79,17 +82,16 @@ def imagined_steps(run: Run, model: WorldModel) -> list[ImaginedStep]:
         goal = run.episode.subgoals[int(run.subgoals_at(np.array([time]))[0])]
         images = captured[time], decoder.picture(imagined), captured[end], goal.image
         error, copied = (float((one - true).abs().mean()) for one in (imagined, latent))
-        steps.append(ImaginedStep(number, images, error, copied))
+        steps.append(ImaginedStep(int(index) + 1, images, error, copied))
     return steps
 
 
 def draw_imagined(steps: list[ImaginedStep], path: Path) -> None:
-    """Draw a row for each step, of long runs evenly chosen ones, into a PNG."""
-    chosen = [steps[i] for i in np.linspace(0, len(steps) - 1, min(_ROWS, len(steps))).astype(int)]
+    """Draw a row for each step into a PNG."""
     figure, axes = plt.subplots(
-        len(chosen), len(_TITLES), figsize=(8, 2.1 * len(chosen)), squeeze=False
+        len(steps), len(_TITLES), figsize=(8, 2.1 * len(steps)), squeeze=False
     )
-    for row, step in zip(axes, chosen, strict=True):
+    for row, step in zip(axes, steps, strict=True):
         for axis, title, image in zip(row, _TITLES, step.images, strict=True):
             axis.imshow(image)
             axis.set(xticks=[], yticks=[])

@@ -30,7 +30,7 @@ from vjepa2_ros.tasks import load_task
 from vjepa2_ros.tasks.outcome import HOLD_TIME
 from vjepa2_ros.tasks.task import Episode, EpisodeError, Task, TaskOptions, draw_episode
 from vjepa2_ros.tasks.truth import Trace
-from vjepa2_ros.world_model.checkpoint import open_world_model
+from vjepa2_ros.world_model.checkpoint import CheckpointError, open_world_model
 from vjepa2_ros.world_model.world_model import WorldModel
 
 READY_TIMEOUT = 120.0
@@ -240,9 +240,11 @@ def _wait(
 
 
 def _drawing_model(settings: StackSettings) -> WorldModel | None:
-    """The planner's model, if it can draw what it imagines."""
-    model = open_world_model(settings.planner.model, parts=None)
-    return model if "decoder" in model.parts else None
+    """The planner's model, if it can draw what it imagines; another is not loaded for that."""
+    try:
+        return open_world_model(settings.planner.model, parts=("decoder",))
+    except CheckpointError:
+        return None
 
 
 def _keep(log: TextIO, console: Console) -> Callable[[str, str], None]:

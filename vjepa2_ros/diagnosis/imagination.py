@@ -60,15 +60,15 @@ def imagine(
     """
     latent = model.encode(image)
     decoder = cast(PatchDecoder, model.parts["decoder"])
-    truth = None if cell is None else TrueDynamics(model, cell)
+    truth, snapshot = None, None
+    if cell is not None:
+        truth, snapshot = TrueDynamics(model, cell), cell.snapshot()
     found = []
     for action in actions:
         sequence = torch.zeros(steps, 7)
         sequence[:, [0, 1, 2, 5, 6]] = torch.tensor(action)
         predicted = model.rollout(latent, state, sequence[None], every_step=True)[0]
-        seen: list[np.ndarray] = []
-        if truth is not None and cell is not None:
-            seen = truth.images(cell.snapshot(), sequence)
+        seen = [] if truth is None else truth.images(snapshot, sequence)
         errors = [
             float((model.encode(picture) - one).abs().mean())
             for picture, one in zip(seen, predicted, strict=False)
