@@ -142,3 +142,23 @@ def test_a_hand_that_may_turn_turns_on_its_way_within_its_limit():
     actions = torch.cat(objective.asked)
     assert actions[..., 5].abs().max() <= 0.3 + 1e-6
     assert 0.2 + actions[..., 5].cumsum(1).max() <= 0.8 + 1e-6
+
+
+def test_a_plan_begins_with_what_it_does_and_not_with_waiting():
+    class LateGrip:
+        """Falls with a change of the gripper, and a little more the later that comes."""
+
+        def differences(self, actions):
+            late = torch.arange(1.0, actions.shape[1] + 1)
+            return 2.0 - (actions[..., 6] * late).sum(1, keepdim=True) / len(late)
+
+        def energies(self, differences):
+            return differences.square().mean(-1)
+
+        def __call__(self, actions):
+            return self.energies(self.differences(actions))
+
+    where = space(fixed_axes={"x": 0.0, "y": 0.0, "z": 0.0})
+    found = plan(LateGrip(), where)
+    assert found.actions[:, 6].tolist() == [1.0, 0.0, 0.0]
+    assert found.energy == pytest.approx(float(LateGrip()(found.actions[None])))

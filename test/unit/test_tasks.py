@@ -198,7 +198,7 @@ def test_taught_pictures_say_what_the_gripper_does_and_the_papers_do_not(simulat
     assert len({goal.image.tobytes() for goal in taught.subgoals}) == 5
     paper = draw_episode(task, simulator, 3, TaskOptions("box", 3, "planned"))
     assert [goal.name for goal in paper.subgoals] == ["grasped", "near the target", "placed"]
-    assert [goal.steps for goal in paper.subgoals] == [4, 10, 4]
+    assert [goal.steps for goal in paper.subgoals] == [12, 10, 7]
     assert {goal.gripper for goal in paper.subgoals} == {"planned"}
     single = draw_episode(load_task("pick_and_place_single"), simulator, 3, TaskOptions("box"))
     assert [goal.name for goal in single.subgoals] == ["placed"]

@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
@@ -27,6 +27,7 @@ from vjepa2_ros.settings.cell import Workspace
 from vjepa2_ros.settings.stack import StackSettings
 from vjepa2_ros.simulation.simulator import REST_HEIGHTS, Simulator
 from vjepa2_ros.training import dataset as dataset_module
+from vjepa2_ros.training import loop as loop_module
 from vjepa2_ros.training import recipe as recipe_module
 from vjepa2_ros.training.dataset import (
     Dataset,
@@ -307,13 +308,15 @@ def interrupt(patch, target, calls):
 
 TRAIN_TOGETHER = """
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 import torch
 from test_training import TINY
-from vjepa2_ros.training import recipe
+from vjepa2_ros.training import loop, recipe
 from vjepa2_ros.training.distributed import FirstProcessError, by_first, is_first, processes
 
 recipe.descend = lambda *arguments: {}
+loop.precision = lambda device: nullcontext()
 folder = Path(sys.argv[1])
 with processes(torch.device("cpu")) as device:
     recipe.run(TINY, folder, folder / "model", device=device)
@@ -326,8 +329,11 @@ with processes(torch.device("cpu")) as device:
 """
 
 
-def test_two_processes_train_the_weights_of_a_single_one(recording, train_tiny, tmp_path):
-    """Within 1e-6, where each weight was moved by up to 1e-4."""
+def test_two_processes_train_the_weights_of_a_single_one(
+    recording, train_tiny, tmp_path, monkeypatch
+):
+    """Within 1e-6, where each weight was moved by up to 1e-4; in float32 on any processor."""
+    monkeypatch.setattr(loop_module, "precision", lambda device: nullcontext())
     train_tiny("single")
     together = tmp_path / "together"
     copy_recording(recording, together)
@@ -539,6 +545,53 @@ def test_all_patches_encoded_as_a_subset_equal_the_whole_frame(recording):
     torch.testing.assert_close(
         encode_patches(encoder, frames, everything), encoder(frames), rtol=1e-4, atol=1e-4
     )
+
+
+def test_every_latent_gives_the_position_and_their_mean_gripper_and_yaw():
+    torch.manual_seed(0)
+    module = MaskedPrediction(Encoder(encoder_geometry(TINY)), TINY.pretrain)
+    gain, axes = TINY.pretrain.state_gain, module.state_projection.weight
+    state = torch.tensor([[0.1, -0.2, 0.3, 0.5, -0.4]])
+    given = gain * (state @ axes).expand(1, 16, -1)
+    torch.testing.assert_close(
+        torch.stack(module.state_losses(given, state)), torch.zeros(3), rtol=0, atol=1e-10
+    )
+    # One patch gives what the others do not: enough for gripper and yaw, not for the position.
+    alone = torch.cat([16 * given[:, :1], torch.zeros_like(given[:, 1:])], dim=1)
+    position, gripper, yaw = module.state_losses(alone, state)
+    assert position > 0.1
+    torch.testing.assert_close(
+        torch.stack([gripper, yaw]), torch.zeros(2), rtol=0, atol=1e-10
+    )
+    _, gripper, yaw = module.state_losses(torch.zeros_like(given), state)
+    torch.testing.assert_close(torch.stack([gripper, yaw]), torch.tensor([0.25, 0.16]))
+
+
+def test_layers_calculate_in_bfloat16_where_the_device_can_and_sums_stay_in_float32(
+    monkeypatch, tmp_path
+):
+    monkeypatch.setattr(
+        torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False
+    )
+    torch.manual_seed(0)
+    predictor = small_predictor()
+    start_as_identity(predictor)
+    seen = {}
+    block = predictor.predictor_blocks[0]
+    block.mlp.fc1.register_forward_hook(lambda *call: seen.update(layer=call[2].dtype))
+    block.register_forward_hook(lambda *call: seen.update(sum=call[2].dtype))
+    rollout = Rollout(predictor)
+    latents, states = torch.randn(2, 3, 16, 48), torch.randn(2, 3, 7)
+
+    def losses(random, progress):
+        return rollout.losses(latents, states)
+
+    loop_module.train("predictor", rollout, losses, LoopConfig(1, warmup=1), tmp_path)
+    assert seen == {"layer": torch.bfloat16, "sum": torch.float32}
+    assert {weight.dtype for weight in predictor.parameters()} == {torch.float32}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    loop_module.train("again", rollout, losses, LoopConfig(1, warmup=1), tmp_path)
+    assert seen["layer"] == torch.float32
 
 
 def test_a_predictor_started_as_the_identity_returns_its_frame():

@@ -12,6 +12,9 @@ open or closed, never both. The skeletons of a sequence of H actions are
 * the best of all these ways with the gripper changed before, after or between its steps, so that
   plans that differ in that alone are compared at the same place.
 
+Waiting first is no use where nothing moves by itself, and a plan that waits would be put off for
+ever, step by step: the best plan is carried out from its first action that does anything.
+
 What a skeleton leaves open, a place, is searched by a quadratic surrogate of the latents
 (`latent_quadratic`), and the best plan of all is chosen, the rest of the last plan among them.
 Where something is grasped is a small place in all that can be reached, so that the search for it
@@ -37,6 +40,7 @@ from vjepa2_ros.settings.planning import LatentQuadraticSettings
 _LEAST = int(parameters_of(LatentQuadraticSettings)["evaluations"].minimum)
 _BELOW = (-2 / 3, -1 / 3, -1.0)
 """Heights of ends below the hand, in units of what can be reached."""
+_IDLE = 0.1  # of the bound on each axis: a step below it is next to nothing
 _SHARE = 0.22  # of the evaluations for each search but that of the straight way
 
 Skeleton = Callable[[Tensor], Tensor]
@@ -82,7 +86,8 @@ class SkeletonSearch:
         change = _change(space) if horizon > 1 else None
         fetching = range(1, horizon - 1) if change is not None else ()
         others = (horizon > 1) + len(fetching)
-        budget = self.evaluations - len(plans) - (horizon if change is not None else 0)
+        # One is left for the best plan without its waiting.
+        budget = self.evaluations - len(plans) - (horizon if change is not None else 0) - 1
         straight = budget - others * max(_LEAST, int(budget * _SHARE))
         each = (budget - straight) // max(1, others)
         way = search(
@@ -99,6 +104,10 @@ class SkeletonSearch:
             end = motion.of(best.actions).sum(0)
             plans.append(self._changed(objective, space, motion, end, change))
             best = min(plans, key=lambda plan: plan.energy)
+        prompt = motion.without_waiting(best.actions)
+        if not torch.equal(prompt, best.actions):
+            best = Plan(prompt, float(evaluate(objective, prompt[None])[0]), 1)
+            plans.append(best)
         return Plan(best.actions, best.energy, sum(plan.evaluations for plan in plans))
 
     @staticmethod
@@ -168,6 +177,13 @@ class _Motion:
             return torch.cat([there, self.grip(len(points), change), back], dim=1)
 
         return skeleton
+
+    def without_waiting(self, actions: Tensor) -> Tensor:
+        """The same actions [H, 7], those that do next to nothing at the start put to the end."""
+        axes = self._space.searched(actions)
+        idle = (axes.abs() < _IDLE * self._space.bounds).all(1)
+        waits = int((~idle).int().argmax()) if not idle.all() else 0
+        return torch.cat([actions[waits:], torch.zeros_like(actions[:waits])])
 
     def _steps(self, motions: Tensor) -> Tensor:
         steps = motions.new_zeros(*motions.shape[:-1], self._width)

@@ -4,6 +4,7 @@
 import json
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -45,6 +46,16 @@ class DivergedError(ValueError):
     """A loss that is no number any more; the checkpoint is from before."""
 
 
+def precision(device: str) -> AbstractContextManager:
+    """Context in which layers calculate in bfloat16 where a type of device has it in hardware."""
+    if device == "cpu":
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # absent before torch 2.11
+        fast = capabilities.get("avx512_bf16", False)
+    else:
+        fast = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.autocast(device, torch.bfloat16) if fast else nullcontext()
+
+
 def _rate(config: LoopConfig, iteration: int) -> float:
     if iteration < config.warmup:
         return config.learning_rate * (iteration + 1) / config.warmup
@@ -61,6 +72,8 @@ def train(
     after_step: Callable[[float], None] = lambda progress: None,
 ) -> None:
     """Minimise `losses(random, progress)["loss"]` over the parameters that require gradients.
+
+    Layers calculate in bfloat16 where the device has it (`torch.autocast`); weights are float32.
 
     A run that was interrupted resumes from its last checkpoint, also on another device or in
     another number of processes. Each of several processes calls this with the same weights and the
@@ -89,6 +102,7 @@ def train(
         ],
         betas=(0.9, 0.98),
     )
+    device = trained[0].device.type
     checkpoint, history = folder / f"{name}.pt", folder / f"{name}.jsonl"
     first = 0
     if checkpoint.is_file():
@@ -117,7 +131,8 @@ def train(
             progress = iteration / config.iterations
             for group in optimiser.param_groups:
                 group["lr"] = _rate(config, iteration)
-            values = losses(np.random.default_rng([config.seed, iteration]), progress)
+            with precision(device):
+                values = losses(np.random.default_rng([config.seed, iteration]), progress)
             optimiser.zero_grad(set_to_none=True)
             values["loss"].backward()
             means = {key: value.detach() for key, value in values.items()}

@@ -7,11 +7,11 @@ predictor predicts the latents of the rest, and the targets come from an exponen
 
 * The context includes a whole earlier frame of the same episode, so that only what moved has to be
   predicted, not the static background. Each frame is encoded on its own, as in use.
-* Every latent has to contain the state that the robot measured itself (tool position, gripper
-  closedness and yaw), through a fixed orthonormal projection. It becomes part of every token on a
-  known scale, so that the energy, a mean distance over tokens, decreases towards the goal even
-  where hand and goal share no patch. The positions of the objects are not used: a robot does not
-  measure them.
+* The latents have to contain the state that the robot measured itself, through a fixed orthonormal
+  projection: each one the tool position, their mean the gripper's closedness and the yaw. The
+  position becomes part of every token on a known scale, so that the energy, a mean distance over
+  tokens, decreases towards the goal even where hand and goal share no patch. The positions of the
+  objects are not used: a robot does not measure them.
 * Every latent has to show its own patch: a linear decoder (`PatchDecoder`) is trained beside the
   encoder, and its error is part of the loss. Masked prediction keeps what is needed to predict a
   frame from the one before, and of objects that hardly ever move next to nothing: moving the box
@@ -52,8 +52,8 @@ class PretrainConfig:
         momentum: of the EMA target at the start; it rises to 1 linearly.
         state_weight: weight of the state loss; 0 disables it.
         state_gain: length in latent space of one `POSITION_SCALE` of motion.
-        gripper_weight: of the closedness in the state loss, beside 1 for each axis of the position
-            and for the yaw.
+        gripper_weight: of closedness and yaw in the state loss, beside 1 for each axis of the
+            position.
         pixel_weight: weight of the decoder's error. With 0 the decoder is trained on latents that
             know nothing of it.
     """
@@ -66,7 +66,7 @@ class PretrainConfig:
     momentum: float = 0.99
     state_weight: float = 2.0
     state_gain: float = 3.0
-    gripper_weight: float = 1.0
+    gripper_weight: float = 8.0
     pixel_weight: float = 1.0
 
 
@@ -134,21 +134,15 @@ class MaskedPrediction(nn.Module):
         )
         places = torch.cat([everything, visible + patches, hidden + patches], dim=1)
         tokens = run_layers(self.layers, tokens, places)
-        predicted = self.project(self.norm(tokens[:, -hidden.shape[1] :]))
+        predicted = self.project(self.norm(tokens[:, -hidden.shape[1] :])).float()
         predicted = functional.layer_norm(predicted, predicted.shape[-1:])
         masked = functional.l1_loss(predicted, wanted)
         config = self.config
-        own = functional.smooth_l1_loss(
-            self.state_projection(context) / config.state_gain,
-            state[:, None].expand(-1, patches, -1),
-            beta=0.02,
-            reduction="none",
-        ).mean((0, 1))
-        position, gripper, yaw = own[:3].mean(), own[3], own[4]
+        position, gripper, yaw = self.state_losses(context, state)
         pixels = self.decoder.loss(context if config.pixel_weight else context.detach(), earlier)
         loss = (
             masked
-            + config.state_weight * (3 * position + config.gripper_weight * gripper + yaw) / 4
+            + config.state_weight * (3 * position + config.gripper_weight * (gripper + yaw)) / 4
             + (config.pixel_weight or 1.0) * pixels
         )
         return {
@@ -159,6 +153,29 @@ class MaskedPrediction(nn.Module):
             "yaw": yaw,
             "pixels": pixels,
         }
+
+    def state_losses(
+        self, latents: torch.Tensor, state: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Losses of position, closedness and yaw as the latents [B, N, D] give them, scalars.
+
+        Every latent has to give the position. Closedness and yaw show in a few patches and nowhere
+        else; their mean over the latents has to be right, so that those patches may give them for
+        all. Their errors are squared: of a gripper that is open or closed, the absolute error is
+        least at a constant for as long as next to nothing is known of it.
+
+        Args:
+            latents: of frames.
+            state: of the robot in them, in units of the state loss [B, 5].
+        """
+        # A product and a sum, which stay in float32 where layers calculate in bfloat16.
+        projected = (latents[..., None, :] * self.state_projection.weight).sum(-1)
+        given = projected / self.config.state_gain
+        position = functional.smooth_l1_loss(
+            given[..., :3], state[:, None, :3].expand_as(given[..., :3]), beta=0.02
+        )
+        gripper, yaw = (given[..., 3:].mean(1) - state[:, 3:]).square().mean(0)
+        return position, gripper, yaw
 
     @torch.no_grad()
     def follow(self, progress: float) -> None:
@@ -184,7 +201,8 @@ def encode_patches(
         Latents [B, V, D], layer-normed, as those of `encoder` up to rounding.
     """
     layers = encoder.model.encoder
-    tokens = layers.embeddings(frames[:, None])
+    # Where layers calculate in bfloat16, what they add up does not.
+    tokens = layers.embeddings(frames[:, None]).float()
     if patches is None:
         patches = torch.arange(tokens.shape[1], device=tokens.device)
     else:

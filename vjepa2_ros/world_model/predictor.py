@@ -295,6 +295,8 @@ class ActionConditionedPredictor(nn.Module):
         if extrinsics is not None:
             conditioning.append(self.extrinsics_encoder(extrinsics))
         x = torch.cat([token.unsqueeze(2) for token in conditioning] + [x], dim=2).flatten(1, 2)
+        # Where autocast has layers calculate in bfloat16, their sum keeps the weights' precision.
+        x = x.to(self.predictor_norm.weight.dtype)
 
         cosine, sine = rotary_tables(
             past_frames + frames,

@@ -46,7 +46,7 @@ class Grasp:
         pictures = teach_grasp(teacher, options)
         teacher.lift(LIFTED)
         taught = options.pictures == TAUGHT
-        pictures.append(teacher.picture("lifted", "close", 4 if taught else 8))
+        pictures.append(teacher.picture("lifted", "close", 4 if taught else 14))
         target = teacher.object_position
         return Episode(simulator.seed, options.object, start, tuple(pictures), target)
 

@@ -53,14 +53,14 @@ class PickAndPlace:
         pictures = teach_grasp(teacher, options)
         taught = options.pictures == TAUGHT
         if not taught:
-            pictures.append(teacher.picture("grasped", "close", 4))
+            pictures.append(teacher.picture("grasped", "close", 12))
         low = GRASP_HEIGHTS[OBJECTS.index(options.object)]
         teacher.lift(CARRY)
         teacher.move(np.append(place, low + CARRY))
         pictures.append(teacher.picture("near the target", "hold", 7 if taught else 10))
         teacher.move(np.append(place, low))
         teacher.open()
-        placed = teacher.picture("placed", "open", 2 if taught else 4)
+        placed = teacher.picture("placed", "open", 2 if taught else 7)
         if taught:
             pictures.append(teacher.picture("placed", "hold", 3))
         pictures.append(placed)
