@@ -157,7 +157,7 @@ class MaskedPrediction(nn.Module):
     def state_losses(
         self, latents: torch.Tensor, state: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Losses of position, closedness and yaw as the latents [B, N, D] give them, scalars.
+        """Losses of the robot's state as latents give it.
 
         Every latent has to give the position. Closedness and yaw show in a few patches and nowhere
         else; their mean over the latents has to be right, so that those patches may give them for
@@ -165,8 +165,11 @@ class MaskedPrediction(nn.Module):
         least at a constant for as long as next to nothing is known of it.
 
         Args:
-            latents: of frames.
+            latents: of frames [B, N, D] float32.
             state: of the robot in them, in units of the state loss [B, 5].
+
+        Returns:
+            Losses of position, closedness and yaw, scalars.
         """
         # A product and a sum, which stay in float32 where layers calculate in bfloat16.
         projected = (latents[..., None, :] * self.state_projection.weight).sum(-1)

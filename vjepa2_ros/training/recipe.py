@@ -124,7 +124,7 @@ RECIPES = {
         predictor_loop=LoopConfig(10_000, learning_rate=5e-4, warmup=500),
     ),
 }
-"""Recipes by name. "small" is for two CPU cores. "base" is for one GPU: about
+"""Recipes by name. "small", the shipped model's, is for two CPU cores. "base" is for one GPU: about
 10^17 operations in float32, which should take an hour. It was never measured on a GPU.
 """
 
