@@ -188,7 +188,9 @@ def test_a_signal_ends_runner_and_node_in_order_with_exit_code_zero(group, pictu
 
 
 def manager_of(group, namespace, nodes=("camera_node",)):
-    group.start_node(MANAGER, {"nodes": list(nodes)}, namespace)
+    """Start a manager that listens long enough to hear others on a machine under load."""
+    parameters = {"nodes": list(nodes), "listening_time": 10.0}
+    group.start_node(MANAGER, parameters, namespace)
 
 
 def test_a_second_manager_refuses_to_touch_the_nodes_of_the_first(group, pictures):

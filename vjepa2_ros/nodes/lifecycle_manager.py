@@ -38,8 +38,6 @@ from vjepa2_ros.settings.declaration import SettingsError
 from vjepa2_ros.settings.manager import LifecycleManagerSettings
 from vjepa2_ros.settings.stack import MANAGER, READY
 
-LISTENING_TIME = 2.0
-"""How long other stacks are listened for before anything is touched [s]."""
 # A process that has not been heard for so long does not count as running [s].
 _LIVE = 2.5 * HEARTBEAT_PERIOD
 # What ends the whole stack may signal this process that much later than a node [s].
@@ -168,7 +166,7 @@ class LifecycleManager:
 
     def _listen_for_others(self) -> None:
         """Raise BringUpError if there is another lifecycle manager, or a node of ours twice."""
-        deadline = time.monotonic() + LISTENING_TIME
+        deadline = time.monotonic() + self._settings.listening_time
         while time.monotonic() < deadline:
             self._check_stop()
             self._executor.spin_once(timeout_sec=0.1)

@@ -19,6 +19,11 @@ class LifecycleManagerSettings(Settings):
     discovery_timeout: float = setting(
         60.0, "longest wait for a node's process to appear", "s", 0.1, 600.0
     )
+    listening_time: float = setting(
+        2.0, "how long other stacks are listened for before any node is touched; longer on a busy "
+        "machine or a slow network",
+        "s", 0.1, 60.0,
+    )  # fmt: skip
     transition_timeout: float = setting(
         120.0, "longest wait for a transition; loading a large model takes minutes",
         "s", 0.1, 3600.0,

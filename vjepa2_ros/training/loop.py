@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import matplotlib
@@ -14,8 +15,10 @@ import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
+from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2Layer
 
 from vjepa2_ros.training.distributed import average, by_first, is_first
+from vjepa2_ros.world_model.predictor import Block
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402  (the back end is chosen before)
@@ -28,14 +31,17 @@ class LoopConfig:
     Attributes:
         iterations: number of optimiser steps.
         learning_rate: peak; linear warm-up, then half a cosine down to 1 % of it.
+        matrix_learning_rate: of Muon, as `learning_rate`. Muon trains the matrices inside the
+            transformer blocks, AdamW everything else; None: AdamW trains these as well.
         warmup: iterations of warm-up.
-        weight_decay: of AdamW (0.04 in the paper).
+        weight_decay: of matrices (0.04 in the paper).
         checkpoint_every: iterations between two checkpoints.
         seed: every batch is drawn from (seed, iteration), so a resumed run sees the same ones.
     """
 
     iterations: int
     learning_rate: float = 1e-3
+    matrix_learning_rate: float | None = None
     warmup: int = 100
     weight_decay: float = 0.04
     checkpoint_every: int = 200
@@ -56,11 +62,55 @@ def precision(device: str) -> AbstractContextManager:
     return torch.autocast(device, torch.bfloat16) if fast else nullcontext()
 
 
-def _rate(config: LoopConfig, iteration: int) -> float:
+def _schedule(config: LoopConfig, iteration: int) -> float:
+    """Learning rate relative to its peak."""
     if iteration < config.warmup:
-        return config.learning_rate * (iteration + 1) / config.warmup
+        return (iteration + 1) / config.warmup
     progress = (iteration - config.warmup) / max(1, config.iterations - config.warmup)
-    return config.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _optimisers(module: nn.Module, config: LoopConfig) -> list[torch.optim.Optimizer]:
+    """AdamW, and Muon if it has a learning rate.
+
+    Muon (https://kellerjordan.github.io/posts/muon) takes steps of orthogonalised momentum. It is
+    made for matrices between hidden layers; its steps are scaled to the length of AdamW's.
+    """
+    matrices, others = [], []
+    within = {
+        id(weight)
+        for part in module.modules()
+        if isinstance(part, Block | VJEPA2Layer)
+        for weight in part.parameters()
+        if weight.ndim == 2 and config.matrix_learning_rate is not None
+    }
+    for weight in module.parameters():
+        if weight.requires_grad:
+            (matrices if id(weight) in within else others).append(weight)
+    decay = config.weight_decay
+    optimisers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(
+            [
+                {"params": [w for w in others if w.ndim > 1], "weight_decay": decay},
+                {"params": [w for w in others if w.ndim <= 1], "weight_decay": 0.0},
+            ],
+            lr=config.learning_rate,
+            betas=(0.9, 0.98),
+        )
+    ]
+    if config.matrix_learning_rate is not None:
+        optimisers.append(
+            torch.optim.Muon(
+                matrices,
+                lr=config.matrix_learning_rate,
+                weight_decay=decay,
+                adjust_lr_fn="match_rms_adamw",
+            )
+        )
+    for optimiser in optimisers:
+        for group in optimiser.param_groups:
+            group["peak"] = group["lr"]
+    return optimisers
 
 
 def train(
@@ -95,21 +145,16 @@ def train(
     """
     folder.mkdir(parents=True, exist_ok=True)
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(
-        [
-            {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay},
-            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-        ],
-        betas=(0.9, 0.98),
-    )
+    optimisers = _optimisers(module, config)
     device = trained[0].device.type
     checkpoint, history = folder / f"{name}.pt", folder / f"{name}.jsonl"
     first = 0
     if checkpoint.is_file():
-        # Module and optimiser copy it to their own device.
+        # Module and optimisers copy it to their own device.
         saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
         module.load_state_dict(saved["module"])
-        optimiser.load_state_dict(saved["optimiser"])
+        for optimiser, state in zip(optimisers, saved["optimisers"], strict=True):
+            optimiser.load_state_dict(state)
         first = saved["iteration"]
     by_first(lambda: _keep_history(history, first))
     records: list[str] = []
@@ -119,7 +164,7 @@ def train(
             log.writelines(records)
         state = {
             "module": module.state_dict(),
-            "optimiser": optimiser.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in optimisers],
             "iteration": done,
         }
         _save(state, checkpoint)
@@ -129,11 +174,12 @@ def train(
     ) as bar:
         for iteration in range(first, config.iterations):
             progress = iteration / config.iterations
-            for group in optimiser.param_groups:
-                group["lr"] = _rate(config, iteration)
+            relative = _schedule(config, iteration)
+            for group in chain.from_iterable(each.param_groups for each in optimisers):
+                group["lr"] = group["peak"] * relative
             with precision(device):
                 values = losses(np.random.default_rng([config.seed, iteration]), progress)
-            optimiser.zero_grad(set_to_none=True)
+            module.zero_grad(set_to_none=True)
             values["loss"].backward()
             means = {key: value.detach() for key, value in values.items()}
             if not means["loss"].isfinite():
@@ -144,7 +190,8 @@ def train(
             gradients = [p.grad for p in trained if p.grad is not None]
             average([*gradients, *means.values()])
             nn.utils.clip_grad_norm_(trained, 1.0)
-            optimiser.step()
+            for optimiser in optimisers:
+                optimiser.step()
             after_step(progress)
             record = {key: round(float(value), 6) for key, value in means.items()}
             records.append(json.dumps(record) + "\n")

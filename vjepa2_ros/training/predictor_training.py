@@ -4,7 +4,9 @@
 It minimises the two losses of the paper (arXiv 2506.09985, section 3.1): teacher forcing, where
 each latent is predicted from the true ones before it, and a rollout, where each prediction is made
 from the ones before it: of two steps in the paper, and of as many as a window has here. Both are L1
-distances of layer-normed latents.
+distances of layer-normed latents in the paper. Squared differences are the other choice: what is
+best by them is the mean of what may come, not its median, and they weigh the few patches in which
+much changes.
 """
 
 import hashlib
@@ -155,11 +157,17 @@ def scale_inputs(predictor: ActionConditionedPredictor, states: np.ndarray) -> N
 
 
 class Rollout(nn.Module):
-    """The predictor with its losses of teacher forcing and rollout."""
+    """The predictor with its losses of teacher forcing and rollout.
 
-    def __init__(self, predictor: ActionConditionedPredictor) -> None:
+    Args:
+        predictor: trained in place.
+        squared: whether differences are squared (L2), instead of the paper's L1.
+    """
+
+    def __init__(self, predictor: ActionConditionedPredictor, squared: bool = False) -> None:
         super().__init__()
         self.predictor = predictor
+        self._distance = functional.mse_loss if squared else functional.l1_loss
 
     def losses(self, latents: torch.Tensor, states: torch.Tensor) -> dict[str, torch.Tensor]:
         """Losses over windows of T frames, T at least 3.
@@ -179,7 +187,7 @@ class Rollout(nn.Module):
         true = latents[:, 1:-1].flatten(1, 2)
         others = _normalised(self.predictor(true, actions[:, 1:], states[:, 1:-1], past=past))
         predicted = torch.cat([first[:, None], others.unflatten(1, latents[:, 1:-1].shape[1:3])], 1)
-        teacher = functional.l1_loss(predicted, latents[:, 1:])
+        teacher = self._distance(predicted, latents[:, 1:])
         imagined, last = [], first
         for step in range(1, actions.shape[1]):
             last, past = self.predictor.extend(
@@ -187,8 +195,8 @@ class Rollout(nn.Module):
             )
             last = _normalised(last)
             imagined.append(last)
-        rollout = functional.l1_loss(torch.stack(imagined, 1), latents[:, 2:])
-        copied = functional.l1_loss(latents[:, :-1], latents[:, 1:])
+        rollout = self._distance(torch.stack(imagined, 1), latents[:, 2:])
+        copied = self._distance(latents[:, :-1], latents[:, 1:])
         return {
             "loss": teacher + rollout,
             "teacher": teacher,
@@ -210,6 +218,7 @@ def train_predictor(
     folder: Path,
     episodes: int,
     window: int = 3,
+    squared: bool = False,
 ) -> None:
     """Train a predictor from its present weights, in place and on its device.
 
@@ -224,9 +233,10 @@ def train_predictor(
         folder: for checkpoints, history and loss curves.
         episodes: only windows of that many first episodes are used.
         window: frames in a window, at least 3.
+        squared: see `Rollout`.
     """
     device = next(predictor.parameters()).device
-    module = Rollout(predictor)
+    module = Rollout(predictor, squared)
     length = latents.shape[1]
     states = dataset.predictor_states(predictor.config.commanded_gripper)
 

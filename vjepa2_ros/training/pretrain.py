@@ -33,6 +33,7 @@ from transformers.models.vjepa2.modeling_vjepa2 import VJEPA2Layer
 from vjepa2_ros.training.dataset import Dataset
 from vjepa2_ros.training.distributed import share
 from vjepa2_ros.training.loop import LoopConfig, train
+from vjepa2_ros.world_model.attention import attend
 from vjepa2_ros.world_model.decoder import PatchDecoder
 from vjepa2_ros.world_model.encoder import Encoder
 from vjepa2_ros.world_model.preprocessing import preprocess
@@ -58,7 +59,7 @@ class PretrainConfig:
             know nothing of it.
     """
 
-    batch: int = 64
+    batch: int = 32
     visible: float = 0.15
     predicted: float = 0.45
     max_gap: int = 3
@@ -239,9 +240,9 @@ def run_layers(
             part(x).unflatten(-1, (attention.num_attention_heads, -1)).transpose(1, 2)
             for part in (attention.query, attention.key, attention.value)
         )
-        mixed = functional.scaled_dot_product_attention(
-            rotate(query, *tables), rotate(key, *tables), value
-        )
+        # The tables make query and key float32, also where layers calculate in bfloat16.
+        query, key = (rotate(part, *tables).to(value.dtype) for part in (query, key))
+        mixed = attend(query, key, value)
         tokens = tokens + attention.proj(mixed.transpose(1, 2).flatten(2))
         tokens = tokens + layer.mlp(layer.norm2(tokens))
     return tokens

@@ -55,7 +55,8 @@ class Recipe:
         encoder_layers, predictor_layers: depths.
         pretrain, pretrain_loop: training of the encoder.
         predictor_batch: windows per step.
-        predictor_window: frames in a window.
+        predictor_window: frames in a window; rollouts are one action shorter.
+        predictor_squared: whether the losses of the predictor are squared, see `Rollout`.
         predictor_loop: training of the predictor.
         seed: of data, weights and batches.
         workspace: box in which the hand moves.
@@ -73,15 +74,30 @@ class Recipe:
     image_size: int = 128
     patch_size: int = 16
     width: int = 128
-    heads: int = 2
+    heads: int = 4
     encoder_layers: int = 6
     predictor_layers: int = 4
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
-    pretrain_loop: LoopConfig = field(default_factory=lambda: LoopConfig(1800))
-    predictor_batch: int = 64
-    predictor_window: int = 4
+    pretrain_loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(
+            2400,
+            learning_rate=3e-3,
+            matrix_learning_rate=1e-2,
+            warmup=50,
+            weight_decay=0.01,
+        )
+    )
+    predictor_batch: int = 10
+    predictor_window: int = 6
+    predictor_squared: bool = True
     predictor_loop: LoopConfig = field(
-        default_factory=lambda: LoopConfig(3600, learning_rate=2e-3)
+        default_factory=lambda: LoopConfig(
+            6600,
+            learning_rate=6e-3,
+            matrix_learning_rate=1e-2,
+            warmup=50,
+            weight_decay=0.01,
+        )
     )
     seed: int = 0
     workspace: Workspace = Workspace()
@@ -121,6 +137,7 @@ RECIPES = {
         pretrain=PretrainConfig(batch=256),
         pretrain_loop=LoopConfig(10_000, learning_rate=5e-4, warmup=500),
         predictor_batch=256,
+        predictor_window=4,
         predictor_loop=LoopConfig(10_000, learning_rate=5e-4, warmup=500),
     ),
 }
@@ -270,6 +287,7 @@ def run(
         folder,
         trained,
         recipe.predictor_window,
+        recipe.predictor_squared,
     )
     model = WorldModel(
         encoder, predictor, name=f"vjepa2_ros {name}", parts={"decoder": decoder}

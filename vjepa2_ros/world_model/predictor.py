@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vjepa2_ros.world_model.attention import attend
 from vjepa2_ros.world_model.rope import rotary_tables, rotate
 from vjepa2_ros.world_model.validation import (
     MAX_IMAGE_SIDE,
@@ -120,7 +121,7 @@ class KVCache:
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with rotary positions, through PyTorch's fused kernel."""
+    """Multi-head self-attention with rotary positions."""
 
     def __init__(self, dim: int, heads: int):
         super().__init__()
@@ -160,7 +161,7 @@ class Attention(nn.Module):
         if present is not None:
             # Copies: views would keep the queries alive as well.
             present.append((key.contiguous(), value.contiguous()))
-        x = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+        x = attend(query, key, value, mask)
         return self.proj(x.transpose(1, 2).flatten(2))
 
 
