@@ -116,10 +116,10 @@ def test_no_plan_is_worse_than_the_rest_of_the_last_one():
     assert found.energy <= float(objective(rest[None])[0]) + 1e-6
 
 
-@pytest.mark.parametrize("evaluations", [64, 200])
-def test_the_budget_is_kept(evaluations):
+@pytest.mark.parametrize(("horizon", "evaluations"), [(3, 64), (3, 200), (6, 128)])
+def test_the_budget_is_kept(horizon, evaluations):
     objective = Tabletop((0.2, 0.0, 0.0), (0.1, 0.0, 0.0), (0.2, 0.0, 0.0), 0.0)
-    found = plan(objective, space(), evaluations, previous=torch.zeros(3, 7))
+    found = plan(objective, space(horizon), evaluations, previous=torch.zeros(horizon, 7))
     asked = sum(len(actions) for actions in objective.asked)
     assert found.evaluations == asked <= evaluations + 1
 
@@ -162,3 +162,49 @@ def test_a_plan_begins_with_what_it_does_and_not_with_waiting():
     found = plan(LateGrip(), where)
     assert found.actions[:, 6].tolist() == [1.0, 0.0, 0.0]
     assert found.energy == pytest.approx(float(LateGrip()(found.actions[None])))
+
+
+class Pushed:
+    """An object that comes along with a hand, low and within 3 cm, that moves towards it.
+
+    The latent holds the hand and the object at the end of a sequence.
+    """
+
+    def __init__(self, thing, goal_hand, goal_thing):
+        self.thing = torch.tensor(thing)
+        self.goal = torch.tensor([*goal_hand, *goal_thing])
+        self.asked = []
+
+    def __call__(self, actions):
+        return self.energies(self.differences(actions))
+
+    def differences(self, actions):
+        self.asked.append(actions.clone())
+        ends = []
+        for sequence in actions:
+            hand, thing = torch.zeros(3), self.thing.clone()
+            for action in sequence.repeat_interleave(10, 0) / 10:
+                hand = hand + action[:3]
+                gap = thing - hand[:2]
+                if hand[2] < -0.05 and gap.norm() < 0.03 and gap @ action[:2] > 0:
+                    thing = thing + action[:2]
+            ends.append(torch.cat([hand, thing]))
+        return torch.stack(ends) - self.goal
+
+    def energies(self, differences):
+        return differences.norm(dim=-1)
+
+
+@pytest.mark.parametrize("direction", [(1.0, 0.0), (0.0, -1.0), (-0.7, 0.7)])
+def test_the_hand_goes_behind_an_object_to_push_it_to_its_place(direction):
+    direction = torch.tensor(direction) / torch.tensor(direction).norm()
+    thing = torch.tensor([0.03, 0.02])
+    place = thing + 0.11 * direction
+    hand = [*(place - 0.03 * direction).tolist(), -0.1]
+    objective = Pushed(thing.tolist(), hand, place.tolist())
+    found = plan(objective, space(horizon=6, fixed_axes={"gripper": [0.0] * 6}), evaluations=192)
+    left = objective.differences(found.actions[None])[0]
+    assert left[3:].norm() < 0.03 and left[:3].norm() < 0.03
+    direct = torch.zeros(1, 6, 7)
+    direct[0, :, :3] = torch.tensor(hand) / 6
+    assert objective.differences(direct)[0, 3:].norm() > 0.05, "the straight way would do"

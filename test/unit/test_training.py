@@ -78,11 +78,13 @@ TINY = Recipe(
     held_out=2,
     image_size=64,
     width=48,
+    heads=2,
     encoder_layers=1,
     predictor_layers=1,
     pretrain=PretrainConfig(batch=4),
     pretrain_loop=LoopConfig(4, checkpoint_every=2),
     predictor_batch=4,
+    predictor_window=4,
     predictor_loop=LoopConfig(4, checkpoint_every=2),
 )
 
@@ -463,7 +465,7 @@ def test_arguments_change_the_recipe_and_nothing_else_does():
     assert cli.chosen_recipe(command(), StackSettings()) == Recipe()
     words = ("--pretrain-iterations", 5, "--state-weight", 0, "--seed", 7, "--episodes", 40)
     recipe = cli.chosen_recipe(command(*words), StackSettings())
-    assert recipe.pretrain_loop == LoopConfig(5, seed=7)
+    assert recipe.pretrain_loop == replace(Recipe().pretrain_loop, iterations=5, seed=7)
     assert recipe.predictor_loop == replace(Recipe().predictor_loop, seed=7)
     assert (recipe.pretrain.state_weight, recipe.episodes, recipe.held_out) == (0.0, 40, 2)
 

@@ -7,7 +7,8 @@ is enumerated and the continuous part searched. An action moves the hand or sets
 open or closed, never both. The skeletons of a sequence of H actions are
 
 * a straight way, as fast as the hand may go;
-* a way round, past a point beside the straight one to the same end;
+* a way round, past a point beside the straight one to the same end; with four actions or more past
+  any point as high as that end, for instance behind an object that is pushed there;
 * a way to somewhere, a change of the gripper there, and a way to the end of the straight one;
 * the best of all these ways with the gripper changed before, after or between its steps, so that
   plans that differ in that alone are compared at the same place.
@@ -41,10 +42,14 @@ _LEAST = int(parameters_of(LatentQuadraticSettings)["evaluations"].minimum)
 _BELOW = (-2 / 3, -1 / 3, -1.0)
 """Heights of ends below the hand, in units of what can be reached."""
 _IDLE = 0.1  # of the bound on each axis: a step below it is next to nothing
-_SHARE = 0.22  # of the evaluations for each search but that of the straight way
+_SHARE = 0.22  # of the evaluations for each search but those of the straight way and of a push
+_PUSH_SHARE = 0.4
+_PUSH_HORIZON = 4  # least number of actions in which something is gone round and pushed
+_FETCHES = 2  # actions at most before a change of the gripper that is searched
 
 Skeleton = Callable[[Tensor], Tensor]
-"""Unit points [S, E] to changes on the axes of the space [S, H, A]; E is 3, or 4 with a yaw."""
+"""Unit points [S, F] to changes on the axes of the space [S, H, A]. Of an end F is E, 3 or with a
+yaw 4."""
 
 
 class SkeletonSearch:
@@ -72,31 +77,40 @@ class SkeletonSearch:
     ) -> Plan:
         """Search as `Planner.plan`."""
         plans = []
+        motion, horizon = _Motion(space), space.horizon
         if previous is not None:
             rest = space.settle(full_actions(space.clip(space.searched(previous))))
             plans.append(Plan(rest, float(evaluate(objective, rest[None])[0]), 1))
 
-        def search(skeleton: Skeleton, evaluations: int, below: bool = False) -> Plan:
-            record = _SkeletonRecord(objective, space, generator, skeleton, below)
+        def search(
+            skeleton: Skeleton,
+            evaluations: int,
+            below: bool = False,
+            dimensions: int | None = None,
+        ) -> Plan:
+            free = len(motion.bounds) if dimensions is None else dimensions
+            record = _SkeletonRecord(objective, space, generator, skeleton, free, below)
             LatentQuadraticSurrogate(LatentQuadraticSettings(evaluations)).search(record)
             plans.append(record.plan())
             return plans[-1]
 
-        motion, horizon = _Motion(space), space.horizon
         change = _change(space) if horizon > 1 else None
-        fetching = range(1, horizon - 1) if change is not None else ()
-        others = (horizon > 1) + len(fetching)
+        fetching = range(1, min(horizon - 1, 1 + _FETCHES)) if change is not None else ()
         # One is left for the best plan without its waiting.
         budget = self.evaluations - len(plans) - (horizon if change is not None else 0) - 1
-        straight = budget - others * max(_LEAST, int(budget * _SHARE))
-        each = (budget - straight) // max(1, others)
+        each = max(_LEAST, int(budget * _SHARE))
+        pushes = horizon >= _PUSH_HORIZON
+        around = max(_LEAST, int(budget * _PUSH_SHARE)) if pushes else (horizon > 1) * each
+        straight = budget - around - len(fetching) * each
         way = search(
             lambda points: motion.way(points * motion.bounds * horizon, horizon),
             max(_LEAST, straight),
         )
         end = motion.of(way.actions).sum(0)
-        if horizon > 1:
-            search(lambda points: motion.detour(end, points * motion.bounds, horizon), each)
+        if pushes:
+            search(motion.pushing(end, horizon), around, dimensions=2)
+        elif around:
+            search(lambda points: motion.detour(end, points * motion.bounds, horizon), around)
         for before in fetching:
             search(motion.fetching(end, before, horizon, change), each, below=True)
         best = min(plans, key=lambda plan: plan.energy)
@@ -178,6 +192,24 @@ class _Motion:
 
         return skeleton
 
+    def pushing(self, end: Tensor, actions: int) -> Skeleton:
+        """Ways to places as high as an end [E], half of the actions long, and on to the end.
+
+        A point is the direction from a place to the end, and how far it is.
+        """
+        before = actions // 2
+        reach = self.bounds[:2] * before
+
+        def skeleton(points: Tensor) -> Tensor:
+            angle, length = torch.pi * points[:, 0], (points[:, 1:] + 1.0) / 2.0 * reach
+            place = end.expand(len(points), -1).clone()
+            place[:, :2] -= torch.stack([angle.cos(), angle.sin()], dim=1) * length
+            place[:, :2] = torch.minimum(torch.maximum(place[:, :2], -reach), reach)
+            there = self.way(place, before)
+            return torch.cat([there, self.way(end - place, actions - before)], dim=1)
+
+        return skeleton
+
     def without_waiting(self, actions: Tensor) -> Tensor:
         """The same actions [H, 7], those that do next to nothing at the start put to the end."""
         axes = self._space.searched(actions)
@@ -200,8 +232,10 @@ class _SkeletonRecord(Search):
         space: ActionSpace,
         generator: torch.Generator,
         skeleton: Skeleton,
+        dimensions: int,
         below: bool,
     ) -> None:
+        self._dimensions = dimensions
         super().__init__(objective, space, generator)
         self._skeleton = skeleton
         self._below = _BELOW if below else ()
@@ -210,18 +244,19 @@ class _SkeletonRecord(Search):
 
     @property
     def dimensions(self) -> int:
-        """Of an end: E."""
-        return len(self._space.axes) - 1
+        """Of a point of the skeleton."""
+        return self._dimensions
 
     def begin(self, count: int) -> None:
         """Evaluate about `count` points: no motion, ends straight below, evenly spread ones."""
         below = np.zeros((min(len(self._below), max(0, count - 2)), self.dimensions))
-        below[:, 2] = self._below[: len(below)]
+        if len(below):
+            below[:, 2] = self._below[: len(below)]
         spread = self.spread(max(1, count - len(below) - 1))
         self.evaluate(np.vstack([self._rest, below, spread]))
 
     def evaluate(self, points: np.ndarray) -> np.ndarray:
-        """Energies [S] of points [S, E], recorded with these points."""
+        """Energies [S] of points [S, F], recorded with these points."""
         energies = evaluate(self.objective, self._actions(points)).double().numpy()
         self.points = np.concatenate([self.points, points])
         self.energies = np.concatenate([self.energies, energies])

@@ -63,7 +63,8 @@ class Recipe:
         max_translation: bound of one step on each axis [m].
 
     Raises:
-        RecipeError: no episode is left to train on, or none to measure on.
+        RecipeError: no episode is left to train on, or none to measure on, or the windows are longer
+            than the episodes.
     """
 
     episodes: int = 3600
@@ -105,6 +106,11 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_held_out(self.held_out, self.episodes)
+        if self.predictor_window > self.length:
+            raise RecipeError(
+                f"windows of {self.predictor_window} frames do not fit into episodes of "
+                f"{self.length}"
+            )
 
 
 def check_held_out(held_out: int, episodes: int) -> None:
