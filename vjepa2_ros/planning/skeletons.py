@@ -7,8 +7,9 @@ is enumerated and the continuous part searched. An action moves the hand or sets
 open or closed, never both. The skeletons of a sequence of H actions are
 
 * a straight way, as fast as the hand may go;
-* a way round, past a point beside the straight one to the same end; with four actions or more past
-  any point as high as that end, for instance behind an object that is pushed there;
+* a way round, past a point beside the straight one to the same end; with four actions or more in an
+  arc over what stands there to any point as high as that end, for instance behind an object that is
+  pushed there;
 * a way to somewhere, a change of the gripper there, and a way to the end of the straight one;
 * the best of all these ways with the gripper changed before, after or between its steps, so that
   plans that differ in that alone are compared at the same place.
@@ -100,7 +101,9 @@ class SkeletonSearch:
         budget = self.evaluations - len(plans) - (horizon if change is not None else 0) - 1
         each = max(_LEAST, int(budget * _SHARE))
         pushes = horizon >= _PUSH_HORIZON
-        around = max(_LEAST, int(budget * _PUSH_SHARE)) if pushes else (horizon > 1) * each
+        around = (horizon > 1) * each
+        if pushes and not fetching:
+            around = max(_LEAST, int(budget * _PUSH_SHARE))
         straight = budget - around - len(fetching) * each
         way = search(
             lambda points: motion.way(points * motion.bounds * horizon, horizon),
@@ -193,20 +196,28 @@ class _Motion:
         return skeleton
 
     def pushing(self, end: Tensor, actions: int) -> Skeleton:
-        """Ways to places as high as an end [E], half of the actions long, and on to the end.
+        """Arcs to places as high as an end [E], in half of the actions or more, and on to the end.
 
-        A point is the direction from a place to the end, and how far it is.
+        A point is the direction from a place to the end, and how far it is: from half to all of
+        what can be reached. An arc is as high as the bounds allow.
         """
-        before = actions // 2
-        reach = self.bounds[:2] * before
+        after = actions // 2
+        before = actions - after
+        reach = self.bounds[:2] * after
+        share = torch.linspace(0.0, 1.0, before + 1)[:, None]
+        # The first step of 4 s (1 - s) is its longest.
+        rise = 4.0 * share * (1.0 - share)
+        height = (self.bounds[2] - end[2].abs() / before).clamp(min=0.0) / rise[1]
+        arc = torch.zeros_like(end)
+        arc[2] = height
 
         def skeleton(points: Tensor) -> Tensor:
-            angle, length = torch.pi * points[:, 0], (points[:, 1:] + 1.0) / 2.0 * reach
+            angle, length = torch.pi * points[:, 0], (points[:, 1:] + 3.0) / 4.0 * reach
             place = end.expand(len(points), -1).clone()
             place[:, :2] -= torch.stack([angle.cos(), angle.sin()], dim=1) * length
             place[:, :2] = torch.minimum(torch.maximum(place[:, :2], -reach), reach)
-            there = self.way(place, before)
-            return torch.cat([there, self.way(end - place, actions - before)], dim=1)
+            there = self._steps((share * place[:, None] + rise * arc).diff(dim=1))
+            return torch.cat([there, self.way(end - place, after)], dim=1)
 
         return skeleton
 
