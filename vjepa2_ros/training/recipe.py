@@ -63,8 +63,8 @@ class Recipe:
         max_translation: bound of one step on each axis [m].
 
     Raises:
-        RecipeError: no episode is left to train on, or none to measure on, or the windows are longer
-            than the episodes.
+        RecipeError: no episode is left to train on, or none to measure on, or the windows are
+            longer than the episodes.
     """
 
     episodes: int = 3600
