@@ -2,7 +2,8 @@
 """Noisy scripted play at the objects: what random motion alone hardly ever shows.
 
 A script is a sequence of waypoints relative to an object: grasp, lift, carry and place it, drop it,
-close beside it, push it, open and close the fingers around it, or move about it at random. One
+close beside it, push it, run into it on a straight way, open and close the fingers around it, or
+move about it at random. One
 script follows another until the episode is over. The truth about the objects decides where the hand
 goes, as a person at a robot would; no training step sees it.
 """
@@ -97,6 +98,7 @@ class Play:
             self._drop,
             self._miss,
             self._push,
+            self._collide,
             self._fiddle,
             self._wander,
         ]
@@ -107,7 +109,7 @@ class Play:
                 self._object = int(held.argmax())
             elif self._random.uniform() < 0.3 or not self._reachable():
                 self._object = 1 - self._object
-            number = self._random.choice(len(scripts), p=[0.36, 0.08, 0.1, 0.14, 0.12, 0.2])
+            number = self._random.choice(len(scripts), p=[0.3, 0.06, 0.1, 0.14, 0.2, 0.08, 0.12])
             yield from self.step(scripts[number]())
 
     # Scripts --------------------------------------------------------------------------------
@@ -158,6 +160,22 @@ class Play:
         yield start + self._noise(), closedness
         end = self._grasp() + np.append(direction * random.uniform(0.0, 0.12), 0.0)
         yield end + self._noise(), closedness
+
+    def _collide(self) -> Iterator[Waypoint]:
+        """Straight at the object from beside it, and perhaps grip: what a hasty plan does.
+
+        A search finds whatever a predictor is too optimistic about; it has to have seen what comes
+        of a hand that does not go round or come down from above.
+        """
+        random, direction = self._random, self._direction()
+        closedness = float(random.choice([0.0, 0.0, 1.0]))
+        beside = np.append(-direction * random.uniform(0.08, 0.2), random.uniform(0.0, 0.1))
+        yield self._grasp() + beside, closedness
+        beyond = np.append(direction * random.uniform(-0.03, 0.04), random.uniform(0.0, 0.03))
+        yield self._grasp() + beyond, closedness
+        if closedness == 0.0 and random.uniform() < 0.6:
+            yield self._simulator.pose()[0] + 0.3 * self._noise(), self._closing()
+            yield self._simulator.pose()[0] + (0.0, 0.0, random.uniform(0.0, 0.1)), 1.0
 
     def _fiddle(self) -> Iterator[Waypoint]:
         around = self._grasp() + self._noise()

@@ -69,7 +69,7 @@ class Recipe:
 
     episodes: int = 3600
     length: int = 12
-    play: float = 0.7
+    play: float = 0.8
     turning: float = 0.4
     held_out: int = 150
     image_size: int = 128
