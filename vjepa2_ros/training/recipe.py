@@ -41,6 +41,13 @@ class RecipeError(ValueError):
     """Settings of a training that are invalid, or differ from those of its folder."""
 
 
+_WITH_MUON: dict[str, Any] = {
+    "matrix_learning_rate": 1e-2,
+    "warmup": 50,
+    "weight_decay": 0.01,
+}
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Everything that determines the trained model; the device is no part of it.
@@ -80,25 +87,13 @@ class Recipe:
     predictor_layers: int = 4
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     pretrain_loop: LoopConfig = field(
-        default_factory=lambda: LoopConfig(
-            2400,
-            learning_rate=3e-3,
-            matrix_learning_rate=1e-2,
-            warmup=50,
-            weight_decay=0.01,
-        )
+        default_factory=lambda: LoopConfig(2400, learning_rate=3e-3, **_WITH_MUON)
     )
     predictor_batch: int = 10
     predictor_window: int = 6
     predictor_squared: bool = True
     predictor_loop: LoopConfig = field(
-        default_factory=lambda: LoopConfig(
-            6600,
-            learning_rate=6e-3,
-            matrix_learning_rate=1e-2,
-            warmup=50,
-            weight_decay=0.01,
-        )
+        default_factory=lambda: LoopConfig(6600, learning_rate=6e-3, **_WITH_MUON)
     )
     seed: int = 0
     workspace: Workspace = Workspace()
@@ -147,7 +142,7 @@ RECIPES = {
         predictor_loop=LoopConfig(10_000, learning_rate=5e-4, warmup=500),
     ),
 }
-"""Recipes by name. "small", the shipped model's, is for two CPU cores. "base" is for one GPU: about
+"""Recipes by name. "small" is for two CPU cores. "base" is for one GPU: about
 10^17 operations in float32, which should take an hour. It was never measured on a GPU.
 """
 
