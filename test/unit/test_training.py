@@ -41,6 +41,7 @@ from vjepa2_ros.training.fine_tuning import FineTuning, fine_tune
 from vjepa2_ros.training.loop import LoopConfig
 from vjepa2_ros.training.play import MAX_TURN, MAX_YAW
 from vjepa2_ros.training.predictor_training import (
+    Recorded,
     Rollout,
     encode_dataset,
     error_by_step,
@@ -86,6 +87,10 @@ TINY = Recipe(
     predictor_batch=4,
     predictor_window=4,
     predictor_loop=LoopConfig(4, checkpoint_every=2),
+    practice=2,
+    practice_length=5,
+    practice_window=5,
+    practice_loop=LoopConfig(4, checkpoint_every=2),
 )
 
 RECORDING = recording_config(TINY)
@@ -131,17 +136,17 @@ def test_play_stays_inside_the_workspace(played):
     assert (played[2] < np.array(workspace.upper) + 0.01).all()
 
 
-def _record_half(folder, config, episodes):
+def _record_half(folder, config, episodes, model):
     """In a worker: half of the episodes, a part of the next, and then Ctrl-C."""
     half = len(episodes) // 2
-    dataset_module._record(folder, config, episodes[:half])
+    dataset_module._record(folder, config, episodes[:half], model)
     np.load(folder / "frames.npy", mmap_mode="r+")[episodes[half], :2] = 7
     raise KeyboardInterrupt
 
 
-def _record_the_other_half(folder, config, episodes):
+def _record_the_other_half(folder, config, episodes, model):
     assert episodes.tolist() == [3, 4, 5]
-    return dataset_module._record(folder, config, episodes)
+    return dataset_module._record(folder, config, episodes, model)
 
 
 def test_a_recording_interrupted_half_way_ends_as_an_uninterrupted_one(
@@ -218,7 +223,11 @@ def test_the_whole_recipe_leaves_a_model_that_loads_and_its_figures(tmp_path):
     assert model.latent_shape == (16, 48)
     assert set(card["readout"]) == {"hand_m", "gripper_r2", "cup_m", "box_m"}
     assert len(card["prediction_relative_to_copy"]) == 4
-    assert {"encoder.png", "predictor.png", "recipe.json"} <= {
+    assert {each: len(errors) for each, errors in card["prediction_in_practice"].items()} == {
+        "before": 4,
+        "after": 4,
+    }
+    assert {"encoder.png", "predictor.png", "practice.png", "recipe.json"} <= {
         p.name for p in (tmp_path / "work").iterdir()
     }
     written = json.loads((tmp_path / "model" / "config.json").read_text())
@@ -284,14 +293,16 @@ def test_a_training_interrupted_in_every_stage_ends_at_the_weights_of_an_uninter
         ("pretrain.draw_pairs", 3),
         ("predictor_training.preprocess", 0),
         ("predictor_training.Rollout.losses", 3),
-        ("recipe.read_out", 0),
         ("recipe.save_world_model", 0),
+        ("predictor_training.Rollout.losses", 3),
+        ("recipe.read_out", 0),
+        ("recipe.save_world_model", 1),
     ):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             interrupt(patch, f"vjepa2_ros.training.{target}", calls)
             train_tiny("interrupted")
     assert load_world_model(train_tiny("interrupted")).fingerprint == whole.fingerprint
-    for name in ("encoder.jsonl", "predictor.jsonl"):
+    for name in ("encoder.jsonl", "predictor.jsonl", "practice.jsonl"):
         histories = [(tmp_path / each / name).read_text() for each in ("whole", "interrupted")]
         assert histories[0] == histories[1] and len(histories[0].splitlines()) == 4
 
@@ -467,7 +478,9 @@ def test_arguments_change_the_recipe_and_nothing_else_does():
     recipe = cli.chosen_recipe(command(*words), StackSettings())
     assert recipe.pretrain_loop == replace(Recipe().pretrain_loop, iterations=5, seed=7)
     assert recipe.predictor_loop == replace(Recipe().predictor_loop, seed=7)
+    assert recipe.practice_loop == replace(Recipe().practice_loop, seed=7)
     assert (recipe.pretrain.state_weight, recipe.episodes, recipe.held_out) == (0.0, 40, 2)
+    assert cli.chosen_recipe(command("--practice", 0), StackSettings()) == Recipe(practice=0)
 
 
 def test_the_recipe_may_be_chosen_by_name_and_is_changed_by_the_same_arguments():
@@ -719,6 +732,7 @@ def test_no_tensor_of_the_pretraining_stays_on_the_cpu():
 def test_every_batch_is_moved_to_the_device_of_the_weights(recording, tmp_path):
     """On the device `meta` a run ends where it needs the first value of a result."""
     latents = np.zeros((TINY.episodes, TINY.length, 16, 48), np.float16)
+    recorded = Recorded(latents, recording.states)
     predictor = ActionConditionedPredictor(predictor_geometry(TINY)).to("meta")
     encoder = Encoder(encoder_geometry(TINY)).to("meta")
     seen = set()
@@ -726,7 +740,7 @@ def test_every_batch_is_moved_to_the_device_of_the_weights(recording, tmp_path):
     embeddings.register_forward_pre_hook(lambda _, inputs: seen.add(inputs[0].device.type))
     loop = TINY.predictor_loop
     for run in (
-        lambda: train_predictor(recording, latents, predictor, 4, loop, tmp_path, 4),
+        lambda: train_predictor([recorded], predictor, 4, loop, tmp_path),
         lambda: pretrain(recording, encoder, TINY.pretrain, loop, tmp_path, 4),
         lambda: encode_dataset(recording, encoder, tmp_path),
         lambda: error_by_step(predictor, latents, recording.states, 2),
@@ -738,12 +752,13 @@ def test_every_batch_is_moved_to_the_device_of_the_weights(recording, tmp_path):
 
 def test_a_training_of_another_device_is_resumed(recording, tmp_path, monkeypatch):
     latents = np.random.default_rng(0).normal(size=(6, 5, 16, 48)).astype(np.float16)
+    recorded = Recorded(latents, recording.predictor_states(True))
 
     def train(iterations):
         torch.manual_seed(0)
         predictor = ActionConditionedPredictor(predictor_geometry(TINY))
         loop = LoopConfig(iterations, warmup=1)
-        train_predictor(recording, latents, predictor, 4, loop, tmp_path, 4)
+        train_predictor([recorded], predictor, 4, loop, tmp_path)
         return predictor
 
     with monkeypatch.context() as patch:
@@ -974,13 +989,13 @@ def test_a_disk_without_space_for_the_recording_ends_the_command_with_1(tmp_path
 
 
 def test_a_checkpoint_that_does_not_fit_the_disk_leaves_the_last_one(recording, tmp_path):
-    latents = np.zeros((6, 5, 16, 48), np.float16)
+    recorded = Recorded(np.zeros((6, 5, 16, 48), np.float16), recording.predictor_states(True))
 
     def train(iterations):
         torch.manual_seed(0)
         predictor = ActionConditionedPredictor(predictor_geometry(TINY))
         loop = LoopConfig(iterations, warmup=1, checkpoint_every=1)
-        train_predictor(recording, latents, predictor, 4, loop, tmp_path, 4)
+        train_predictor([recorded], predictor, 4, loop, tmp_path)
 
     train(1)
     before = (tmp_path / "predictor.pt").read_bytes()

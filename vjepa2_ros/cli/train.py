@@ -10,7 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vjepa2_ros.cli.arguments import non_negative_number, positive_integer, positive_number, seed
+from vjepa2_ros.cli.arguments import (
+    non_negative_number,
+    positive_integer,
+    positive_number,
+    seed,
+    whole_number,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +26,7 @@ if TYPE_CHECKING:
 
 RECIPE_NAMES = ("small", "base")
 """Those of `RECIPES`, which need torch."""
-_ONLY_FROM_NOTHING = ("recipe", "state_weight")
+_ONLY_FROM_NOTHING = ("recipe", "state_weight", "practice")
 _ONLY_FINE_TUNING = ("recording", "batch", "learning_rate")
 
 
@@ -78,6 +84,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--predictor-iterations", type=positive_integer, help="steps of the predictor's training"
+    )
+    parser.add_argument(
+        "--practice",
+        type=whole_number,
+        metavar="EPISODES",
+        help="episodes in which the trained predictor plans, to be trained on with what comes of "
+        "it; 0: none",
     )
     parser.add_argument(
         "--learning-rate",
@@ -198,7 +211,10 @@ def chosen_recipe(arguments: argparse.Namespace, settings: StackSettings) -> Rec
         if iterations is not None:
             loop = replace(loop, iterations=iterations)
         loops[f"{name}_loop"] = loop
+    loops["practice_loop"] = replace(recipe.practice_loop, seed=arguments.seed)
     recipe = replace(recipe, **loops)
+    if arguments.practice is not None:
+        recipe = replace(recipe, practice=arguments.practice)
     if arguments.state_weight is not None:
         recipe = replace(
             recipe, pretrain=replace(recipe.pretrain, state_weight=arguments.state_weight)

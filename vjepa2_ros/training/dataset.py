@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random motion and play in the simulated cell, recorded as fixed-length episodes in `.npy` files.
+"""Motion in the simulated cell, recorded as fixed-length episodes in `.npy` files.
 
 A folder holds `frames.npy` uint8 [E, T, S, S, 3] (RGB), `states.npy` float32 [E, T, 7] (measured,
 see `Simulator.state`), `commanded.npy` float32 [E, T] (closedness that the gripper was told last)
@@ -16,12 +16,14 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from tokenize import TokenError
 
 import cv2
 import numpy as np
+import torch
 from tqdm import tqdm
 
 from vjepa2_ros.interrupts import end_with_parent, interrupts_blocked
@@ -37,6 +39,8 @@ from vjepa2_ros.simulation.simulator import (
 )
 from vjepa2_ros.training.distributed import by_first
 from vjepa2_ros.training.play import MAX_TURN, MAX_YAW, Play
+from vjepa2_ros.training.practice import Practice
+from vjepa2_ros.world_model.checkpoint import load_world_model
 
 RENDER_SIZE = 256
 """Side [px] at which the camera of the cell publishes; smaller training frames are made from it."""
@@ -68,6 +72,8 @@ class RecordingConfig:
         seed: of scenes and motion.
         workspace: box in which the hand moves.
         max_translation: bound of one step on each axis [m], the planner's.
+        practising: fingerprint of the model that practises in every episode (`practice`), without
+            play and random motion; empty: none.
     """
 
     episodes: int
@@ -78,6 +84,7 @@ class RecordingConfig:
     seed: int = 0
     workspace: Workspace = Workspace()
     max_translation: float = ActionSettings().max_translation
+    practising: str = ""
 
 
 class RecordingError(ValueError):
@@ -226,21 +233,15 @@ def play(
 
 
 def record_episode(
-    simulator: Simulator, seed: int, config: RecordingConfig, plays: bool, turning: bool
+    simulator: Simulator, config: RecordingConfig, motion: Iterator[None]
 ) -> Iterator[Sample]:
     """Yield the samples of one episode.
 
     Args:
-        simulator: reset by this function.
-        seed: of scene and motion.
-        config: length, size of the frames and bound of a step.
-        plays: whether it is play at the objects, else random motion.
-        turning: whether the hand turns.
+        simulator: reset to the scene.
+        config: length and size of the frames.
+        motion: moves the hand in the simulator, one second a step.
     """
-    simulator.reset(seed)
-    motion = (play if plays else random_motion)(
-        simulator, np.random.default_rng(seed), config.max_translation, turning
-    )
     for _ in zip(range(config.length), motion, strict=False):
         frame = simulator.render(RENDER_SIZE)
         if config.size != RENDER_SIZE:
@@ -273,11 +274,19 @@ def allocate(path: Path, dtype: type, shape: tuple[int, ...]) -> np.memmap:
     return array
 
 
-def collect(folder: Path, config: RecordingConfig, workers: int = WORKERS) -> Dataset:
+def collect(
+    folder: Path, config: RecordingConfig, workers: int = WORKERS, model: Path | None = None
+) -> Dataset:
     """Make a recording in a folder, resume one, or open it if it is already there.
 
     Of several processes the first one records. What the folder holds of another recording, or of
     one that is damaged, is replaced.
+
+    Args:
+        folder: of the recording.
+        config: what is recorded.
+        workers: processes that record.
+        model: folder of the model that practises, if one does.
 
     Raises:
         FirstProcessError: the first of several processes cannot record.
@@ -285,11 +294,13 @@ def collect(folder: Path, config: RecordingConfig, workers: int = WORKERS) -> Da
         RecordingError: the recording is finished, but damaged.
         SimulatorError: MuJoCo cannot render.
     """
-    by_first(lambda: _complete(folder, config, workers))
+    by_first(lambda: _complete(folder, config, workers, model))
     return Dataset.open(folder)
 
 
-def _complete(folder: Path, config: RecordingConfig, workers: int) -> None:
+def _complete(
+    folder: Path, config: RecordingConfig, workers: int, model: Path | None
+) -> None:
     """Record the episodes that a folder lacks."""
     wanted = json.dumps(asdict(config)).encode()
     marker, begun = folder / "dataset.json", folder / "dataset.part.json"
@@ -304,6 +315,7 @@ def _complete(folder: Path, config: RecordingConfig, workers: int) -> None:
         begun.write_bytes(wanted)
     finished = np.load(folder / "finished.npy", mmap_mode="r")
     left = np.flatnonzero(~finished)
+    per_job = EPISODES_PER_JOB if model is None else 1
     # A renderer does not survive a fork.
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
@@ -318,8 +330,8 @@ def _complete(folder: Path, config: RecordingConfig, workers: int) -> None:
     ):
         with interrupts_blocked():  # the workers inherit this
             jobs = [
-                pool.submit(_record, folder, config, left[first : first + EPISODES_PER_JOB])
-                for first in range(0, len(left), EPISODES_PER_JOB)
+                pool.submit(_record, folder, config, left[first : first + per_job], model)
+                for first in range(0, len(left), per_job)
             ]
         try:
             for job in as_completed(jobs):
@@ -366,23 +378,41 @@ def _start_worker(stop: Event) -> None:
 _stop: Event
 
 
-def _record(folder: Path, config: RecordingConfig, episodes: np.ndarray) -> int:
+@lru_cache(maxsize=1)
+def _practice(model: Path, max_translation: float) -> Practice:
+    torch.set_num_threads(1)
+    return Practice(load_world_model(model, "cpu", "float32"), max_translation)
+
+
+@lru_cache(maxsize=2)
+def _simulator(workspace: Workspace, box_yaw: float) -> Simulator:
+    return Simulator(SimulatorConfig(workspace=workspace, box_yaw=box_yaw))
+
+
+def _record(
+    folder: Path, config: RecordingConfig, episodes: np.ndarray, model: Path | None
+) -> int:
     """Record some of the episodes in a worker; returns their number."""
     *arrays, finished = (
         np.load(folder / f"{name}.npy", mmap_mode="r+") for name in _arrays(config)
     )
-    straight, turned = (
-        Simulator(SimulatorConfig(workspace=config.workspace, box_yaw=box_yaw))
-        for box_yaw in (BOX_YAW, MAX_YAW)
-    )
+    practice = _practice(model, config.max_translation) if model is not None else None
+    straight, turned = (_simulator(config.workspace, yaw) for yaw in (BOX_YAW, MAX_YAW))
     for episode in map(int, episodes):
         plays = falls_on(episode, config.play)
         # Of play and of random motion alike: the two shares are drawn apart.
-        turning = np.random.default_rng([config.seed, episode]).uniform() < config.turning
+        turning = bool(np.random.default_rng([config.seed, episode]).uniform() < config.turning)
         simulator = turned if turning else straight
         seed = scene_seed(config.seed, episode)
-        samples = record_episode(simulator, seed, config, plays, bool(turning))
-        for step, sample in enumerate(samples):
+        simulator.reset(seed)
+        random = np.random.default_rng(seed)
+        if practice is not None:
+            motion = practice.steps(simulator, random, turning)
+        else:
+            motion = (play if plays else random_motion)(
+                simulator, random, config.max_translation, turning
+            )
+        for step, sample in enumerate(record_episode(simulator, config, motion)):
             if _stop.is_set():
                 return 0
             for array, value in zip(arrays, sample, strict=True):

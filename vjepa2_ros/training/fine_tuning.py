@@ -13,15 +13,25 @@ from vjepa2_ros.settings.planning import ActionSettings
 from vjepa2_ros.training.dataset import Dataset, RecordingConfig, collect
 from vjepa2_ros.training.distributed import by_first
 from vjepa2_ros.training.loop import LoopConfig
-from vjepa2_ros.training.predictor_training import encode_dataset, error_by_step, train_predictor
+from vjepa2_ros.training.predictor_training import (
+    Recorded,
+    encode_dataset,
+    error_by_step,
+    train_predictor,
+)
 from vjepa2_ros.training.pretrain import PretrainConfig, pretrain
-from vjepa2_ros.training.recipe import RecipeError, check_held_out, check_shares, keep_recipe
+from vjepa2_ros.training.recipe import (
+    MEASURED_STEPS,
+    RecipeError,
+    check_held_out,
+    check_shares,
+    keep_recipe,
+)
 from vjepa2_ros.world_model.checkpoint import save_world_model
 from vjepa2_ros.world_model.world_model import WorldModel
 
 HELD_OUT_SHARE = 20
 """1 in N episodes is held out, and at least one."""
-MEASURED_STEPS = 4
 
 
 @dataclass(frozen=True)
@@ -100,15 +110,20 @@ def fine_tune(model: WorldModel, settings: FineTuning, folder: Path, output: Pat
     model.encoder.requires_grad_(False)
     latents = encode_dataset(dataset, model.encoder, folder, model.crop_aspect)
 
+    states = dataset.predictor_states(model.predictor.config.commanded_gripper)
+
     def errors() -> list[float]:
         steps = min(MEASURED_STEPS, length - 1, model.predictor.config.max_frames)
-        states = dataset.predictor_states(model.predictor.config.commanded_gripper)
         held = latents[trained:], states[trained:]
         return error_by_step(model.predictor, *held, steps).tolist()
 
     before = by_first(errors)
     train_predictor(
-        dataset, latents, model.predictor, settings.batch, settings.loop, folder, trained
+        [Recorded(latents[:trained], states[:trained])],
+        model.predictor,
+        settings.batch,
+        settings.loop,
+        folder,
     )
 
     def finish() -> dict:

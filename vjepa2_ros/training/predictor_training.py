@@ -11,6 +11,8 @@ much changes.
 
 import hashlib
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -209,47 +211,63 @@ def _normalised(latents: torch.Tensor) -> torch.Tensor:
     return functional.layer_norm(latents, latents.shape[-1:])
 
 
+@dataclass(frozen=True)
+class Recorded:
+    """What a predictor is trained on.
+
+    Attributes:
+        latents: [E, T, N, D].
+        states: as the predictor takes them, float32 [E, T, 7].
+        share: of the windows, relative to that of other recordings.
+    """
+
+    latents: np.ndarray
+    states: np.ndarray
+    share: float = 1.0
+
+
 def train_predictor(
-    dataset: Dataset,
-    latents: np.ndarray,
+    recordings: Sequence[Recorded],
     predictor: ActionConditionedPredictor,
     batch: int,
     loop: LoopConfig,
     folder: Path,
-    episodes: int,
     window: int = 3,
     squared: bool = False,
+    name: str = "predictor",
 ) -> None:
     """Train a predictor from its present weights, in place and on its device.
 
     Also in several processes (`distributed`).
 
     Args:
-        dataset: of which the states are used.
-        latents: of its frames, [E, T, N, D].
+        recordings: all of their episodes are used.
         predictor: trained in place.
         batch: windows per step.
         loop: length, learning rate and seed.
         folder: for checkpoints, history and loss curves.
-        episodes: only windows of that many first episodes are used.
         window: frames in a window, at least 3.
         squared: see `Rollout`.
+        name: of the files, see `loop.train`.
     """
     device = next(predictor.parameters()).device
     module = Rollout(predictor, squared)
-    length = latents.shape[1]
-    states = dataset.predictor_states(predictor.config.commanded_gripper)
+    shares = np.array([recording.share for recording in recordings])
+    counts = np.array([recording.states.shape[:2] for recording in recordings])
 
     def losses(random: np.random.Generator, progress: float) -> dict[str, torch.Tensor]:
-        episode = random.integers(0, episodes, (batch, 1))
-        step = random.integers(0, length - window + 1, (batch, 1)) + np.arange(window)
-        episode, step = share(episode), share(step)
+        number = random.choice(len(recordings), batch, p=shares / shares.sum())
+        first = random.integers(0, counts[number] - (0, window - 1))
+        drawn = share(np.column_stack([number, first]))
+        latents, states = (
+            np.stack([getattr(recordings[n], array)[e, t : t + window] for n, e, t in drawn])
+            for array in ("latents", "states")
+        )
         return module.losses(
-            torch.from_numpy(latents[episode, step]).to(device).float(),
-            torch.from_numpy(states[episode, step]).to(device),
+            torch.from_numpy(latents).to(device).float(), torch.from_numpy(states).to(device)
         )
 
-    train("predictor", module, losses, loop, folder)
+    train(name, module, losses, loop, folder)
     predictor.eval()
 
 

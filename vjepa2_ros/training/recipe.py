@@ -3,7 +3,7 @@
 
 import json
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from vjepa2_ros.training.descent import true_descent
 from vjepa2_ros.training.distributed import by_first, process_count
 from vjepa2_ros.training.loop import LoopConfig
 from vjepa2_ros.training.predictor_training import (
+    Recorded,
     encode_dataset,
     error_by_step,
     scale_inputs,
@@ -41,6 +42,9 @@ class RecipeError(ValueError):
     """Settings of a training that are invalid, or differ from those of its folder."""
 
 
+MEASURED_STEPS = 4
+"""Steps ahead over which the error of prediction is measured."""
+_PRACTICE_SEEDS = 50  # scenes of practice are other ones than those of the recording
 _WITH_MUON: dict[str, Any] = {
     "matrix_learning_rate": 1e-2,
     "warmup": 50,
@@ -65,6 +69,11 @@ class Recipe:
         predictor_window: frames in a window; rollouts are one action shorter.
         predictor_squared: whether the losses of the predictor are squared, see `Rollout`.
         predictor_loop: training of the predictor.
+        practice: episodes in which the trained predictor plans (`practice`); 0: none.
+        practice_length: frames in each.
+        practice_window: frames in a window of the training on them: one more than the longest plan.
+        practice_share: of these windows; the others are of the recording.
+        practice_loop: that training.
         seed: of data, weights and batches.
         workspace: box in which the hand moves.
         max_translation: bound of one step on each axis [m].
@@ -95,17 +104,36 @@ class Recipe:
     predictor_loop: LoopConfig = field(
         default_factory=lambda: LoopConfig(6600, learning_rate=6e-3, **_WITH_MUON)
     )
+    practice: int = 200
+    practice_length: int = 24
+    practice_window: int = 8
+    practice_share: float = 0.3
+    practice_loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(
+            1500, learning_rate=3e-3, **(_WITH_MUON | {"matrix_learning_rate": 5e-3})
+        )
+    )
     seed: int = 0
     workspace: Workspace = Workspace()
     max_translation: float = ActionSettings().max_translation
 
     def __post_init__(self) -> None:
         check_held_out(self.held_out, self.episodes)
-        if self.predictor_window > self.length:
+        window, length = self.predictor_window, self.length
+        if self.practice:
+            check_held_out(self.practice_held_out, self.practice)
+            window = max(window, self.practice_window)
+            length = min(length, self.practice_length)
+        if window > length:
             raise RecipeError(
-                f"windows of {self.predictor_window} frames do not fit into episodes of "
-                f"{self.length}"
+                f"windows of {window} frames do not fit into episodes of {length}"
             )
+
+
+    @property
+    def practice_held_out(self) -> int:
+        """Episodes of practice that are not trained on."""
+        return max(1, self.practice // 20)
 
 
 def check_held_out(held_out: int, episodes: int) -> None:
@@ -140,6 +168,8 @@ RECIPES = {
         predictor_batch=256,
         predictor_window=4,
         predictor_loop=LoopConfig(10_000, learning_rate=5e-4, warmup=500),
+        practice=1000,
+        practice_loop=LoopConfig(2500, learning_rate=2e-4, warmup=100),
     ),
 }
 """Recipes by name. "small" is for two CPU cores. "base" is for one GPU: about
@@ -275,28 +305,29 @@ def run(
     torch.manual_seed(recipe.seed)
     predictor = ActionConditionedPredictor(predictor_geometry(recipe))
     start_as_identity(predictor)
-    scale_inputs(
-        predictor, dataset.predictor_states(predictor.config.commanded_gripper)[:trained]
-    )
+    states = dataset.predictor_states(predictor.config.commanded_gripper)
+    scale_inputs(predictor, states[:trained])
     predictor.to(device)
+    recorded = Recorded(latents[:trained], states[:trained])
     train_predictor(
-        dataset,
-        latents,
+        [recorded],
         predictor,
         recipe.predictor_batch,
         recipe.predictor_loop,
         folder,
-        trained,
         recipe.predictor_window,
         recipe.predictor_squared,
     )
     model = WorldModel(
         encoder, predictor, name=f"vjepa2_ros {name}", parts={"decoder": decoder}
     )
+    predicted = time.perf_counter()
+    practised = _practise(recipe, model, recorded, folder) if recipe.practice else {}
     minutes = {
         "collect": (collected - started) / 60,
         "pretrain": (pretrained - collected) / 60,
-        "predictor": (time.perf_counter() - pretrained) / 60,
+        "predictor": (predicted - pretrained) / 60,
+        "practice": (time.perf_counter() - predicted) / 60,
     }
 
     def finish() -> dict:
@@ -307,17 +338,57 @@ def run(
                 latents, dataset, slice(max(0, trained - 1000), trained), slice(trained, None)
             ),
             "prediction_relative_to_copy": error_by_step(
-                predictor,
-                latents[trained:],
-                dataset.predictor_states(predictor.config.commanded_gripper)[trained:],
-                steps=4,
+                predictor, latents[trained:], states[trained:], MEASURED_STEPS
             ).tolist(),
+            **practised,
             "true_descent_m": descend(model, descents, recipe.workspace),
         }
         save_world_model(model, output, card)
         return card
 
     return by_first(finish)
+
+
+def _practise(recipe: Recipe, model: WorldModel, recorded: Recorded, folder: Path) -> dict:
+    """Let a model practise, and train its predictor on what came of it, in place.
+
+    Returns:
+        For the card: the errors of prediction in episodes of practice that are not trained on.
+    """
+    acting = folder / "before_practice"
+    by_first(lambda: save_world_model(model, acting, {}))
+    config = replace(
+        recording_config(recipe),
+        episodes=recipe.practice,
+        length=recipe.practice_length,
+        seed=recipe.seed + _PRACTICE_SEEDS,
+        practising=model.fingerprint,
+    )
+    dataset = collect(folder / "practice", config, model=acting)
+    latents = encode_dataset(dataset, model.encoder, folder / "practice")
+    predictor = model.predictor
+    states = dataset.predictor_states(predictor.config.commanded_gripper)
+    trained = recipe.practice - recipe.practice_held_out
+
+    def errors() -> list[float]:
+        held_out = latents[trained:], states[trained:]
+        return error_by_step(predictor, *held_out, MEASURED_STEPS).tolist()
+
+    before = by_first(errors)
+    train_predictor(
+        [
+            replace(recorded, share=1.0 - recipe.practice_share),
+            Recorded(latents[:trained], states[:trained], recipe.practice_share),
+        ],
+        predictor,
+        recipe.predictor_batch,
+        recipe.practice_loop,
+        folder,
+        recipe.practice_window,
+        recipe.predictor_squared,
+        "practice",
+    )
+    return {"prediction_in_practice": by_first(lambda: {"before": before, "after": errors()})}
 
 
 def _check(recipe: Recipe, folder: Path, output: Path) -> None:
