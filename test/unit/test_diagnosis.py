@@ -12,6 +12,7 @@ import torch
 from small_model import small_world_model
 
 from vjepa2_ros.cli import diagnose, imagine
+from vjepa2_ros.diagnosis.approaches import approaches
 from vjepa2_ros.diagnosis.imagination import imagine as imagine_actions
 from vjepa2_ros.diagnosis.prediction import (
     STEPS,
@@ -89,15 +90,30 @@ def test_true_dynamics_imagine_an_object_that_comes_along(simulator, model):
     empty[0, 6] = 0.0
     snapshot = simulator.snapshot()
     truth.image(snapshot, empty)
-    assert truth._copy.object_positions()[1, 2] < 0.03
+    assert truth.copy.object_positions()[1, 2] < 0.03
     truth.image(snapshot, lift)
-    assert truth._copy.object_positions()[1, 2] > 0.08
+    assert truth.copy.object_positions()[1, 2] > 0.08
 
 
 def test_a_larger_change_of_the_cell_changes_the_latents_more(simulator, model):
     changes = changes_of_latents(model, simulator, [5, 6], "l1")
     assert 0 < changes["hand 1 cm up"] < changes["hand 7.5 cm up"]
     assert 0 < changes["object 2 cm"] and 0 < changes["fingers closed in the air"]
+
+
+def test_true_predictions_tell_approaches_apart_as_the_truth_does_and_copying_not_at_all(
+    simulator, model
+):
+    class Copy(TrueDynamics):
+        def rollout(self, latent, state, actions, chunk=None, past=None, every_step=False):
+            return torch.zeros(1, *latent.shape)
+
+    models = {"truth": TrueDynamics(model, simulator), "same": Copy(model, simulator)}
+    told = approaches(models, simulator, [20_001], "l2")
+    for name in ("cup", "box"):
+        assert 5 <= told[name]["approaches"] <= 24 and 0 < told[name]["succeed"] < 1
+        assert told[name]["truth"] == told[name]["true"] > 0.5
+        assert told[name]["same"] == 0.5
 
 
 def test_copying_has_an_error_of_one_and_the_truth_of_none(simulator, model):

@@ -59,6 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
         0; 2 if something given cannot be used.
     """
     from vjepa2_ros.diagnosis import report
+    from vjepa2_ros.diagnosis.approaches import approaches
     from vjepa2_ros.diagnosis.decisions import watch
     from vjepa2_ros.diagnosis.prediction import errors_by_situation, play_episodes
     from vjepa2_ros.diagnosis.representation import changes_of_latents
@@ -105,6 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     )
     errors = errors_by_situation(models, episodes)
+    told = approaches(models, cell, scenes, planned.loop.cost)
     trials, decisions = watch(task, options, scenes, cell, settings, policy)
     found = {
         "task": arguments.task,
@@ -114,7 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
         "checkpoint": model.fingerprint,
         "successes": [trial.success for trial in trials],
         "causes": [trial.cause.value if trial.cause else None for trial in trials],
-        **report.summary(changes, errors, decisions),
+        **report.summary(changes, errors, told, decisions),
     }
     report.write(found, decisions, folder)
     print(report.markdown(found))

@@ -23,6 +23,7 @@ _ROWS = 6
 def summary(
     changes: dict[str, float],
     errors: dict[str, dict[str, list[float]]],
+    told: dict[str, dict[str, float]],
     decisions: Sequence[Decision],
 ) -> dict[str, Any]:
     """Everything that was measured, as plain JSON values.
@@ -30,9 +31,15 @@ def summary(
     Args:
         changes: see `representation.changes_of_latents`.
         errors: see `prediction.errors_by_situation`.
+        told: see `approaches.approaches`.
         decisions: see `decisions.watch`.
     """
-    return {"changes": changes, "errors": errors, "decisions": _by_subgoal(decisions)}
+    return {
+        "changes": changes,
+        "errors": errors,
+        "approaches": told,
+        "decisions": _by_subgoal(decisions),
+    }
 
 
 def _by_subgoal(decisions: Sequence[Decision]) -> dict[str, dict[str, float]]:
@@ -56,7 +63,7 @@ def _by_subgoal(decisions: Sequence[Decision]) -> dict[str, dict[str, float]]:
 
 
 def markdown(found: dict[str, Any]) -> str:
-    """The three tables of a `summary`."""
+    """The four tables of a `summary`."""
     lines = ["What changes the energy of true latents by how much:", "", "| change | energy |"]
     lines += ["|---|---:|"]
     lines += [f"| {name} | {energy:.4f} |" for name, energy in found["changes"].items()]
@@ -72,6 +79,18 @@ def markdown(found: dict[str, Any]) -> str:
         numbers = [" / ".join(f"{value:.2f}" for value in row[model]) for model in models]
         copied = " / ".join(f"{value:.3f}" for value in row["copied"])
         lines.append(f"| {name} | {row['steps'][0]:.0f} | {copied} | {' | '.join(numbers)} |")
+    energies = ("true", *models)
+    lines += [
+        "",
+        "Straight approaches to an object, then a grip: probability that one that ends in a grasp "
+        "has less energy than one that overturns or misses the object (0.5: by chance):",
+        "",
+        f"| object | approaches | end in a grasp | {' | '.join(energies)} |",
+        f"|---|---:|---:|{'---:|' * len(energies)}",
+    ]
+    for name, told in found["approaches"].items():
+        ranked = " | ".join(f"{told[key]:.2f}" for key in energies)
+        lines.append(f"| {name} | {told['approaches']:.0f} | {told['succeed']:.0%} | {ranked} |")
     lines += [
         "",
         "Decisions, medians by sub-goal. *Best* is the plan that the same search finds with true "

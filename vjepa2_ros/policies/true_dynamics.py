@@ -26,6 +26,9 @@ class TrueDynamics(WorldModel):
         model: encodes; its predictor only says how the gripper is told.
         cell: from whose present state predictions start; it is not changed.
         image_size: side of the rendered images [px].
+
+    Attributes:
+        copy: of the cell, as the last prediction left it.
     """
 
     def __init__(self, model: WorldModel, cell: Simulator, image_size: int = 256) -> None:
@@ -37,7 +40,7 @@ class TrueDynamics(WorldModel):
             model.compute_dtype,
         )
         self._cell = cell
-        self._copy = Simulator(cell.config)
+        self.copy = Simulator(cell.config)
         self._image_size = image_size
 
     def prefill(self, latents: Tensor, states: Tensor, actions: Tensor) -> KVCache:
@@ -68,17 +71,17 @@ class TrueDynamics(WorldModel):
 
     def images(self, snapshot: Snapshot, actions: Tensor) -> list[np.ndarray]:
         """What the camera sees, uint8 RGB [size, size, 3], after each of actions [H, 7]."""
-        self._copy.restore(snapshot)
-        target = torch.from_numpy(self._copy.state()).float()
+        self.copy.restore(snapshot)
+        target = torch.from_numpy(self.copy.state()).float()
         target[6] = snapshot.closedness
         seen = []
         for action in actions.cpu():
             target = compose(target, action)
-            workspace = self._copy.config.workspace
+            workspace = self.copy.config.workspace
             position, quaternion, closedness = pose_from_state(target.numpy())
-            self._copy.set_target(
+            self.copy.set_target(
                 np.clip(position, workspace.lower, workspace.upper), quaternion, closedness
             )
-            self._copy.advance(STEP_TIME)
-            seen.append(self._copy.render(self._image_size))
+            self.copy.advance(STEP_TIME)
+            seen.append(self.copy.render(self._image_size))
         return seen

@@ -10,7 +10,7 @@ identification for model-based reinforcement learning", ICML 2012).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -26,15 +26,26 @@ from vjepa2_ros.training.play import MAX_TURN, Play
 from vjepa2_ros.world_model.poses import pose_from_state
 from vjepa2_ros.world_model.world_model import WorldModel
 
-_TASKS = {
-    "pick_and_place": ("contact", 0.6),
-    "grasp": ("contact", 0.1),
-    "reach_with_object": ("contact", 0.1),
-    "push": ("push", 0.2),
-}
-"""Preset and share of each task that is practised."""
 _STEPS = 7  # towards one picture at most
 _EVALUATIONS = 64
+
+
+@dataclass(frozen=True)
+class _Practised:
+    """How, and in what share of the episodes, a task is practised."""
+
+    preset: str
+    horizon: int
+    share: float
+
+
+_TASKS = {
+    "pick_and_place": _Practised("contact", 3, 0.5),
+    # The only picture shows the object lifted: down to it, grip, and up.
+    "grasp": _Practised("contact", 5, 0.2),
+    "reach_with_object": _Practised("contact", 3, 0.1),
+    "push": _Practised("push", 7, 0.2),
+}
 
 
 class Practice:
@@ -48,12 +59,7 @@ class Practice:
     def __init__(self, model: WorldModel, max_translation: float) -> None:
         self._model = model
         self._bound = max_translation
-        self._settings = {
-            preset: resolve(
-                preset=preset, options={"planner_node": {"skeletons.evaluations": _EVALUATIONS}}
-            ).settings.planner
-            for preset, _ in _TASKS.values()
-        }
+        self._settings = {name: _settings(task) for name, task in _TASKS.items()}
 
     def steps(
         self, simulator: Simulator, random: np.random.Generator, turning: bool
@@ -65,16 +71,15 @@ class Practice:
             random: decides on the task.
             turning: whether the hand turns about the vertical axis.
         """
-        names, shares = list(_TASKS), [share for _, share in _TASKS.values()]
-        name = names[random.choice(len(names), p=shares)]
-        task, (preset, _) = load_task(name), _TASKS[name]
+        name = str(random.choice(list(_TASKS), p=[task.share for task in _TASKS.values()]))
+        task = load_task(name)
         options = TaskOptions(str(random.choice(task.objects)), PAPER, PLANNED)
         try:
             episode = draw_episode(task, simulator, simulator.seed, options)
         except EpisodeError:  # in a scene that does not allow one
             simulator.reset(simulator.seed)
         else:
-            loop = self._loop(self._settings[preset], episode, simulator, turning)
+            loop = self._loop(self._settings[name], episode, simulator, turning)
             yield from self._act(loop, simulator, len(episode.subgoals[0].image))
         yield from Play(simulator, random, self._bound, turning).steps()
 
@@ -120,3 +125,8 @@ class Practice:
             )
             simulator.advance(1.0)
             yield
+
+
+def _settings(task: _Practised) -> PlannerNodeSettings:
+    options = {"horizon": task.horizon, "skeletons.evaluations": _EVALUATIONS}
+    return resolve(preset=task.preset, options={"planner_node": options}).settings.planner
