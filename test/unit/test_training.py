@@ -87,11 +87,13 @@ TINY = Recipe(
     predictor_batch=4,
     predictor_window=4,
     predictor_loop=LoopConfig(4, checkpoint_every=2),
-    practice=2,
+    practice=0,
     practice_length=5,
     practice_window=5,
     practice_loop=LoopConfig(4, checkpoint_every=2),
 )
+
+PRACTISED = replace(TINY, practice=2)
 
 RECORDING = recording_config(TINY)
 
@@ -218,7 +220,7 @@ def test_an_unfinished_recording_is_not_opened(tmp_path):
 
 
 def test_the_whole_recipe_leaves_a_model_that_loads_and_its_figures(tmp_path):
-    card = train_all(TINY, tmp_path / "work", tmp_path / "model", descents=1)
+    card = train_all(PRACTISED, tmp_path / "work", tmp_path / "model", descents=1)
     model = load_world_model(tmp_path / "model")
     assert model.latent_shape == (16, 48)
     assert set(card["readout"]) == {"hand_m", "gripper_r2", "cup_m", "box_m"}
@@ -268,11 +270,11 @@ def train_tiny(recording, tmp_path, monkeypatch):
     """Trains TINY on the recording in a folder of this name; returns the folder of the model."""
     monkeypatch.setattr(recipe_module, "descend", lambda *arguments: {})
 
-    def train(name):
+    def train(name, tiny=TINY):
         folder = tmp_path / name
         if not folder.exists():
             copy_recording(recording, folder)
-        train_all(TINY, folder, folder / "model")
+        train_all(tiny, folder, folder / "model")
         return folder / "model"
 
     return train
@@ -288,7 +290,7 @@ def copy_recording(recording, folder):
 def test_a_training_interrupted_in_every_stage_ends_at_the_weights_of_an_uninterrupted_one(
     train_tiny, tmp_path, monkeypatch
 ):
-    whole = load_world_model(train_tiny("whole"))
+    whole = load_world_model(train_tiny("whole", PRACTISED))
     for target, calls in (
         ("pretrain.draw_pairs", 3),
         ("predictor_training.preprocess", 0),
@@ -300,8 +302,8 @@ def test_a_training_interrupted_in_every_stage_ends_at_the_weights_of_an_uninter
     ):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             interrupt(patch, f"vjepa2_ros.training.{target}", calls)
-            train_tiny("interrupted")
-    assert load_world_model(train_tiny("interrupted")).fingerprint == whole.fingerprint
+            train_tiny("interrupted", PRACTISED)
+    assert load_world_model(train_tiny("interrupted", PRACTISED)).fingerprint == whole.fingerprint
     for name in ("encoder.jsonl", "predictor.jsonl", "practice.jsonl"):
         histories = [(tmp_path / each / name).read_text() for each in ("whole", "interrupted")]
         assert histories[0] == histories[1] and len(histories[0].splitlines()) == 4
