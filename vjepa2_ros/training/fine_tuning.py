@@ -109,7 +109,6 @@ def fine_tune(model: WorldModel, settings: FineTuning, folder: Path, output: Pat
         )
     model.encoder.requires_grad_(False)
     latents = encode_dataset(dataset, model.encoder, folder, model.crop_aspect)
-
     states = dataset.predictor_states(model.predictor.config.commanded_gripper)
 
     def errors() -> list[float]:

@@ -3,9 +3,8 @@
 
 A script is a sequence of waypoints relative to an object: grasp, lift, carry and place it, drop it,
 close beside it, push it, run into it on a straight way, open and close the fingers around it, or
-move about it at random. One
-script follows another until the episode is over. The truth about the objects decides where the hand
-goes, as a person at a robot would; no training step sees it.
+move about it at random. One script follows another until the episode is over. The truth about the
+objects decides where the hand goes, as a person at a robot would; no training step sees it.
 """
 
 from __future__ import annotations
