@@ -11,7 +11,14 @@ import torch
 from small_model import small_world_model
 
 from vjepa2_ros.benchmark import planning
-from vjepa2_ros.benchmark.decisions import FARTHEST, NEAREST, Decision, make_decisions
+from vjepa2_ros.benchmark.decisions import (
+    CONTACTS,
+    FARTHEST,
+    NEAREST,
+    Decision,
+    make_contacts,
+    make_decisions,
+)
 from vjepa2_ros.benchmark.model import measure
 from vjepa2_ros.benchmark.speed import measure as measure_speed
 from vjepa2_ros.cli import bench
@@ -209,3 +216,44 @@ def test_the_cost_of_a_model_is_told_with_its_floor(model):
     for cost in figures["costs"]:
         assert cost["seconds"] > 0
         assert cost["share"] == pytest.approx(cost["floor_seconds"] / cost["seconds"])
+
+
+@pytest.fixture(scope="module")
+def contacts(model):
+    return make_contacts(model, seed=5, count=8)
+
+
+def test_true_actions_of_contact_succeed_and_doing_nothing_does_not(contacts):
+    simulator = Simulator()
+    for decision in contacts:
+        down = torch.zeros(1, 7)
+        down[0, :3] = (decision.goal_state - decision.state)[:3]
+        grip = torch.zeros(1, 7)
+        grip[0, 6] = {"release": -1.0, "lift": 0.0}.get(decision.contact, 1.0)
+        assert decision.succeeds(torch.cat([down, grip]), simulator), decision.contact
+        assert not decision.succeeds(torch.zeros(2, 7), simulator), decision.contact
+    assert [decision.contact for decision in contacts] == 2 * list(CONTACTS)
+    assert [decision.object for decision in contacts] == [0] * 4 + [1] * 4
+
+
+def test_a_gripper_that_is_closed_round_an_object_counts_as_told(contacts):
+    """Fingers stop at an object, and a model of what the gripper is told has to know."""
+    told = make_contacts(small_world_model(commanded_gripper=True), seed=5, count=4)
+    for measured, commanded in zip(contacts, told, strict=False):
+        assert commanded.state[6] in (0.0, 1.0)
+        torch.testing.assert_close(commanded.state[:6], measured.state[:6])
+    assert 0.1 < contacts[2].state[6] < 0.9, "the cup is not between the fingers"
+
+
+def test_plans_of_contact_are_carried_out_and_have_columns_of_their_own(tmp_path, model):
+    save_world_model(model, tmp_path / "model", card={})
+    options = ("--checkpoint", tmp_path / "model", "--decisions", 1, "--contacts", 2)
+    rest = ("--planners", "skeletons", "--budgets", 24, "--horizon", 2, "--no-closed-loop")
+    out = tmp_path / "out"
+    words = ("--gripper", "enumerated", "--cost", "l2", "--output", out, "--preset", "contact")
+    assert run("planning", *options, "--workers", 1, *rest, *words) == 0
+    (row,) = json.loads((out / "planning.json").read_text())
+    assert row["contacts"] == 2 and row["contact_success_rate"] in (0.0, 0.5, 1.0)
+    assert row["path_weight"] == 0.05 and row["variance_weight"] == 1.0
+    assert row["gflop"] > 0 and row["contact_energy_ratio_median"] > 0
+    assert "success at contact" in (out / "planning.md").read_text()

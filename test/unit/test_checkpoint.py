@@ -621,7 +621,7 @@ def test_an_unknown_part_of_a_file_is_ignored_and_named(with_probe, monkeypatch,
 def test_a_part_that_is_absent_or_unknown_is_refused_by_name(folder, with_probe, monkeypatch):
     with pytest.raises(CheckpointError, match="has no part probe; its optional parts are none"):
         load_world_model(folder, parts=["probe"])
-    known = r"unknown parts \['nothing'\]: known are \['decoder', 'probe'\]"
+    known = r"unknown parts \['nothing'\]: known are \['decoder', 'probe', 'uncertainty'\]"
     with pytest.raises(ValueError, match=known):
         load_world_model(with_probe, parts=["nothing"])
 

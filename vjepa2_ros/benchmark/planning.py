@@ -15,14 +15,15 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from vjepa2_ros.benchmark.decisions import Decision, make_decisions
+from vjepa2_ros.benchmark.decisions import Decision, make_contacts, make_decisions
+from vjepa2_ros.benchmark.device_timing import operations
 from vjepa2_ros.evaluation.trial import play
 from vjepa2_ros.interrupts import interrupts_blocked
 from vjepa2_ros.planning.action_space import ActionSpace
@@ -57,6 +58,8 @@ class Setting:
         cost: of the objective.
         context: frames that the model sees, 1 or 2.
         warm: each decision's plan starts from the rest of one made a step before, as in the loop.
+        path_weight, variance_weight: of the objective, see `LatentDistance`.
+        contacts: decisions of contact, after the others.
     """
 
     model: str
@@ -67,6 +70,9 @@ class Setting:
     cost: str = "l1"
     context: int = 1
     warm: bool = False
+    path_weight: float = 0.0
+    variance_weight: float = 0.0
+    contacts: int = 0
 
     @property
     def action(self) -> ActionSettings:
@@ -88,12 +94,15 @@ class Planned:
         error: distance of the action to the best one within the bounds [m].
         gripper_is_right: whether the gripper opens, holds or closes as it should.
         seconds: time of the plan.
+        succeeds: whether a plan of a decision of contact, carried out, leads to what the goal image
+            shows; None for the others.
     """
 
     energy: float
     error: float
     gripper_is_right: bool
     seconds: float
+    succeeds: bool | None = None
 
 
 class Benchmark:
@@ -122,6 +131,7 @@ class Benchmark:
         self._episodes = episodes
         self._kept = kept
         self._pool: ProcessPoolExecutor | None = None
+        self._load = load
         if workers == 1:
             _prepare(load, setting, stack)
             return
@@ -145,6 +155,9 @@ class Benchmark:
         plain = replace(self.setting, gripper="sampled", warm=False)
         reference = self._plans(plain, REFERENCE, REFERENCE_EVALUATIONS)
         ratios = [mine.energy / best.energy for mine, best in zip(plans, reference, strict=True)]
+        free = self.setting.decisions
+        ratios, of_contact = ratios[:free], ratios[free:]
+        plans, contacts = plans[:free], plans[free:]
         return {
             "planner": planner,
             "evaluations": evaluations,
@@ -155,12 +168,30 @@ class Benchmark:
             "action_error_m_median": float(np.median([plan.error for plan in plans])),
             "gripper_right": float(np.mean([plan.gripper_is_right for plan in plans])),
             "seconds_median": float(np.median([plan.seconds for plan in plans])),
+            "gflop": self._gflop * evaluations,
+            "contact_energy_ratio_median": float(np.median(of_contact)) if contacts else None,
+            "contact_energy_ratio_p90": float(np.percentile(of_contact, 90)) if contacts else None,
+            "contact_success_rate": (
+                float(np.mean([plan.succeeds for plan in contacts])) if contacts else None
+            ),
+            "reference_contact_success_rate": (
+                float(np.mean([plan.succeeds for plan in reference[free:]])) if contacts else None
+            ),
             **self._closed_loop(planner, evaluations),
         }
 
+    @cached_property
+    def _gflop(self) -> float:
+        """Operations of one evaluation [10^9]."""
+        model = self._load()
+        latent = torch.zeros(model.latent_shape)
+        actions = torch.zeros(1, self.setting.horizon, 7)
+        work = partial(model.rollout, latent, torch.zeros(7), actions)
+        return operations(work) / 1e9
+
     def _plans(self, setting: Setting, planner: str, evaluations: int) -> list[Planned]:
         work = partial(_plan, setting, planner, evaluations)
-        numbers = range(setting.decisions)
+        numbers = range(setting.decisions + setting.contacts)
         return [Planned(*plan) for plan in self._measured(setting, "decisions", work, numbers)]
 
     def _closed_loop(self, planner: str, evaluations: int) -> dict:
@@ -225,7 +256,10 @@ def _prepare(load: Callable[[], WorldModel], setting: Setting, stack: StackSetti
     torch.set_num_threads(1)
     model = load()
     workspace = stack.simulator.workspace
-    decisions = make_decisions(model, setting.seed, setting.decisions, workspace)
+    decisions = [
+        *make_decisions(model, setting.seed, setting.decisions, workspace),
+        *make_contacts(model, setting.seed, setting.contacts, workspace),
+    ]
     _context = _Context(model, decisions, Simulator(SimulatorConfig(workspace=workspace)), stack)
 
 
@@ -238,6 +272,7 @@ def _plan(setting: Setting, planner: str, evaluations: int, number: int) -> tupl
         decision.error(plan.actions, setting.space),
         decision.gripper_is_right(plan.actions),
         seconds,
+        decision.succeeds(plan.actions, _context.simulator) if decision.contact else None,
     )
 
 
@@ -246,29 +281,31 @@ def plan_decision(
 ) -> tuple[Plan, float]:
     """A plan of a decision and the time it took [s], that of a plan one step before left out."""
     chunk = model.sequences_within(None, setting.horizon, setting.context)
+    space = setting.space
+    if decision.contact and model.predictor.config.commanded_gripper:
+        space = replace(space, closedness=float(decision.state[6]))
+    rating = partial(
+        LatentDistance,
+        model,
+        cost=setting.cost,
+        chunk=chunk,
+        path_weight=setting.path_weight,
+        variance_weight=setting.variance_weight,
+    )
     previous = None
     if setting.warm:
-        before = LatentDistance(
-            model,
-            decision.latent_before,
-            decision.state_before,
-            decision.goal,
-            setting.cost,
-            chunk,
-        )
+        before = rating(decision.latent_before, decision.state_before, decision.goal)
         generator = torch.Generator().manual_seed(seed + 1_000_000)
-        earlier = search.plan(before, setting.space, generator).actions
+        earlier = search.plan(before, space, generator).actions
         previous = torch.cat([earlier[1:], torch.zeros(1, 7)])
     past = None
     if setting.context == 2:
         way = difference(decision.state_before, decision.state)
         past = model.prefill(decision.latent_before[None], decision.state_before[None], way[None])
-    objective = LatentDistance(
-        model, decision.latent, decision.state, decision.goal, setting.cost, chunk, past
-    )
+    objective = rating(decision.latent, decision.state, decision.goal, past=past)
     generator = torch.Generator().manual_seed(seed)
     started = time.perf_counter()
-    plan = search.plan(objective, setting.space, generator, previous)
+    plan = search.plan(objective, space, generator, previous)
     return plan, time.perf_counter() - started
 
 

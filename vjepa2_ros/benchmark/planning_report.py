@@ -23,6 +23,9 @@ _COLUMNS: tuple[tuple[str, str, Callable[..., str]], ...] = (
     ("success_rate", "reached", "{:.0%}".format),
     ("final_distance_m_median", "end [cm]", lambda metres: f"{metres * 100:.2f}"),
     ("seconds_median", "time [s]", "{:.3f}".format),
+    ("gflop", "GFLOP", "{:.3g}".format),
+    ("contact_energy_ratio_median", "energy at contact", "{:.3f}".format),
+    ("contact_success_rate", "success at contact", "{:.0%}".format),
 )
 
 
@@ -38,7 +41,7 @@ def table(rows: list[dict]) -> Table:
     view = Table(
         title="energy: median and 90th percentile, relative to cem 800 × 10 on the same decisions; "
         "error: of the action against the best; gripper: rightly opened, held or closed; reached, "
-        "end: of the closed loop"
+        "end: of the closed loop; at contact: of plans that grasp, lift or let go, carried out"
     )
     for _, title, _ in _COLUMNS:
         view.add_column(title, justify="right")
@@ -60,12 +63,14 @@ def markdown(rows: list[dict]) -> str:
 
 
 def write_figure(rows: list[dict], path: Path) -> None:
-    """Energy, error of the action and end of the closed loop over the evaluations, as PNG."""
+    """Energies, errors and successes over evaluations and operations, as PNG."""
     panels = (
         ("energy_ratio_median", "energy relative to 800 × 10, median", 1.0),
         ("energy_ratio_p90", "the same, 90th percentile", 1.0),
         ("action_error_m_median", "error of the action [cm], median", 100.0),
         ("final_distance_m_median", "end of the closed loop [cm], median", 100.0),
+        ("contact_energy_ratio_median", "energy at contact, relative, median", 1.0),
+        ("contact_success_rate", "plans that succeed at contact", 1.0),
     )
     shown = [panel for panel in panels if any(row[panel[0]] is not None for row in rows)]
     figure, axes = plt.subplots(1, len(shown), figsize=(4.6 * len(shown), 3.8), squeeze=False)
@@ -79,8 +84,16 @@ def write_figure(rows: list[dict], path: Path) -> None:
             if curve:
                 axis.plot(*zip(*curve, strict=True), "o-", label=planner)
         axis.set(xscale="log", xlabel="evaluations", title=title)
-        if key.startswith("energy"):
+        if "energy" in key:
             axis.axhline(1.0, color="black", linestyle=":")
+        if key == "contact_success_rate":
+            reference = rows[0]["reference_contact_success_rate"]
+            axis.axhline(reference, color="black", linestyle=":", label="cem 800 × 10")
+        each = rows[0]["gflop"] / rows[0]["evaluations"]
+        work = axis.secondary_xaxis(
+            "top", functions=(lambda n, e=each: n * e, lambda g, e=each: g / e)
+        )
+        work.set_xlabel("GFLOP")
         axis.legend()
     figure.tight_layout()
     figure.savefig(path, dpi=110)

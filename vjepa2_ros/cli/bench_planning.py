@@ -16,6 +16,7 @@ from vjepa2_ros.cli.configuration import add_configuration_arguments, configurat
 
 if TYPE_CHECKING:
     from vjepa2_ros.benchmark.planning import Setting
+    from vjepa2_ros.settings.planning import LoopSettings
     from vjepa2_ros.world_model.world_model import WorldModel
 
 
@@ -38,6 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="plan each decision from the rest of the plan one step before (horizon 2 or more)",
     )
     parser.add_argument("--decisions", type=positive_integer, default=100)
+    parser.add_argument(
+        "--contacts",
+        type=whole_number,
+        default=0,
+        help="decisions of contact beside them: to fetch, grip, lift and let go of an object",
+    )
     parser.add_argument(
         "--episodes", type=whole_number, default=20, help="reach trials for each row"
     )
@@ -75,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     stack = configuration(args, {"/**": {"dtype": args.dtype}}).settings
     shipped = stack.planner
     load = partial(open_world_model, replace(shipped.model, threads=1))
-    setting = _setting(args, load())  # refused here, and not in each process
+    setting = _setting(args, load(), shipped.loop)  # refused here, and not in each process
     as_shipped = not setting.warm and (setting.horizon, setting.cost, setting.context) == (
         shipped.action.horizon,
         shipped.loop.cost,
@@ -110,8 +117,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _setting(args: argparse.Namespace, model: WorldModel) -> Setting:
-    """What the arguments of `bench planning` ask for; ValueError where it is invalid."""
+def _setting(args: argparse.Namespace, model: WorldModel, loop: LoopSettings) -> Setting:
+    """What arguments and settings ask for; ValueError where it is invalid."""
     from vjepa2_ros.benchmark.planning import Setting
     from vjepa2_ros.settings.planning import COSTS, SEARCHED
 
@@ -132,6 +139,9 @@ def _setting(args: argparse.Namespace, model: WorldModel) -> Setting:
         args.cost,
         args.context,
         args.warm_start,
+        loop.path_weight,
+        loop.variance_weight if args.cost == "l2" else 0.0,
+        args.contacts,
     )
     _ = setting.space  # refuses a gripper that is none
     return setting

@@ -106,7 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     )
     errors = errors_by_situation(models, episodes)
-    told = approaches(models, cell, scenes, planned.loop.cost)
+    told = approaches(models, cell, scenes, planned.loop.cost, planned.loop.variance_weight)
     trials, decisions = watch(task, options, scenes, cell, settings, policy)
     found = {
         "task": arguments.task,

@@ -8,6 +8,7 @@ hardly shows whether that is foreseen, since an object is one or two patches of 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from scipy.stats import mannwhitneyu
 from torch import Tensor
 from tqdm import tqdm
 
-from vjepa2_ros.planning.objective import distance
+from vjepa2_ros.planning.objective import LatentDistance
 from vjepa2_ros.policies.true_dynamics import TrueDynamics
 from vjepa2_ros.simulation.simulator import DOWN, GRASP_HEIGHTS, OBJECTS, Simulator
 from vjepa2_ros.tasks.outcome import UPRIGHT
@@ -28,7 +29,11 @@ _STEPS = 2  # of the hand, before the fingers close
 
 
 def approaches(
-    models: Mapping[str, WorldModel], simulator: Simulator, scenes: Sequence[int], cost: str
+    models: Mapping[str, WorldModel],
+    simulator: Simulator,
+    scenes: Sequence[int],
+    cost: str,
+    variance_weight: float = 0.0,
 ) -> dict[str, dict[str, float]]:
     """How well energies tell which approaches end in a grasp.
 
@@ -40,6 +45,7 @@ def approaches(
         simulator: of the cell.
         scenes: seeds.
         cost: "l1" or "l2".
+        variance_weight: of the variance in the energies, see `LatentDistance`.
 
     Returns:
         For each object: "approaches", their number; "succeed", the share of them; "true" and the
@@ -49,6 +55,7 @@ def approaches(
     model = next(iter(models.values()))
     truth = TrueDynamics(model, simulator)
     found = {}
+    rating = partial(LatentDistance, cost=cost, variance_weight=variance_weight)
     for index, name in enumerate(OBJECTS):
         succeeded: list[bool] = []
         energies: dict[str, list[float]] = {key: [] for key in ("true", *models)}
@@ -62,9 +69,9 @@ def approaches(
                 state = torch.from_numpy(simulator.state())
                 state[6] = 0.0
                 for key, other in models.items():
-                    energies[key].append(_energy(other, latent, state, actions, goal, cost))
+                    energies[key].append(float(rating(other, latent, state, goal)(actions)[0]))
                 # Of the copy, which is left where the approach ends.
-                energies["true"].append(_energy(truth, latent, state, actions, goal, cost))
+                energies["true"].append(float(rating(truth, latent, state, goal)(actions)[0]))
                 end = truth.copy
                 succeeded.append(
                     bool(end.held()[index] and end.object_tilts()[index] <= UPRIGHT)
@@ -104,12 +111,6 @@ def _starts(simulator: Simulator, scene: int, grasp: np.ndarray) -> Iterator[Ten
             actions[:, :_STEPS, :3] = torch.from_numpy(grasp - start) / _STEPS
             actions[:, _STEPS, 6] = 1.0
             yield actions
-
-
-def _energy(
-    model: WorldModel, latent: Tensor, state: Tensor, actions: Tensor, goal: Tensor, cost: str
-) -> float:
-    return float(distance(model.rollout(latent, state, actions), goal, cost)[0])
 
 
 def _ranked(energies: np.ndarray, good: np.ndarray) -> float:

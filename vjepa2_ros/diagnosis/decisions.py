@@ -87,7 +87,12 @@ class _Watched:
             raise TypeError("only energies of latents can be compared with true ones")
         chosen = self._planner.plan(objective, space, generator, previous)
         exact = LatentDistance(
-            self._truth, objective.latent, objective.state, objective.goal, objective.cost
+            self._truth,
+            objective.latent,
+            objective.state,
+            objective.goal,
+            objective.cost,
+            path_weight=objective.path_weight,
         )
         best = self._planner.plan(exact, space, torch.Generator().manual_seed(0), previous)
         still = torch.zeros_like(chosen.actions)

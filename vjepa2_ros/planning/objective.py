@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from vjepa2_ros.settings.planning import COSTS
+from vjepa2_ros.world_model.parts import UNCERTAINTY
 from vjepa2_ros.world_model.predictor import KVCache
 from vjepa2_ros.world_model.world_model import WorldModel
 
@@ -35,6 +36,10 @@ class LatentDistance:
     The energy of the last predicted latent counts and, by `path_weight`, the mean over all of them:
     with a horizon of several actions any way that ends at the goal would be as good otherwise.
 
+    Under "l2" the expected energy of what may follow is the energy of the predicted mean and the
+    variance of the prediction. The latter is added by `variance_weight`, where the model has the
+    part `uncertainty`: what may end otherwise then costs more than what is certain.
+
     Args:
         world_model: predicts the latents.
         latent: of the present image [N, D].
@@ -46,9 +51,14 @@ class LatentDistance:
         offset: error of the predictions, which is subtracted from them, [N, D] of the last one, or
             [H, N, D] of each where `path_weight` is not 0; None: none.
         path_weight: of the mean energy over all predicted latents, beside 1 for the last one.
+        variance_weight: of the variance; without effect for a model that cannot tell it.
+
+    Attributes:
+        rates_variance: whether the variance counts.
 
     Raises:
-        ValueError: the cost is unknown, `chunk` is below 1, or the shapes do not fit.
+        ValueError: the cost is unknown, "l1" with a `variance_weight`, `chunk` is below 1, or the
+            shapes do not fit.
     """
 
     def __init__(
@@ -62,9 +72,12 @@ class LatentDistance:
         past: KVCache | None = None,
         offset: Tensor | None = None,
         path_weight: float = 0.0,
+        variance_weight: float = 0.0,
     ):
         if cost not in COSTS:
             raise ValueError(f"unknown cost {cost!r}: use {' or '.join(COSTS)}")
+        if variance_weight > 0 and cost != "l2":
+            raise ValueError(f"variance_weight needs the cost l2, not {cost}")
         if chunk is not None and chunk < 1:
             raise ValueError(f"chunk must be at least 1, got {chunk}")
         if goal.shape != latent.shape:
@@ -77,6 +90,8 @@ class LatentDistance:
         self.chunk = chunk
         self.past = past
         self.path_weight = path_weight
+        self.variance_weight = variance_weight
+        self.rates_variance = variance_weight > 0 and UNCERTAINTY in world_model.parts
         self._wanted = self.goal if offset is None else self.goal + offset
 
     def __call__(self, actions: Tensor) -> Tensor:
@@ -89,17 +104,26 @@ class LatentDistance:
         """Corrected predictions minus the goal [S, M] of sequences [S, H, 7], on the device.
 
         M is N * D or, with a `path_weight`, H * N * D, where each step is scaled such that
-        `energies` weighs it.
+        `energies` weighs it. Where the variance counts, its root is one component more for each
+        patch.
         """
-        predicted = self.world_model.rollout(
-            self.latent,
-            self.state,
-            actions,
-            self.chunk,
-            self.past,
-            every_step=self.path_weight > 0,
-        )
-        predicted = predicted.sub_(self._wanted)
+        if self.rates_variance:
+            predicted, variance = self.world_model.rollout_with_variance(
+                self.latent, self.state, actions, self.chunk, self.past
+            )
+            if not self.path_weight:
+                predicted, variance = predicted[:, -1], variance[:, -1]
+            predicted = self._with_variance(predicted.sub_(self._wanted), variance)
+        else:
+            predicted = self.world_model.rollout(
+                self.latent,
+                self.state,
+                actions,
+                self.chunk,
+                self.past,
+                every_step=self.path_weight > 0,
+            )
+            predicted = predicted.sub_(self._wanted)
         if self.path_weight > 0:
             steps = actions.shape[1]
             weights = torch.full((steps,), self.path_weight / steps, device=predicted.device)
@@ -114,3 +138,15 @@ class LatentDistance:
     def energies(self, differences: Tensor) -> Tensor:
         """Energies [S] of differences [S, M]."""
         return magnitude(differences, self.cost)
+
+    def _with_variance(self, differences: Tensor, variance: Tensor) -> Tensor:
+        """Components [..., N, D + 1], whose mean square is that of both.
+
+        Args:
+            differences: [..., N, D].
+            variance: [..., N].
+        """
+        channels = differences.shape[-1]
+        deviation = (self.variance_weight * channels * variance).sqrt()
+        scale = ((channels + 1) / channels) ** 0.5
+        return torch.cat([differences, deviation[..., None]], dim=-1).mul_(scale)

@@ -49,7 +49,7 @@ class Step:
             instance, do not accumulate. Without a change of the gripper the target keeps the
             closedness of the target before.
         energy: distance of the present latent to the current sub-goal's.
-        predicted_energy: the same after the planned actions, as predicted.
+        predicted_energy: the expected one after the planned actions.
         subgoal: number of the current sub-goal, from 0.
         step: number of this step, from 1.
         finished: None while the loop continues; "step_limit" with the last step, whose action is
@@ -200,6 +200,7 @@ class RecedingHorizon:
             past,
             offset,
             self.loop.path_weight,
+            self.loop.variance_weight,
         )
         word = self.gripper[self._subgoal]
         commanded = self.world_model.predictor.config.commanded_gripper
@@ -212,7 +213,13 @@ class RecedingHorizon:
         )
 
         subgoal = self._subgoal
-        improves = energy < self._least_energy and plan.energy < energy * (
+        evaluations = plan.evaluations + int(self.loop.offset_free)
+        still = energy
+        if objective.rates_variance:
+            # Compared with what may follow from doing nothing, which is not certain either.
+            still = float(evaluate(objective, torch.zeros_like(plan.actions)[None])[0])
+            evaluations += 1
+        improves = energy < self._least_energy and plan.energy < still * (
             1.0 - self.loop.min_improvement
         )
         self._least_energy = min(energy, self._least_energy)
@@ -233,7 +240,7 @@ class RecedingHorizon:
             step=self._steps,
             finished=self.finished,
             plan_seconds=plan_seconds,
-            evaluations=plan.evaluations + int(self.loop.offset_free),
+            evaluations=evaluations,
         )
 
     def _plan(self, objective: LatentDistance, space: ActionSpace) -> Plan:
@@ -285,9 +292,13 @@ class RecedingHorizon:
         self._steps_in_subgoal += 1
         self._without_improvement = 0 if improves else self._without_improvement + 1
         last = self._subgoal == len(self.goals) - 1
-        if last and self.loop.patience and self._without_improvement >= self.loop.patience:
+        patience = self.loop.patience
+        reached = bool(patience) and self._without_improvement >= patience
+        if last and reached:
             self.finished = "reached"
-        elif self._steps_in_subgoal >= self.steps[self._subgoal]:
+        elif self._steps_in_subgoal >= self.steps[self._subgoal] or (
+            reached and self.loop.early_subgoals
+        ):
             if last:
                 self.finished = "step_limit"
             else:

@@ -10,13 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vjepa2_ros.simulation.actions import carry_out
 from vjepa2_ros.simulation.simulator import Simulator, Snapshot
-from vjepa2_ros.world_model.poses import compose, pose_from_state
 from vjepa2_ros.world_model.predictor import KVCache
 from vjepa2_ros.world_model.world_model import WorldModel
-
-STEP_TIME = 1.0
-"""Simulated time of one action, as in the recordings [s]."""
 
 
 class TrueDynamics(WorldModel):
@@ -72,16 +69,4 @@ class TrueDynamics(WorldModel):
     def images(self, snapshot: Snapshot, actions: Tensor) -> list[np.ndarray]:
         """What the camera sees, uint8 RGB [size, size, 3], after each of actions [H, 7]."""
         self.copy.restore(snapshot)
-        target = torch.from_numpy(self.copy.state()).float()
-        target[6] = snapshot.closedness
-        seen = []
-        for action in actions.cpu():
-            target = compose(target, action)
-            workspace = self.copy.config.workspace
-            position, quaternion, closedness = pose_from_state(target.numpy())
-            self.copy.set_target(
-                np.clip(position, workspace.lower, workspace.upper), quaternion, closedness
-            )
-            self.copy.advance(STEP_TIME)
-            seen.append(self.copy.render(self._image_size))
-        return seen
+        return [self.copy.render(self._image_size) for _ in carry_out(self.copy, actions)]

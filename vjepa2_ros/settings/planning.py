@@ -296,6 +296,8 @@ class LoopSettings(Settings):
         context: frames that the model sees: the present one and those of the steps before it.
         cost: distance between latents, `l1` (the paper's) or `l2`.
         path_weight: of the mean energy over all predicted latents, beside 1 for the last one.
+        variance_weight: of the variance of the prediction in the energy, where the model has the
+            part `uncertainty`.
         memory_budget: memory for what is predicted at once [MiB], the weights not counted; 0 = what
             stays in a CPU's caches, or half of what is free on a GPU.
         steps_per_subgoal: for each sub-goal that names no number itself.
@@ -304,8 +306,13 @@ class LoopSettings(Settings):
             action: the scene is at rest, so that this is its error.
         patience: steps in a row without an improvement, predicted or on the least energy, after
             which the last sub-goal counts as reached; 0 = never.
+        early_subgoals: whether a sub-goal that is not the last one ends like that, too, and the
+            next one begins; false in the paper, where each takes all of its steps.
         min_improvement: relative fall in energy that counts as a predicted improvement.
         seed: of the search's samples.
+
+    Raises:
+        ValueError: `variance_weight` without the cost `l2`.
     """
 
     context: int = setting(
@@ -318,6 +325,12 @@ class LoopSettings(Settings):
         0.0,
         "weight of the mean energy over all predicted steps, beside 1 for the last one; 0 in the "
         "paper",
+        "", 0.0, 100.0, live="any",
+    )  # fmt: skip
+    variance_weight: float = setting(
+        0.0,
+        "weight of the variance of the prediction in the energy (1: expected energies; more: what "
+        "is uncertain is avoided), for models that tell it; needs cost l2",
         "", 0.0, 100.0, live="any",
     )  # fmt: skip
     memory_budget: float = setting(
@@ -342,11 +355,24 @@ class LoopSettings(Settings):
         "the last sub-goal counts as reached; 0 = never, as in the paper",
         "", 0, 1000, live="any",
     )  # fmt: skip
+    early_subgoals: bool = setting(
+        False,
+        "end every sub-goal by `patience`, not the last one alone; false in the paper",
+        live="any",
+    )
     min_improvement: float = setting(
         0.0, "relative fall in energy that counts as a predicted improvement",
         "", 0.0, 0.99, live="any",
     )  # fmt: skip
     seed: int = setting(0, "of the search's samples", "", 0, 2**31 - 1, live="any")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.variance_weight > 0 and self.cost != "l2":
+            raise ValueError(
+                f"variance_weight {self.variance_weight} needs cost l2, not {self.cost}: set one "
+                "of them"
+            )
 
     @property
     def memory_bytes(self) -> int | None:

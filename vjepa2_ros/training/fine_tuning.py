@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import cast
 
 from vjepa2_ros.evaluation.writable import check_folder
 from vjepa2_ros.settings.cell import Workspace
@@ -28,6 +29,8 @@ from vjepa2_ros.training.recipe import (
     keep_recipe,
 )
 from vjepa2_ros.world_model.checkpoint import save_world_model
+from vjepa2_ros.world_model.parts import UNCERTAINTY
+from vjepa2_ros.world_model.uncertainty import PatchUncertainty
 from vjepa2_ros.world_model.world_model import WorldModel
 
 HELD_OUT_SHARE = 20
@@ -73,7 +76,8 @@ def fine_tune(model: WorldModel, settings: FineTuning, folder: Path, output: Pat
         model: in float32, with the fingerprint `settings.start`.
         settings: what is trained on, and how long.
         folder: keeps the recording, checkpoints, histories and loss curves.
-        output: folder of the finished model. Optional parts of the checkpoint are not copied.
+        output: folder of the finished model. Of the checkpoint's optional parts, `uncertainty` is
+            fine-tuned with the predictor; the others are not copied.
 
     Returns:
         The card of the model: settings, and the prediction errors before and after.
@@ -104,9 +108,8 @@ def fine_tune(model: WorldModel, settings: FineTuning, folder: Path, output: Pat
         encoder, decoder = pretrain(
             dataset, model.encoder, settings.pretrain, settings.pretrain_loop, folder, trained
         )
-        model = WorldModel(
-            encoder, model.predictor, model.crop_aspect, model.name, parts={"decoder": decoder}
-        )
+        parts = {**model.parts, "decoder": decoder}
+        model = WorldModel(encoder, model.predictor, model.crop_aspect, model.name, parts=parts)
     model.encoder.requires_grad_(False)
     latents = encode_dataset(dataset, model.encoder, folder, model.crop_aspect)
     states = dataset.predictor_states(model.predictor.config.commanded_gripper)
@@ -123,6 +126,7 @@ def fine_tune(model: WorldModel, settings: FineTuning, folder: Path, output: Pat
         settings.batch,
         settings.loop,
         folder,
+        uncertainty=cast("PatchUncertainty | None", model.parts.get(UNCERTAINTY)),
     )
 
     def finish() -> dict:

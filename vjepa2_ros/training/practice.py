@@ -19,11 +19,11 @@ from vjepa2_ros.planning.planners import make_planner
 from vjepa2_ros.planning.receding_horizon import RecedingHorizon, make_loop
 from vjepa2_ros.settings.files import resolve
 from vjepa2_ros.settings.planning import PLANNED, PlannerNodeSettings
+from vjepa2_ros.simulation.actions import go_to
 from vjepa2_ros.simulation.simulator import Simulator
 from vjepa2_ros.tasks import load_task
 from vjepa2_ros.tasks.task import PAPER, Episode, EpisodeError, TaskOptions, draw_episode
 from vjepa2_ros.training.play import MAX_TURN, Play
-from vjepa2_ros.world_model.poses import pose_from_state
 from vjepa2_ros.world_model.world_model import WorldModel
 
 _STEPS = 7  # towards one picture at most
@@ -113,17 +113,14 @@ class Practice:
     def _act(self, loop: RecedingHorizon, simulator: Simulator, size: int) -> Iterator[None]:
         yield
         while not loop.finished:
+            commanded = simulator.commanded_closedness
+            state = torch.from_numpy(simulator.state())
+            if self._model.predictor.config.commanded_gripper:
+                state[6] = commanded
             step = loop.step(
-                self._model.encode(simulator.render(size)),
-                torch.from_numpy(simulator.state()),
-                commanded_closedness=simulator.commanded_closedness,
+                self._model.encode(simulator.render(size)), state, commanded_closedness=commanded
             )
-            position, quaternion, closedness = pose_from_state(step.target_state.numpy())
-            workspace = simulator.config.workspace
-            simulator.set_target(
-                np.clip(position, workspace.lower, workspace.upper), quaternion, closedness
-            )
-            simulator.advance(1.0)
+            go_to(simulator, step.target_state)
             yield
 
 

@@ -28,8 +28,10 @@ from vjepa2_ros.world_model.encoder import Encoder
 from vjepa2_ros.world_model.poses import difference
 from vjepa2_ros.world_model.predictor import ActionConditionedPredictor
 from vjepa2_ros.world_model.preprocessing import TRAINING_ASPECT, preprocess
+from vjepa2_ros.world_model.uncertainty import PatchUncertainty
 
 _FRAMES_AT_ONCE = 100
+_LIKELIHOOD_WEIGHT = 0.05
 _CONSTANT = 1e-3  # standard deviation under which an input counts as constant
 
 
@@ -164,11 +166,18 @@ class Rollout(nn.Module):
     Args:
         predictor: trained in place.
         squared: whether differences are squared (L2), instead of the paper's L1.
+        uncertainty: trained in place to tell the squared errors of the rollout, or None.
     """
 
-    def __init__(self, predictor: ActionConditionedPredictor, squared: bool = False) -> None:
+    def __init__(
+        self,
+        predictor: ActionConditionedPredictor,
+        squared: bool = False,
+        uncertainty: PatchUncertainty | None = None,
+    ) -> None:
         super().__init__()
         self.predictor = predictor
+        self.uncertainty = uncertainty
         self._distance = functional.mse_loss if squared else functional.l1_loss
 
     def losses(self, latents: torch.Tensor, states: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -179,32 +188,35 @@ class Rollout(nn.Module):
             states: [B, T, 7].
 
         Returns:
-            Scalars: "loss", its two terms "teacher" and "rollout", and "relative_to_copy", the
-            teacher-forcing loss relative to that of copying the last frame.
+            Scalars: "loss", its terms "teacher", "rollout" and "likelihood", if there is an
+            uncertainty to train, and "relative_to_copy", the teacher-forcing loss relative to that
+            of copying the last frame.
         """
         actions = difference(states[:, :-1], states[:, 1:])
         # The first frame is the same for both losses: its keys and values are computed once.
-        first, past = self.predictor.extend(latents[:, 0], actions[:, :1], states[:, :1])
-        first = _normalised(first)
+        raw, past = self.predictor.extend(latents[:, 0], actions[:, :1], states[:, :1])
+        first = _normalised(raw)
         true = latents[:, 1:-1].flatten(1, 2)
         others = _normalised(self.predictor(true, actions[:, 1:], states[:, 1:-1], past=past))
         predicted = torch.cat([first[:, None], others.unflatten(1, latents[:, 1:-1].shape[1:3])], 1)
         teacher = self._distance(predicted, latents[:, 1:])
-        imagined, last = [], first
+        imagined, last, raws = [], first, [raw]
         for step in range(1, actions.shape[1]):
-            last, past = self.predictor.extend(
+            raw, past = self.predictor.extend(
                 last, actions[:, step : step + 1], states[:, step : step + 1], past=past
             )
-            last = _normalised(last)
+            last = _normalised(raw)
             imagined.append(last)
+            raws.append(raw)
         rollout = self._distance(torch.stack(imagined, 1), latents[:, 2:])
         copied = self._distance(latents[:, :-1], latents[:, 1:])
-        return {
-            "loss": teacher + rollout,
-            "teacher": teacher,
-            "rollout": rollout,
-            "relative_to_copy": teacher.detach() / copied,
-        }
+        losses = {"loss": teacher + rollout, "teacher": teacher, "rollout": rollout}
+        if self.uncertainty is not None:
+            error = (torch.stack([first, *imagined], 1) - latents[:, 1:]).square().mean(-1)
+            likelihood = self.uncertainty.loss(torch.stack(raws, 1), error)
+            losses["loss"] = losses["loss"] + _LIKELIHOOD_WEIGHT * likelihood
+            losses["likelihood"] = likelihood
+        return losses | {"relative_to_copy": teacher.detach() / copied}
 
 
 def _normalised(latents: torch.Tensor) -> torch.Tensor:
@@ -235,6 +247,7 @@ def train_predictor(
     window: int = 3,
     squared: bool = False,
     name: str = "predictor",
+    uncertainty: PatchUncertainty | None = None,
 ) -> None:
     """Train a predictor from its present weights, in place and on its device.
 
@@ -249,9 +262,10 @@ def train_predictor(
         window: frames in a window, at least 3.
         squared: see `Rollout`.
         name: of the files, see `loop.train`.
+        uncertainty: see `Rollout`.
     """
     device = next(predictor.parameters()).device
-    module = Rollout(predictor, squared)
+    module = Rollout(predictor, squared, uncertainty)
     shares = np.array([recording.share for recording in recordings])
     counts = np.array([recording.states.shape[:2] for recording in recordings])
 

@@ -34,7 +34,9 @@ from vjepa2_ros.training.pretrain import PretrainConfig, pretrain
 from vjepa2_ros.training.readout import read_out
 from vjepa2_ros.world_model.checkpoint import save_world_model
 from vjepa2_ros.world_model.encoder import Encoder
+from vjepa2_ros.world_model.parts import UNCERTAINTY
 from vjepa2_ros.world_model.predictor import ActionConditionedPredictor, PredictorConfig
+from vjepa2_ros.world_model.uncertainty import PatchUncertainty
 from vjepa2_ros.world_model.world_model import WorldModel
 
 
@@ -104,7 +106,7 @@ class Recipe:
     predictor_loop: LoopConfig = field(
         default_factory=lambda: LoopConfig(6600, learning_rate=6e-3, **_WITH_MUON)
     )
-    practice: int = 200
+    practice: int = 120
     practice_length: int = 24
     practice_window: int = 8
     practice_share: float = 0.3
@@ -352,6 +354,8 @@ def run(
 def _practise(recipe: Recipe, model: WorldModel, recorded: Recorded, folder: Path) -> dict:
     """Let a model practise, and train its predictor on what came of it, in place.
 
+    It gets the part `uncertainty`, which is trained here: what plans lead to is what it is for.
+
     Returns:
         For the card: the errors of prediction in episodes of practice that are not trained on.
     """
@@ -367,6 +371,9 @@ def _practise(recipe: Recipe, model: WorldModel, recorded: Recorded, folder: Pat
     dataset = collect(folder / "practice", config, model=acting)
     latents = encode_dataset(dataset, model.encoder, folder / "practice")
     predictor = model.predictor
+    torch.manual_seed(recipe.seed)
+    channels = {"channels": recipe.width, "hidden": recipe.width}
+    uncertainty = PatchUncertainty(channels).to(model.device)
     states = dataset.predictor_states(predictor.config.commanded_gripper)
     trained = recipe.practice - recipe.practice_held_out
 
@@ -387,7 +394,9 @@ def _practise(recipe: Recipe, model: WorldModel, recorded: Recorded, folder: Pat
         recipe.practice_window,
         recipe.predictor_squared,
         "practice",
+        uncertainty,
     )
+    model.parts[UNCERTAINTY] = uncertainty.eval()
     return {"prediction_in_practice": by_first(lambda: {"before": before, "after": errors()})}
 
 

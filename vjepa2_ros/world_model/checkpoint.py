@@ -23,7 +23,13 @@ from vjepa2_ros import plain_json
 from vjepa2_ros.settings.model import ATTENTIONS, DTYPES, ModelSettings
 from vjepa2_ros.share import model_names, model_path
 from vjepa2_ros.world_model.encoder import Encoder, encoder_config
-from vjepa2_ros.world_model.parts import PARTS, REQUIRED_PARTS, assign_weights, build_part
+from vjepa2_ros.world_model.parts import (
+    PARTS,
+    REQUIRED_PARTS,
+    UNCERTAINTY,
+    assign_weights,
+    build_part,
+)
 from vjepa2_ros.world_model.predictor import ActionConditionedPredictor, PredictorConfig
 from vjepa2_ros.world_model.published import (
     PublishedGeometry,
@@ -108,8 +114,8 @@ def load_world_model(
             CPU, bfloat16 on CUDA.
         attention: "sdpa" (fused) or "eager".
         parts: names of the optional parts to load; None: all that the checkpoint holds and that
-            are known. Those that are not asked for are ignored; unknown ones are named in a
-            warning.
+            are known. Those that are not asked for are ignored, but for `parts.UNCERTAINTY`, which
+            belongs to the predictions; unknown ones are named in a warning.
 
     Returns:
         The model in evaluation mode.
@@ -125,6 +131,8 @@ def load_world_model(
     stored = _read(Path(path))
     if parts is None:
         parts = sorted(set(stored.parts) & set(PARTS))
+    elif UNCERTAINTY in stored.parts:
+        parts = sorted({*parts, UNCERTAINTY})
     _check_parts(stored, parts, path)
 
     source = str(path)

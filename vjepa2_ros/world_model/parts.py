@@ -14,11 +14,18 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from vjepa2_ros.world_model.decoder import PatchDecoder
+from vjepa2_ros.world_model.uncertainty import PatchUncertainty
 from vjepa2_ros.world_model.validation import CheckpointError, first_line
 
 REQUIRED_PARTS = ("encoder", "predictor")
 
-PARTS: dict[str, Callable[[dict], nn.Module]] = {"decoder": PatchDecoder}
+UNCERTAINTY = "uncertainty"
+"""The part that belongs to the predictions: it is loaded wherever a checkpoint holds it."""
+
+PARTS: dict[str, Callable[[dict], nn.Module]] = {
+    "decoder": PatchDecoder,
+    UNCERTAINTY: PatchUncertainty,
+}
 """Optional parts by name: what builds the module from its configuration.
 
 The module has the configuration, plain JSON values, as its attribute `config`. All of its tensors

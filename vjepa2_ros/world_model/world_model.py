@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vjepa2_ros.world_model.encoder import Encoder, encoder_fields, normalise
+from vjepa2_ros.world_model.parts import UNCERTAINTY
 from vjepa2_ros.world_model.poses import compose
 from vjepa2_ros.world_model.predictor import ACTION_DIM, ActionConditionedPredictor, KVCache
 from vjepa2_ros.world_model.preprocessing import TRAINING_ASPECT, preprocess
@@ -181,6 +182,54 @@ class WorldModel:
         Raises:
             ValueError: shapes do not fit the model.
         """
+        self._check_rollout(latent, state, actions)
+        latent, state, actions = (
+            x.to(self.device, torch.float32) for x in (latent, state, actions)
+        )
+        with self._computation():
+            predicted = [
+                self._predict(latent, state, part, past, every_step)[0]
+                for part in actions.split(chunk or len(actions))
+            ]
+        return predicted[0] if len(predicted) == 1 else torch.cat(predicted)
+
+    @torch.no_grad()
+    def rollout_with_variance(
+        self,
+        latent: Tensor,
+        state: Tensor,
+        actions: Tensor,
+        chunk: int | None = None,
+        past: KVCache | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Predict the latents after every action, and how far they may be off.
+
+        Arguments as in `rollout`.
+
+        Returns:
+            Latents [S, H, N, D], as from `rollout`, and the expected squared error of each patch
+            [S, H, N], a mean over channels (`uncertainty.PatchUncertainty`).
+
+        Raises:
+            ValueError: shapes do not fit the model, or it has no part `uncertainty`.
+        """
+        if UNCERTAINTY not in self.parts:
+            raise ValueError(f"{self.name} has no part {UNCERTAINTY}")
+        self._check_rollout(latent, state, actions)
+        latent, state, actions = (
+            x.to(self.device, torch.float32) for x in (latent, state, actions)
+        )
+        with self._computation():
+            latents, variances = zip(
+                *(
+                    self._predict(latent, state, part, past, True, self.parts[UNCERTAINTY])
+                    for part in actions.split(chunk or len(actions))
+                ),
+                strict=True,
+            )
+        return torch.cat(latents), torch.cat(variances)
+
+    def _check_rollout(self, latent: Tensor, state: Tensor, actions: Tensor) -> None:
         if latent.shape != self.latent_shape:
             raise ValueError(
                 f"latent has shape {list(latent.shape)}, this model's are {list(self.latent_shape)}"
@@ -190,15 +239,6 @@ class WorldModel:
                 "wanted state [7] and actions [S, H, 7],"
                 f" got {list(state.shape)}, {list(actions.shape)}"
             )
-        latent, state, actions = (
-            x.to(self.device, torch.float32) for x in (latent, state, actions)
-        )
-        with self._computation():
-            predicted = [
-                self._predict(latent, state, part, past, every_step)
-                for part in actions.split(chunk or len(actions))
-            ]
-        return predicted[0] if len(predicted) == 1 else torch.cat(predicted)
 
     def _predict(
         self,
@@ -207,9 +247,11 @@ class WorldModel:
         actions: Tensor,
         cache: KVCache | None,
         every_step: bool,
-    ) -> Tensor:
+        uncertainty: nn.Module | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Latents as `rollout` returns them, and variances [S, H or 0, N]."""
         samples, horizon = actions.shape[:2]
-        steps = []
+        steps, variances = [], []
         predicted = latent.unsqueeze(0)  # batch 1 while it is shared: it is embedded once
         states = state.expand(samples, 1, -1)
         for step in range(horizon):
@@ -223,7 +265,11 @@ class WorldModel:
             predicted = normalise(raw.float())
             if every_step:
                 steps.append(predicted)
-        return torch.stack(steps, dim=1) if every_step else predicted
+            if uncertainty is not None:
+                variances.append(uncertainty(raw))
+        latents = torch.stack(steps, dim=1) if every_step else predicted
+        none = latents.new_empty(samples, 0, len(latent))
+        return latents, torch.stack(variances, dim=1) if variances else none
 
     def sequences_within(self, budget: int | None, horizon: int, context: int = 1) -> int:
         """Number of action sequences that `rollout` may compute at once, at least 1.
