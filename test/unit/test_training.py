@@ -91,9 +91,11 @@ TINY = Recipe(
     practice_length=5,
     practice_window=5,
     practice_loop=LoopConfig(4, checkpoint_every=2),
+    uncertainty_layers=0,
+    uncertainty_loop=LoopConfig(4, checkpoint_every=2),
 )
 
-PRACTISED = replace(TINY, practice=2)
+PRACTISED = replace(TINY, practice=2, uncertainty_layers=1)
 
 RECORDING = recording_config(TINY)
 
@@ -229,7 +231,9 @@ def test_the_whole_recipe_leaves_a_model_that_loads_and_its_figures(tmp_path):
         "before": 4,
         "after": 4,
     }
-    assert {"encoder.png", "predictor.png", "practice.png", "recipe.json"} <= {
+    assert set(model.parts) == {"uncertainty"}, "not loaded with the predictor"
+    figures = {"encoder.png", "predictor.png", "practice.png", "uncertainty.png"}
+    assert {*figures, "recipe.json"} <= {
         p.name for p in (tmp_path / "work").iterdir()
     }
     written = json.loads((tmp_path / "model" / "config.json").read_text())
@@ -297,14 +301,19 @@ def test_a_training_interrupted_in_every_stage_ends_at_the_weights_of_an_uninter
         ("predictor_training.Rollout.losses", 3),
         ("recipe.save_world_model", 0),
         ("predictor_training.Rollout.losses", 3),
+        ("recipe.new_uncertainty", 0),
+        ("uncertainty_training._Likelihood.losses", 3),
         ("recipe.read_out", 0),
         ("recipe.save_world_model", 1),
     ):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             interrupt(patch, f"vjepa2_ros.training.{target}", calls)
             train_tiny("interrupted", PRACTISED)
-    assert load_world_model(train_tiny("interrupted", PRACTISED)).fingerprint == whole.fingerprint
-    for name in ("encoder.jsonl", "predictor.jsonl", "practice.jsonl"):
+    resumed = load_world_model(train_tiny("interrupted", PRACTISED))
+    assert resumed.fingerprint == whole.fingerprint
+    uncertainties = (each.parts["uncertainty"].state_dict() for each in (resumed, whole))
+    torch.testing.assert_close(*uncertainties, rtol=0, atol=0)
+    for name in ("encoder.jsonl", "predictor.jsonl", "practice.jsonl", "uncertainty.jsonl"):
         histories = [(tmp_path / each / name).read_text() for each in ("whole", "interrupted")]
         assert histories[0] == histories[1] and len(histories[0].splitlines()) == 4
 
@@ -825,6 +834,16 @@ def test_fine_tuning_changes_the_predictor_only_and_not_the_file_it_starts_from(
     assert 0 < (weights[1] - weights[0]).abs().max() < 0.02
     errors = card["prediction_relative_to_copy"]
     assert np.mean(errors["after"]) < np.mean(errors["before"])
+
+
+def test_an_uncertainty_is_fine_tuned_with_the_predictor_that_it_is_of(tmp_path):
+    practised = train_all(PRACTISED, tmp_path / "from", tmp_path / "start", descents=1)
+    assert "prediction_in_practice" in practised
+    model = load_world_model(tmp_path / "start")
+    fine_tune(model, tuning(model), tmp_path / "work", tmp_path / "tuned")
+    before, after = (load_world_model(tmp_path / name) for name in ("start", "tuned"))
+    weights = [each.parts["uncertainty"].network.predictor_proj.weight for each in (before, after)]
+    assert 0 < (weights[1] - weights[0]).abs().max() < 0.02
 
 
 def test_fine_tuning_again_resumes_and_another_start_is_refused(start, tmp_path):

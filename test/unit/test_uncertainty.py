@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The uncertainty of predictions: expected squared errors, and energies that count them."""
 
+import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from small_model import small_world_model
@@ -11,12 +13,21 @@ from vjepa2_ros.planning.objective import LatentDistance
 from vjepa2_ros.planning.planner import Plan
 from vjepa2_ros.planning.receding_horizon import RecedingHorizon
 from vjepa2_ros.settings.planning import ActionSettings, GripperPolicy, LoopSettings
-from vjepa2_ros.training.predictor_training import Rollout
+from vjepa2_ros.training.loop import LoopConfig
+from vjepa2_ros.training.predictor_training import Recorded
+from vjepa2_ros.training.uncertainty_training import new_uncertainty, train_uncertainty
 from vjepa2_ros.world_model.checkpoint import load_world_model, save_world_model
-from vjepa2_ros.world_model.uncertainty import PatchUncertainty
+from vjepa2_ros.world_model.poses import compose
+from vjepa2_ros.world_model.uncertainty import Uncertainty
 from vjepa2_ros.world_model.world_model import WorldModel
 
-CONFIG = {"channels": 48, "hidden": 16}
+CONFIG = {
+    "image_size": [64, 64],
+    "embed_dim": 48,
+    "predictor_embed_dim": 48,
+    "num_heads": 2,
+    "depth": 1,
+}
 STATE = torch.tensor([0.5, 0.0, 0.3, 3.1, 0.0, 0.1, 0.2])
 
 
@@ -37,34 +48,35 @@ def certain():
 @pytest.fixture(scope="module")
 def model(certain):
     torch.manual_seed(1)
-    part = PatchUncertainty(CONFIG)
+    part = Uncertainty(CONFIG)
     with torch.no_grad():
-        part.fc2.weight.mul_(20.0)
+        part.network.predictor_proj.weight.mul_(200.0)
     return WorldModel(certain.encoder, certain.predictor, parts={"uncertainty": part.eval()})
 
 
 def test_it_learns_the_mean_of_squared_errors_that_vary():
     torch.manual_seed(0)
-    part = PatchUncertainty(CONFIG)
-    predictions = torch.cat([torch.zeros(64, 16, 48), torch.ones(64, 16, 48)])
-    error = torch.cat([torch.full((64, 16), 0.01), torch.rand(64, 16)])
-    optimiser = torch.optim.Adam(part.parameters(), 0.01)
-    for _ in range(300):
+    part = Uncertainty(CONFIG)
+    windows = latents(2)[:, None].expand(2, 32, 16, 48).flatten(0, 1)
+    still = torch.zeros(64, 1, 7), STATE.expand(64, 1, 7)
+    error = torch.cat([torch.full((32, 1, 16), 0.01), torch.rand(32, 1, 16)])
+    optimiser = torch.optim.Adam(part.parameters(), 0.003)
+    for _ in range(150):
         optimiser.zero_grad()
-        part.loss(predictions, error).backward()
+        part.loss(part(windows, *still)[0], error).backward()
         optimiser.step()
-    low, high = part(predictions)[:64].mean().item(), part(predictions)[64:].mean().item()
-    assert low == pytest.approx(0.01, rel=0.1)
-    assert high == pytest.approx(error[64:].mean().item(), rel=0.1)
+    low, high = part(windows, *still)[0].exp().flatten(1).mean(1).split(32)
+    assert low.mean().item() == pytest.approx(0.01, rel=0.2)
+    assert high.mean().item() == pytest.approx(error[32:].mean().item(), rel=0.2)
 
 
 @pytest.mark.parametrize(
     "config",
-    [{}, {"channels": 48}, {**CONFIG, "depth": 2}, {**CONFIG, "hidden": 0}],
+    [{}, {"image_size": [64, 64], "width": 48}, {**CONFIG, "depth": 0}, {**CONFIG, "layers": 2}],
 )
 def test_a_configuration_that_cannot_be_used_is_refused(config):
     with pytest.raises(ValueError):
-        PatchUncertainty(config)
+        Uncertainty(config)
 
 
 def test_latents_are_the_same_with_and_without_their_variances(model):
@@ -148,15 +160,37 @@ def test_a_checkpoint_that_holds_it_is_never_loaded_without(model, tmp_path):
     )
 
 
-def test_training_fits_it_to_the_errors_of_the_rollout_and_leaves_the_other_losses(certain):
-    windows, states = latents(8).reshape(2, 4, 16, 48), STATE.expand(2, 4, 7)
-    torch.manual_seed(2)
-    part = PatchUncertainty(CONFIG)
-    plain = Rollout(certain.predictor, squared=True).losses(windows, states)
-    losses = Rollout(certain.predictor, True, part).losses(windows, states)
-    for name in ("teacher", "rollout"):
-        torch.testing.assert_close(losses[name], plain[name])
-    losses["loss"].backward()
-    assert part.fc1.weight.grad.norm() > 0
-    # Errors of an untrained predictor are larger than it expects.
-    assert part.fc2.bias.grad.item() < 0
+def test_training_changes_it_and_not_the_predictor(certain, tmp_path):
+    recorded = Recorded(latents(12).reshape(3, 4, 16, 48).numpy(), moving(3, 4))
+    before = {name: value.clone() for name, value in certain.predictor.state_dict().items()}
+    part = new_uncertainty(certain.predictor, 1, recorded.states)
+    with torch.no_grad():
+        first = part(latents(1), torch.zeros(1, 1, 7), STATE[None, None])[0].mean()
+    config = LoopConfig(20, learning_rate=3e-3, warmup=1)
+    train_uncertainty([recorded], part, certain.predictor, 4, config, tmp_path, window=3)
+    torch.testing.assert_close(dict(certain.predictor.state_dict()), before, rtol=0, atol=0)
+    with torch.no_grad():
+        last = part(latents(1), torch.zeros(1, 1, 7), STATE[None, None])[0].mean()
+    assert last > first + 0.5, "errors of an untrained predictor are larger than it starts with"
+    history = [json.loads(line) for line in (tmp_path / "uncertainty.jsonl").open()]
+    assert set(history[0]) == {"loss", "error", "correlation"}
+
+
+def test_variances_of_a_rollout_are_those_of_the_training_that_sees_it_whole(model):
+    """Frame by frame with a cache, as plans are evaluated, or all at once."""
+    latent = latents(1)[0]
+    chosen = actions(2)
+    predicted, variances = model.rollout_with_variance(latent, STATE, chosen)
+    given = torch.cat([latent.expand(2, 1, -1, -1), predicted[:, :-1]], 1)
+    states = [STATE.expand(2, 1, -1)]
+    for step in range(2):
+        states.append(compose(states[-1], chosen[:, step : step + 1]))
+    logs, _ = model.parts["uncertainty"](given.flatten(1, 2), chosen, torch.cat(states, 1))
+    torch.testing.assert_close(variances, logs.exp(), atol=1e-5, rtol=1e-4)
+
+
+def moving(episodes, length):
+    """States [E, T, 7] of a hand that moves at random."""
+    random = np.random.default_rng(0)
+    steps = 0.05 * random.normal(size=(episodes, length, 7)).astype(np.float32)
+    return STATE.numpy() + np.cumsum(steps, axis=1)

@@ -211,7 +211,8 @@ def chosen_recipe(arguments: argparse.Namespace, settings: StackSettings) -> Rec
         if iterations is not None:
             loop = replace(loop, iterations=iterations)
         loops[f"{name}_loop"] = loop
-    loops["practice_loop"] = replace(recipe.practice_loop, seed=arguments.seed)
+    for name in ("practice_loop", "uncertainty_loop"):
+        loops[name] = replace(getattr(recipe, name), seed=arguments.seed)
     recipe = replace(recipe, **loops)
     if arguments.practice is not None:
         recipe = replace(recipe, practice=arguments.practice)

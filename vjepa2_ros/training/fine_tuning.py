@@ -28,9 +28,10 @@ from vjepa2_ros.training.recipe import (
     check_shares,
     keep_recipe,
 )
+from vjepa2_ros.training.uncertainty_training import train_uncertainty
 from vjepa2_ros.world_model.checkpoint import save_world_model
 from vjepa2_ros.world_model.parts import UNCERTAINTY
-from vjepa2_ros.world_model.uncertainty import PatchUncertainty
+from vjepa2_ros.world_model.uncertainty import Uncertainty
 from vjepa2_ros.world_model.world_model import WorldModel
 
 HELD_OUT_SHARE = 20
@@ -77,7 +78,7 @@ def fine_tune(model: WorldModel, settings: FineTuning, folder: Path, output: Pat
         settings: what is trained on, and how long.
         folder: keeps the recording, checkpoints, histories and loss curves.
         output: folder of the finished model. Of the checkpoint's optional parts, `uncertainty` is
-            fine-tuned with the predictor; the others are not copied.
+            fine-tuned after the predictor; the others are not copied.
 
     Returns:
         The card of the model: settings, and the prediction errors before and after.
@@ -120,14 +121,18 @@ def fine_tune(model: WorldModel, settings: FineTuning, folder: Path, output: Pat
         return error_by_step(model.predictor, *held, steps).tolist()
 
     before = by_first(errors)
-    train_predictor(
-        [Recorded(latents[:trained], states[:trained])],
-        model.predictor,
-        settings.batch,
-        settings.loop,
-        folder,
-        uncertainty=cast("PatchUncertainty | None", model.parts.get(UNCERTAINTY)),
-    )
+    recordings = [Recorded(latents[:trained], states[:trained])]
+    train_predictor(recordings, model.predictor, settings.batch, settings.loop, folder)
+    if uncertainty := cast("Uncertainty | None", model.parts.get(UNCERTAINTY)):
+        train_uncertainty(
+            recordings,
+            uncertainty,
+            model.predictor,
+            settings.batch,
+            settings.loop,
+            folder,
+            window=3,
+        )
 
     def finish() -> dict:
         card = {

@@ -24,14 +24,12 @@ from tqdm import tqdm
 from vjepa2_ros.training.dataset import Dataset, allocate
 from vjepa2_ros.training.distributed import by_first, share
 from vjepa2_ros.training.loop import LoopConfig, train
-from vjepa2_ros.world_model.encoder import Encoder
+from vjepa2_ros.world_model.encoder import Encoder, normalise
 from vjepa2_ros.world_model.poses import difference
 from vjepa2_ros.world_model.predictor import ActionConditionedPredictor
 from vjepa2_ros.world_model.preprocessing import TRAINING_ASPECT, preprocess
-from vjepa2_ros.world_model.uncertainty import PatchUncertainty
 
 _FRAMES_AT_ONCE = 100
-_LIKELIHOOD_WEIGHT = 0.05
 _CONSTANT = 1e-3  # standard deviation under which an input counts as constant
 
 
@@ -108,11 +106,15 @@ def _frames_hash(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
-def start_as_identity(predictor: ActionConditionedPredictor) -> None:
+def start_as_identity(predictor: ActionConditionedPredictor, projection: bool = True) -> None:
     """Initialise a predictor such that it returns the frame that it is given.
 
     Two frames differ only by what the action moves, so copying is a good start; from the default
     initialisation, most of a short training is spent on learning to copy.
+
+    Args:
+        predictor: changed in place.
+        projection: whether its last layer is initialised as well.
 
     Raises:
         ValueError: predictor and encoder differ in width, so that no identity exists.
@@ -121,7 +123,8 @@ def start_as_identity(predictor: ActionConditionedPredictor) -> None:
     if predictor.predictor_embed.in_features != width:
         raise ValueError("only a predictor as wide as the encoder can start as the identity")
     with torch.no_grad():
-        for layer in (predictor.predictor_embed, predictor.predictor_proj):
+        layers = (predictor.predictor_embed, *([predictor.predictor_proj] if projection else []))
+        for layer in layers:
             layer.weight.copy_(torch.eye(width))
             layer.bias.zero_()
         for block in predictor.predictor_blocks:
@@ -166,18 +169,11 @@ class Rollout(nn.Module):
     Args:
         predictor: trained in place.
         squared: whether differences are squared (L2), instead of the paper's L1.
-        uncertainty: trained in place to tell the squared errors of the rollout, or None.
     """
 
-    def __init__(
-        self,
-        predictor: ActionConditionedPredictor,
-        squared: bool = False,
-        uncertainty: PatchUncertainty | None = None,
-    ) -> None:
+    def __init__(self, predictor: ActionConditionedPredictor, squared: bool = False) -> None:
         super().__init__()
         self.predictor = predictor
-        self.uncertainty = uncertainty
         self._distance = functional.mse_loss if squared else functional.l1_loss
 
     def losses(self, latents: torch.Tensor, states: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -188,39 +184,32 @@ class Rollout(nn.Module):
             states: [B, T, 7].
 
         Returns:
-            Scalars: "loss", its terms "teacher", "rollout" and "likelihood", if there is an
-            uncertainty to train, and "relative_to_copy", the teacher-forcing loss relative to that
-            of copying the last frame.
+            Scalars: "loss", its two terms "teacher" and "rollout", and "relative_to_copy", the
+            teacher-forcing loss relative to that of copying the last frame.
         """
         actions = difference(states[:, :-1], states[:, 1:])
         # The first frame is the same for both losses: its keys and values are computed once.
-        raw, past = self.predictor.extend(latents[:, 0], actions[:, :1], states[:, :1])
-        first = _normalised(raw)
+        first, past = self.predictor.extend(latents[:, 0], actions[:, :1], states[:, :1])
+        first = normalise(first)
         true = latents[:, 1:-1].flatten(1, 2)
-        others = _normalised(self.predictor(true, actions[:, 1:], states[:, 1:-1], past=past))
+        others = normalise(self.predictor(true, actions[:, 1:], states[:, 1:-1], past=past))
         predicted = torch.cat([first[:, None], others.unflatten(1, latents[:, 1:-1].shape[1:3])], 1)
         teacher = self._distance(predicted, latents[:, 1:])
-        imagined, last, raws = [], first, [raw]
+        imagined, last = [], first
         for step in range(1, actions.shape[1]):
-            raw, past = self.predictor.extend(
+            last, past = self.predictor.extend(
                 last, actions[:, step : step + 1], states[:, step : step + 1], past=past
             )
-            last = _normalised(raw)
+            last = normalise(last)
             imagined.append(last)
-            raws.append(raw)
         rollout = self._distance(torch.stack(imagined, 1), latents[:, 2:])
         copied = self._distance(latents[:, :-1], latents[:, 1:])
-        losses = {"loss": teacher + rollout, "teacher": teacher, "rollout": rollout}
-        if self.uncertainty is not None:
-            error = (torch.stack([first, *imagined], 1) - latents[:, 1:]).square().mean(-1)
-            likelihood = self.uncertainty.loss(torch.stack(raws, 1), error)
-            losses["loss"] = losses["loss"] + _LIKELIHOOD_WEIGHT * likelihood
-            losses["likelihood"] = likelihood
-        return losses | {"relative_to_copy": teacher.detach() / copied}
-
-
-def _normalised(latents: torch.Tensor) -> torch.Tensor:
-    return functional.layer_norm(latents, latents.shape[-1:])
+        return {
+            "loss": teacher + rollout,
+            "teacher": teacher,
+            "rollout": rollout,
+            "relative_to_copy": teacher.detach() / copied,
+        }
 
 
 @dataclass(frozen=True)
@@ -238,6 +227,34 @@ class Recorded:
     share: float = 1.0
 
 
+def draw_windows(
+    recordings: Sequence[Recorded],
+    batch: int,
+    window: int,
+    random: np.random.Generator,
+    device: torch.device,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """This process's share of a batch of windows: latents [B, window, N, D], states [B, window, 7].
+
+    Args:
+        recordings: drawn from by their shares.
+        batch: windows, of all processes together.
+        window: frames in each.
+        random: decides.
+        device: of the tensors, float32.
+    """
+    shares = np.array([recording.share for recording in recordings])
+    counts = np.array([recording.states.shape[:2] for recording in recordings])
+    number = random.choice(len(recordings), batch, p=shares / shares.sum())
+    first = random.integers(0, counts[number] - (0, window - 1))
+    drawn = share(np.column_stack([number, first]))
+    latents, states = (
+        np.stack([getattr(recordings[n], array)[e, t : t + window] for n, e, t in drawn])
+        for array in ("latents", "states")
+    )
+    return torch.from_numpy(latents).to(device).float(), torch.from_numpy(states).to(device)
+
+
 def train_predictor(
     recordings: Sequence[Recorded],
     predictor: ActionConditionedPredictor,
@@ -247,7 +264,6 @@ def train_predictor(
     window: int = 3,
     squared: bool = False,
     name: str = "predictor",
-    uncertainty: PatchUncertainty | None = None,
 ) -> None:
     """Train a predictor from its present weights, in place and on its device.
 
@@ -262,24 +278,12 @@ def train_predictor(
         window: frames in a window, at least 3.
         squared: see `Rollout`.
         name: of the files, see `loop.train`.
-        uncertainty: see `Rollout`.
     """
     device = next(predictor.parameters()).device
-    module = Rollout(predictor, squared, uncertainty)
-    shares = np.array([recording.share for recording in recordings])
-    counts = np.array([recording.states.shape[:2] for recording in recordings])
+    module = Rollout(predictor, squared)
 
     def losses(random: np.random.Generator, progress: float) -> dict[str, torch.Tensor]:
-        number = random.choice(len(recordings), batch, p=shares / shares.sum())
-        first = random.integers(0, counts[number] - (0, window - 1))
-        drawn = share(np.column_stack([number, first]))
-        latents, states = (
-            np.stack([getattr(recordings[n], array)[e, t : t + window] for n, e, t in drawn])
-            for array in ("latents", "states")
-        )
-        return module.losses(
-            torch.from_numpy(latents).to(device).float(), torch.from_numpy(states).to(device)
-        )
+        return module.losses(*draw_windows(recordings, batch, window, random, device))
 
     train(name, module, losses, loop, folder)
     predictor.eval()
@@ -309,7 +313,7 @@ def error_by_step(
     relative = []
     for step in range(1, steps + 1):
         predicted = predictor(context, actions[:, :step], poses[:, :step])[:, -patches:]
-        predicted = functional.layer_norm(predicted, predicted.shape[-1:])
+        predicted = normalise(predicted)
         context = torch.cat([context, predicted], dim=1)
         copied = (true[:, 0] - true[:, step]).abs().mean()
         relative.append(float((predicted - true[:, step]).abs().mean() / copied))

@@ -32,11 +32,11 @@ from vjepa2_ros.training.predictor_training import (
 )
 from vjepa2_ros.training.pretrain import PretrainConfig, pretrain
 from vjepa2_ros.training.readout import read_out
+from vjepa2_ros.training.uncertainty_training import new_uncertainty, train_uncertainty
 from vjepa2_ros.world_model.checkpoint import save_world_model
 from vjepa2_ros.world_model.encoder import Encoder
 from vjepa2_ros.world_model.parts import UNCERTAINTY
 from vjepa2_ros.world_model.predictor import ActionConditionedPredictor, PredictorConfig
-from vjepa2_ros.world_model.uncertainty import PatchUncertainty
 from vjepa2_ros.world_model.world_model import WorldModel
 
 
@@ -76,6 +76,8 @@ class Recipe:
         practice_window: frames in a window of the training on them: one more than the longest plan.
         practice_share: of these windows; the others are of the recording.
         practice_loop: that training.
+        uncertainty_layers: depth of the part that tells how far predictions may be off; 0: none.
+        uncertainty_loop: its training, on windows like those of practice, or of the recording.
         seed: of data, weights and batches.
         workspace: box in which the hand moves.
         max_translation: bound of one step on each axis [m].
@@ -114,6 +116,10 @@ class Recipe:
         default_factory=lambda: LoopConfig(
             1500, learning_rate=3e-3, **(_WITH_MUON | {"matrix_learning_rate": 5e-3})
         )
+    )
+    uncertainty_layers: int = 2
+    uncertainty_loop: LoopConfig = field(
+        default_factory=lambda: LoopConfig(1500, learning_rate=3e-3, **_WITH_MUON)
     )
     seed: int = 0
     workspace: Workspace = Workspace()
@@ -172,6 +178,7 @@ RECIPES = {
         predictor_loop=LoopConfig(10_000, learning_rate=5e-4, warmup=500),
         practice=1000,
         practice_loop=LoopConfig(2500, learning_rate=2e-4, warmup=100),
+        uncertainty_loop=LoopConfig(2500, learning_rate=5e-4, warmup=100),
     ),
 }
 """Recipes by name. "small" is for two CPU cores. "base" is for one GPU: about
@@ -324,12 +331,31 @@ def run(
         encoder, predictor, name=f"vjepa2_ros {name}", parts={"decoder": decoder}
     )
     predicted = time.perf_counter()
-    practised = _practise(recipe, model, recorded, folder) if recipe.practice else {}
+    practised: dict = {}
+    recordings, window = [recorded], recipe.predictor_window
+    if recipe.practice:
+        practised, recordings = _practise(recipe, model, recorded, folder)
+        window = recipe.practice_window
+    practice_ended = time.perf_counter()
+    if recipe.uncertainty_layers:
+        torch.manual_seed(recipe.seed)
+        uncertainty = new_uncertainty(predictor, recipe.uncertainty_layers, states[:trained])
+        model.parts[UNCERTAINTY] = uncertainty.to(device)
+        train_uncertainty(
+            recordings,
+            uncertainty,
+            predictor,
+            recipe.predictor_batch,
+            recipe.uncertainty_loop,
+            folder,
+            window,
+        )
     minutes = {
         "collect": (collected - started) / 60,
         "pretrain": (pretrained - collected) / 60,
         "predictor": (predicted - pretrained) / 60,
-        "practice": (time.perf_counter() - predicted) / 60,
+        "practice": (practice_ended - predicted) / 60,
+        "uncertainty": (time.perf_counter() - practice_ended) / 60,
     }
 
     def finish() -> dict:
@@ -351,13 +377,14 @@ def run(
     return by_first(finish)
 
 
-def _practise(recipe: Recipe, model: WorldModel, recorded: Recorded, folder: Path) -> dict:
+def _practise(
+    recipe: Recipe, model: WorldModel, recorded: Recorded, folder: Path
+) -> tuple[dict, list[Recorded]]:
     """Let a model practise, and train its predictor on what came of it, in place.
 
-    It gets the part `uncertainty`, which is trained here: what plans lead to is what it is for.
-
     Returns:
-        For the card: the errors of prediction in episodes of practice that are not trained on.
+        For the card: the errors of prediction in episodes of practice that are not trained on. And
+        what was trained on.
     """
     acting = folder / "before_practice"
     by_first(lambda: save_world_model(model, acting, {}))
@@ -371,9 +398,6 @@ def _practise(recipe: Recipe, model: WorldModel, recorded: Recorded, folder: Pat
     dataset = collect(folder / "practice", config, model=acting)
     latents = encode_dataset(dataset, model.encoder, folder / "practice")
     predictor = model.predictor
-    torch.manual_seed(recipe.seed)
-    channels = {"channels": recipe.width, "hidden": recipe.width}
-    uncertainty = PatchUncertainty(channels).to(model.device)
     states = dataset.predictor_states(predictor.config.commanded_gripper)
     trained = recipe.practice - recipe.practice_held_out
 
@@ -382,11 +406,12 @@ def _practise(recipe: Recipe, model: WorldModel, recorded: Recorded, folder: Pat
         return error_by_step(predictor, *held_out, MEASURED_STEPS).tolist()
 
     before = by_first(errors)
+    recordings = [
+        replace(recorded, share=1.0 - recipe.practice_share),
+        Recorded(latents[:trained], states[:trained], recipe.practice_share),
+    ]
     train_predictor(
-        [
-            replace(recorded, share=1.0 - recipe.practice_share),
-            Recorded(latents[:trained], states[:trained], recipe.practice_share),
-        ],
+        recordings,
         predictor,
         recipe.predictor_batch,
         recipe.practice_loop,
@@ -394,10 +419,9 @@ def _practise(recipe: Recipe, model: WorldModel, recorded: Recorded, folder: Pat
         recipe.practice_window,
         recipe.predictor_squared,
         "practice",
-        uncertainty,
     )
-    model.parts[UNCERTAINTY] = uncertainty.eval()
-    return {"prediction_in_practice": by_first(lambda: {"before": before, "after": errors()})}
+    after = by_first(errors)
+    return {"prediction_in_practice": {"before": before, "after": after}}, recordings
 
 
 def _check(recipe: Recipe, folder: Path, output: Path) -> None:

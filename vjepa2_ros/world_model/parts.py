@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from vjepa2_ros.world_model.decoder import PatchDecoder
-from vjepa2_ros.world_model.uncertainty import PatchUncertainty
+from vjepa2_ros.world_model.uncertainty import Uncertainty
 from vjepa2_ros.world_model.validation import CheckpointError, first_line
 
 REQUIRED_PARTS = ("encoder", "predictor")
@@ -24,7 +24,7 @@ UNCERTAINTY = "uncertainty"
 
 PARTS: dict[str, Callable[[dict], nn.Module]] = {
     "decoder": PatchDecoder,
-    UNCERTAINTY: PatchUncertainty,
+    UNCERTAINTY: Uncertainty,
 }
 """Optional parts by name: what builds the module from its configuration.
 

@@ -73,7 +73,7 @@ class WorldModel:
         The fingerprint remains that of the unrounded weights.
         """
         _ = self.fingerprint
-        for part in (self.encoder, self.predictor):
+        for part in (self.encoder, self.predictor, *self.parts.values()):
             for module in part.modules():
                 if isinstance(module, nn.Linear | nn.Conv3d):
                     module.to(self.compute_dtype)
@@ -208,7 +208,7 @@ class WorldModel:
 
         Returns:
             Latents [S, H, N, D], as from `rollout`, and the expected squared error of each patch
-            [S, H, N], a mean over channels (`uncertainty.PatchUncertainty`).
+            [S, H, N], a mean over channels (`uncertainty.Uncertainty`).
 
         Raises:
             ValueError: shapes do not fit the model, or it has no part `uncertainty`.
@@ -251,13 +251,16 @@ class WorldModel:
     ) -> tuple[Tensor, Tensor]:
         """Latents as `rollout` returns them, and variances [S, H or 0, N]."""
         samples, horizon = actions.shape[:2]
-        steps, variances = [], []
+        steps, variances, own_cache = [], [], None
         predicted = latent.unsqueeze(0)  # batch 1 while it is shared: it is embedded once
         states = state.expand(samples, 1, -1)
         for step in range(horizon):
             if step > 0:
                 states = compose(states, actions[:, step - 1 : step])
             action = actions[:, step : step + 1]
+            if uncertainty is not None:
+                logs, own_cache = uncertainty(predicted, action, states, own_cache)
+                variances.append(logs[:, 0].exp())
             if step < horizon - 1:
                 raw, cache = self.predictor.extend(predicted, action, states, past=cache)
             else:  # no later step needs the cache
@@ -265,8 +268,6 @@ class WorldModel:
             predicted = normalise(raw.float())
             if every_step:
                 steps.append(predicted)
-            if uncertainty is not None:
-                variances.append(uncertainty(raw))
         latents = torch.stack(steps, dim=1) if every_step else predicted
         none = latents.new_empty(samples, 0, len(latent))
         return latents, torch.stack(variances, dim=1) if variances else none
