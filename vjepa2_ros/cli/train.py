@@ -89,8 +89,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--practice",
         type=whole_number,
         metavar="EPISODES",
-        help="episodes in which the trained predictor plans, to be trained on with what comes of "
-        "it; 0: none",
+        help="episodes in which the trained predictor plans, to learn how far it may be off where "
+        "plans lead; 0: none",
     )
     parser.add_argument(
         "--learning-rate",
@@ -211,8 +211,7 @@ def chosen_recipe(arguments: argparse.Namespace, settings: StackSettings) -> Rec
         if iterations is not None:
             loop = replace(loop, iterations=iterations)
         loops[f"{name}_loop"] = loop
-    for name in ("practice_loop", "uncertainty_loop"):
-        loops[name] = replace(getattr(recipe, name), seed=arguments.seed)
+    loops["uncertainty_loop"] = replace(recipe.uncertainty_loop, seed=arguments.seed)
     recipe = replace(recipe, **loops)
     if arguments.practice is not None:
         recipe = replace(recipe, practice=arguments.practice)

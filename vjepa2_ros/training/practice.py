@@ -3,8 +3,8 @@
 
 A search finds whatever a predictor is too optimistic about, and neither random motion nor play
 shows what comes of just that. So plans are carried out in training scenes, good ones and bad ones,
-recorded like play, and the predictor is trained on (Ross and Bagnell, "Agnostic system
-identification for model-based reinforcement learning", ICML 2012).
+and recorded like play, as in Ross and Bagnell, "Agnostic system identification for model-based
+reinforcement learning" (ICML 2012). What the predictor gets wrong there its uncertainty learns.
 """
 
 from __future__ import annotations

@@ -263,7 +263,6 @@ def train_predictor(
     folder: Path,
     window: int = 3,
     squared: bool = False,
-    name: str = "predictor",
 ) -> None:
     """Train a predictor from its present weights, in place and on its device.
 
@@ -277,7 +276,6 @@ def train_predictor(
         folder: for checkpoints, history and loss curves.
         window: frames in a window, at least 3.
         squared: see `Rollout`.
-        name: of the files, see `loop.train`.
     """
     device = next(predictor.parameters()).device
     module = Rollout(predictor, squared)
@@ -285,7 +283,7 @@ def train_predictor(
     def losses(random: np.random.Generator, progress: float) -> dict[str, torch.Tensor]:
         return module.losses(*draw_windows(recordings, batch, window, random, device))
 
-    train(name, module, losses, loop, folder)
+    train("predictor", module, losses, loop, folder)
     predictor.eval()
 
 

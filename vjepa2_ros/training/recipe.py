@@ -73,11 +73,11 @@ class Recipe:
         predictor_loop: training of the predictor.
         practice: episodes in which the trained predictor plans (`practice`); 0: none.
         practice_length: frames in each.
-        practice_window: frames in a window of the training on them: one more than the longest plan.
-        practice_share: of these windows; the others are of the recording.
-        practice_loop: that training.
-        uncertainty_layers: depth of the part that tells how far predictions may be off; 0: none.
-        uncertainty_loop: its training, on windows like those of practice, or of the recording.
+        practice_share: of the windows that the uncertainty is trained on; the others are of the
+            recording.
+        uncertainty_layers: depth of the part that tells how far predictions may be off.
+        uncertainty_window: frames in a window of its training: one more than the longest plan.
+        uncertainty_loop: that training, with batches as the predictor's.
         seed: of data, weights and batches.
         workspace: box in which the hand moves.
         max_translation: bound of one step on each axis [m].
@@ -110,14 +110,9 @@ class Recipe:
     )
     practice: int = 120
     practice_length: int = 24
-    practice_window: int = 8
     practice_share: float = 0.3
-    practice_loop: LoopConfig = field(
-        default_factory=lambda: LoopConfig(
-            1500, learning_rate=3e-3, **(_WITH_MUON | {"matrix_learning_rate": 5e-3})
-        )
-    )
     uncertainty_layers: int = 2
+    uncertainty_window: int = 8
     uncertainty_loop: LoopConfig = field(
         default_factory=lambda: LoopConfig(1500, learning_rate=3e-3, **_WITH_MUON)
     )
@@ -127,10 +122,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_held_out(self.held_out, self.episodes)
-        window, length = self.predictor_window, self.length
+        window, length = max(self.predictor_window, self.uncertainty_window), self.length
         if self.practice:
             check_held_out(self.practice_held_out, self.practice)
-            window = max(window, self.practice_window)
             length = min(length, self.practice_length)
         if window > length:
             raise RecipeError(
@@ -177,7 +171,6 @@ RECIPES = {
         predictor_window=4,
         predictor_loop=LoopConfig(10_000, learning_rate=5e-4, warmup=500),
         practice=1000,
-        practice_loop=LoopConfig(2500, learning_rate=2e-4, warmup=100),
         uncertainty_loop=LoopConfig(2500, learning_rate=5e-4, warmup=100),
     ),
 }
@@ -332,24 +325,23 @@ def run(
     )
     predicted = time.perf_counter()
     practised: dict = {}
-    recordings, window = [recorded], recipe.predictor_window
+    recordings = [recorded]
     if recipe.practice:
-        practised, recordings = _practise(recipe, model, recorded, folder)
-        window = recipe.practice_window
+        practised, practice = _practise(recipe, model, folder)
+        recordings = [replace(recorded, share=1.0 - recipe.practice_share), practice]
     practice_ended = time.perf_counter()
-    if recipe.uncertainty_layers:
-        torch.manual_seed(recipe.seed)
-        uncertainty = new_uncertainty(predictor, recipe.uncertainty_layers, states[:trained])
-        model.parts[UNCERTAINTY] = uncertainty.to(device)
-        train_uncertainty(
-            recordings,
-            uncertainty,
-            predictor,
-            recipe.predictor_batch,
-            recipe.uncertainty_loop,
-            folder,
-            window,
-        )
+    torch.manual_seed(recipe.seed)
+    uncertainty = new_uncertainty(predictor, recipe.uncertainty_layers, states[:trained])
+    model.parts[UNCERTAINTY] = uncertainty.to(device)
+    train_uncertainty(
+        recordings,
+        uncertainty,
+        predictor,
+        recipe.predictor_batch,
+        recipe.uncertainty_loop,
+        folder,
+        recipe.uncertainty_window,
+    )
     minutes = {
         "collect": (collected - started) / 60,
         "pretrain": (pretrained - collected) / 60,
@@ -377,14 +369,11 @@ def run(
     return by_first(finish)
 
 
-def _practise(
-    recipe: Recipe, model: WorldModel, recorded: Recorded, folder: Path
-) -> tuple[dict, list[Recorded]]:
-    """Let a model practise, and train its predictor on what came of it, in place.
+def _practise(recipe: Recipe, model: WorldModel, folder: Path) -> tuple[dict, Recorded]:
+    """Let a model practise in scenes of its own.
 
     Returns:
-        For the card: the errors of prediction in episodes of practice that are not trained on. And
-        what was trained on.
+        For the card: the errors of prediction in held-out episodes. And the others.
     """
     acting = folder / "before_practice"
     by_first(lambda: save_world_model(model, acting, {}))
@@ -397,31 +386,15 @@ def _practise(
     )
     dataset = collect(folder / "practice", config, model=acting)
     latents = encode_dataset(dataset, model.encoder, folder / "practice")
-    predictor = model.predictor
-    states = dataset.predictor_states(predictor.config.commanded_gripper)
+    states = dataset.predictor_states(model.predictor.config.commanded_gripper)
     trained = recipe.practice - recipe.practice_held_out
-
-    def errors() -> list[float]:
-        held_out = latents[trained:], states[trained:]
-        return error_by_step(predictor, *held_out, MEASURED_STEPS).tolist()
-
-    before = by_first(errors)
-    recordings = [
-        replace(recorded, share=1.0 - recipe.practice_share),
-        Recorded(latents[:trained], states[:trained], recipe.practice_share),
-    ]
-    train_predictor(
-        recordings,
-        predictor,
-        recipe.predictor_batch,
-        recipe.practice_loop,
-        folder,
-        recipe.practice_window,
-        recipe.predictor_squared,
-        "practice",
+    errors = by_first(
+        lambda: error_by_step(
+            model.predictor, latents[trained:], states[trained:], MEASURED_STEPS
+        ).tolist()
     )
-    after = by_first(errors)
-    return {"prediction_in_practice": {"before": before, "after": after}}, recordings
+    practice = Recorded(latents[:trained], states[:trained], recipe.practice_share)
+    return {"prediction_in_practice": errors}, practice
 
 
 def _check(recipe: Recipe, folder: Path, output: Path) -> None:
