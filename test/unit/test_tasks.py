@@ -26,7 +26,7 @@ from vjepa2_ros.tasks.task import (
 )
 from vjepa2_ros.tasks.teacher import Teacher
 from vjepa2_ros.tasks.truth import Trace, Truth
-from vjepa2_ros.training.dataset import scene_seed
+from vjepa2_ros.training.recording import scene_seed
 
 WITH_OBJECTS = [name for name in task_names() if load_task(name).objects]
 

@@ -11,7 +11,7 @@ from typing import cast
 from vjepa2_ros.evaluation.writable import check_folder
 from vjepa2_ros.settings.cell import Workspace
 from vjepa2_ros.settings.planning import ActionSettings
-from vjepa2_ros.training.dataset import Dataset, RecordingConfig, collect
+from vjepa2_ros.training.dataset import Dataset
 from vjepa2_ros.training.distributed import by_first
 from vjepa2_ros.training.loop import LoopConfig
 from vjepa2_ros.training.predictor_training import (
@@ -28,6 +28,7 @@ from vjepa2_ros.training.recipe import (
     check_shares,
     keep_recipe,
 )
+from vjepa2_ros.training.recording import RecordingConfig, collect
 from vjepa2_ros.training.uncertainty_training import train_uncertainty
 from vjepa2_ros.world_model.checkpoint import save_world_model
 from vjepa2_ros.world_model.parts import UNCERTAINTY

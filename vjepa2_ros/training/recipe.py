@@ -18,7 +18,6 @@ from vjepa2_ros.settings.planning import ActionSettings
 from vjepa2_ros.simulation.simulator import Simulator, SimulatorConfig
 from vjepa2_ros.tasks import load_task
 from vjepa2_ros.tasks.task import TaskOptions, draw_episode
-from vjepa2_ros.training.dataset import RecordingConfig, collect
 from vjepa2_ros.training.descent import true_descent
 from vjepa2_ros.training.distributed import by_first, process_count
 from vjepa2_ros.training.loop import LoopConfig
@@ -32,6 +31,7 @@ from vjepa2_ros.training.predictor_training import (
 )
 from vjepa2_ros.training.pretrain import PretrainConfig, pretrain
 from vjepa2_ros.training.readout import read_out
+from vjepa2_ros.training.recording import RecordingConfig, collect
 from vjepa2_ros.training.uncertainty_training import new_uncertainty, train_uncertainty
 from vjepa2_ros.world_model.checkpoint import save_world_model
 from vjepa2_ros.world_model.encoder import Encoder
