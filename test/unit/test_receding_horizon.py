@@ -93,6 +93,16 @@ def test_an_improvement_that_is_predicted_and_comes_resets_the_patience(model):
     assert ends == [None, None, None, None, "reached"], "the energy did not fall twice in a row"
 
 
+@pytest.mark.parametrize(("early", "subgoals"), [(False, [0, 0, 0, 0, 1]), (True, [0, 0, 1])])
+def test_a_sub_goal_where_nothing_improves_any_more_ends_early_when_asked(model, early, subgoals):
+    goals = latents(2)
+    running = loop(model, goals, [4, 10], patience=2, early_subgoals=early)
+    # At the first goal nothing improves.
+    steps = [running.step(goals[0], STATE) for _ in subgoals]
+    assert [step.subgoal for step in steps] == subgoals
+    assert all(step.finished is None for step in steps)
+
+
 class Hopeful:
     """A planner that predicts to reach the goal."""
 
