@@ -58,17 +58,17 @@ def test_play_stays_inside_the_workspace(played):
     assert (played[2] < np.array(workspace.upper) + 0.01).all()
 
 
-def _record_half(folder, config, episodes, model):
+def _record_half(folder, config, episodes):
     """In a worker: half of the episodes, a part of the next, and then Ctrl-C."""
     half = len(episodes) // 2
-    recording_module._record(folder, config, episodes[:half], model)
+    recording_module._record(folder, config, episodes[:half])
     np.load(folder / "frames.npy", mmap_mode="r+")[episodes[half], :2] = 7
     raise KeyboardInterrupt
 
 
-def _record_the_other_half(folder, config, episodes, model):
+def _record_the_other_half(folder, config, episodes):
     assert episodes.tolist() == [3, 4, 5]
-    return recording_module._record(folder, config, episodes, model)
+    return recording_module._record(folder, config, episodes)
 
 
 def test_a_recording_interrupted_half_way_ends_as_an_uninterrupted_one(

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 from small_model import small_predictor, small_world_model
-from tiny_training import PRACTISED, RECORDING, TINY, largest_file
+from tiny_training import RECORDING, TINY, WITH_APPROACHES, largest_file
 
 from vjepa2_ros.cli import train as cli
 from vjepa2_ros.settings.stack import StackSettings
@@ -69,12 +69,11 @@ def recording(tmp_path_factory):
 
 
 def test_the_whole_recipe_leaves_a_model_that_loads_and_its_figures(tmp_path):
-    card = train_all(PRACTISED, tmp_path / "work", tmp_path / "model", descents=1)
+    card = train_all(WITH_APPROACHES, tmp_path / "work", tmp_path / "model", descents=1)
     model = load_world_model(tmp_path / "model")
     assert model.latent_shape == (16, 48)
     assert set(card["readout"]) == {"hand_m", "gripper_r2", "cup_m", "box_m"}
     assert len(card["prediction_relative_to_copy"]) == 4
-    assert len(card["prediction_in_practice"]) == 4
     assert set(model.parts) == {"uncertainty"}, "not loaded with the predictor"
     figures = {"encoder.png", "predictor.png", "uncertainty.png"}
     assert {*figures, "recipe.json"} <= {
@@ -138,21 +137,20 @@ def copy_recording(recording, folder):
 def test_a_training_interrupted_in_every_stage_ends_at_the_weights_of_an_uninterrupted_one(
     train_tiny, tmp_path, monkeypatch
 ):
-    whole = load_world_model(train_tiny("whole", PRACTISED))
+    whole = load_world_model(train_tiny("whole", WITH_APPROACHES))
     for target, calls in (
         ("pretrain.draw_pairs", 3),
         ("predictor_training.preprocess", 0),
         ("predictor_training.Rollout.losses", 3),
-        ("recipe.save_world_model", 0),
         ("recipe.new_uncertainty", 0),
         ("uncertainty_training._Likelihood.losses", 3),
         ("recipe.read_out", 0),
-        ("recipe.save_world_model", 1),
+        ("recipe.save_world_model", 0),
     ):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             interrupt(patch, f"vjepa2_ros.training.{target}", calls)
-            train_tiny("interrupted", PRACTISED)
-    resumed = load_world_model(train_tiny("interrupted", PRACTISED))
+            train_tiny("interrupted", WITH_APPROACHES)
+    resumed = load_world_model(train_tiny("interrupted", WITH_APPROACHES))
     assert resumed.fingerprint == whole.fingerprint
     uncertainties = (each.parts["uncertainty"].state_dict() for each in (resumed, whole))
     torch.testing.assert_close(*uncertainties, rtol=0, atol=0)
@@ -334,7 +332,7 @@ def test_arguments_change_the_recipe_and_nothing_else_does():
     assert recipe.predictor_loop == replace(Recipe().predictor_loop, seed=7)
     assert recipe.uncertainty_loop == replace(Recipe().uncertainty_loop, seed=7)
     assert (recipe.pretrain.state_weight, recipe.episodes, recipe.held_out) == (0.0, 40, 2)
-    assert cli.chosen_recipe(command("--practice", 0), StackSettings()) == Recipe(practice=0)
+    assert cli.chosen_recipe(command("--approaches", 0), StackSettings()) == Recipe(approaches=0)
 
 
 def test_the_recipe_may_be_chosen_by_name_and_is_changed_by_the_same_arguments():
@@ -659,8 +657,7 @@ def test_fine_tuning_changes_the_predictor_only_and_not_the_file_it_starts_from(
 
 
 def test_an_uncertainty_is_fine_tuned_with_the_predictor_that_it_is_of(tmp_path):
-    practised = train_all(PRACTISED, tmp_path / "from", tmp_path / "start", descents=1)
-    assert "prediction_in_practice" in practised
+    train_all(TINY, tmp_path / "from", tmp_path / "start", descents=1)
     model = load_world_model(tmp_path / "start")
     fine_tune(model, tuning(model), tmp_path / "work", tmp_path / "tuned")
     before, after = (load_world_model(tmp_path / name) for name in ("start", "tuned"))

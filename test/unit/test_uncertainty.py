@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_model import small_world_model
 
-from vjepa2_ros.planning.objective import LatentDistance
+from vjepa2_ros.planning.objective import LatentDistance, distance
 from vjepa2_ros.planning.planner import Plan
 from vjepa2_ros.planning.receding_horizon import RecedingHorizon
 from vjepa2_ros.settings.planning import ActionSettings, GripperPolicy, LoopSettings
@@ -119,34 +119,50 @@ def test_absolute_differences_have_no_variance(model):
         LoopSettings(variance_weight=1.0)
 
 
-class Still:
-    """A planner that does nothing, or says that it expects less than nothing does."""
+class Nearly:
+    """A planner that does little, and expects a share of the present energy of it."""
 
     evaluations = 1
 
-    def __init__(self, share):
-        self._share = share
+    def __init__(self, share, energy):
+        self._energy = share * energy
 
     def plan(self, objective, space, generator, previous=None):
-        still = torch.zeros(1, space.horizon, 7)
-        return Plan(still[0], self._share * float(objective(still)[0]), 1)
+        actions = torch.zeros(space.horizon, 7)
+        actions[0, 0] = 0.01
+        return Plan(actions, self._energy, 1)
 
 
-@pytest.mark.parametrize(("share", "finished"), [(0.99, None), (1.01, "reached")])
-def test_an_improvement_is_one_on_the_expected_energy_of_doing_nothing(model, share, finished):
-    """The energy of the present latent is certain, and no plan would be below it at the goal."""
+@pytest.mark.parametrize(
+    ("share", "hold", "moves"),
+    [(0.9, True, True), (1.1, True, False), (1.1, False, True)],
+)
+def test_where_no_plan_is_better_than_staying_it_stays_if_asked(model, share, hold, moves):
+    """What does not move stays: the energy of that is certain, that of a plan is expected."""
     goal = latents(1)
+    seen = goal[0] + 0.1 * latents(1, 3)[0]
     running = RecedingHorizon(
-        Still(share),
+        Nearly(share, float(distance(seen, goal[0], "l2"))),
         model,
         goal,
         replace(ActionSettings(), gripper=GripperPolicy("sampled")),
-        LoopSettings(cost="l2", variance_weight=1.0, patience=1),
+        LoopSettings(cost="l2", variance_weight=1.0, patience=0, hold_unless_better=hold),
     )
-    step = running.step(goal[0] + 0.1 * latents(1, 3)[0], STATE)
-    assert step.predicted_energy > step.energy, "the variance is missing"
-    assert step.finished == finished
-    assert step.evaluations == 3, "the plan's, the offset's and that of doing nothing"
+    step = running.step(seen, STATE)
+    assert (step.action[0] != 0) == moves and step.finished is None
+
+
+def test_a_gripper_that_the_goal_tells_moves_where_no_plan_is_better(model):
+    goal = latents(1)
+    running = RecedingHorizon(
+        Nearly(2.0, 1.0),
+        model,
+        goal,
+        ActionSettings(),
+        LoopSettings(cost="l2", hold_unless_better=True),
+        gripper=["close"],
+    )
+    assert running.step(goal[0], STATE).target_state[6] == 1.0
 
 
 def test_a_checkpoint_that_holds_it_is_never_loaded_without(model, tmp_path):

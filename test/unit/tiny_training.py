@@ -28,14 +28,13 @@ TINY = Recipe(
     predictor_batch=4,
     predictor_window=4,
     predictor_loop=LoopConfig(4, checkpoint_every=2),
-    practice=0,
-    practice_length=5,
+    approaches=0,
     uncertainty_layers=1,
     uncertainty_window=5,
     uncertainty_loop=LoopConfig(4, checkpoint_every=2),
 )
 
-PRACTISED = replace(TINY, practice=2)
+WITH_APPROACHES = replace(TINY, approaches=2)
 
 RECORDING = recording_config(TINY)
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 RECIPE_NAMES = ("small", "base")
 """Those of `RECIPES`, which need torch."""
-_ONLY_FROM_NOTHING = ("recipe", "state_weight", "practice")
+_ONLY_FROM_NOTHING = ("recipe", "state_weight", "approaches")
 _ONLY_FINE_TUNING = ("recording", "batch", "learning_rate")
 
 
@@ -86,11 +86,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--predictor-iterations", type=positive_integer, help="steps of the predictor's training"
     )
     parser.add_argument(
-        "--practice",
+        "--approaches",
         type=whole_number,
         metavar="EPISODES",
-        help="episodes in which the trained predictor plans, to learn how far it may be off where "
-        "plans lead; 0: none",
+        help="episodes of short approaches to objects, from which the uncertainty of predictions "
+        "is learned beside the recording; 0: none",
     )
     parser.add_argument(
         "--learning-rate",
@@ -213,8 +213,8 @@ def chosen_recipe(arguments: argparse.Namespace, settings: StackSettings) -> Rec
         loops[f"{name}_loop"] = loop
     loops["uncertainty_loop"] = replace(recipe.uncertainty_loop, seed=arguments.seed)
     recipe = replace(recipe, **loops)
-    if arguments.practice is not None:
-        recipe = replace(recipe, practice=arguments.practice)
+    if arguments.approaches is not None:
+        recipe = replace(recipe, approaches=arguments.approaches)
     if arguments.state_weight is not None:
         recipe = replace(
             recipe, pretrain=replace(recipe.pretrain, state_weight=arguments.state_weight)

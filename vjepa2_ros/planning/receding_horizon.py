@@ -213,20 +213,19 @@ class RecedingHorizon:
         )
 
         subgoal = self._subgoal
-        evaluations = plan.evaluations + int(self.loop.offset_free)
-        still = energy
-        if objective.rates_variance:
-            # Compared with what may follow from doing nothing, which is not certain either.
-            still = float(evaluate(objective, torch.zeros_like(plan.actions)[None])[0])
-            evaluations += 1
-        improves = energy < self._least_energy and plan.energy < still * (
-            1.0 - self.loop.min_improvement
-        )
+        # What does not move stays: the energy of doing nothing is known.
+        promising = plan.energy < energy * (1.0 - self.loop.min_improvement)
+        improves = promising and energy < self._least_energy
         self._least_energy = min(energy, self._least_energy)
         # A scripted gripper has to move before a sub-goal can be reached.
         scripted = word != PLANNED or self.action.gripper.mode in ("open", "close")
         self._advance(improves or (scripted and self._steps_in_subgoal == 0))
-        action = torch.zeros(7) if self.finished == "reached" else plan.actions[0].clone()
+        holds = self.finished == "reached" or (
+            self.loop.hold_unless_better and not promising and not scripted
+        )
+        if holds:
+            self._rest = None
+        action = torch.zeros(7) if holds else plan.actions[0].clone()
         if space.closing is not None and self.finished != "reached":
             # The plan says how far the fingers will get; they are told to close.
             action[6] = space.closing
@@ -240,7 +239,7 @@ class RecedingHorizon:
             step=self._steps,
             finished=self.finished,
             plan_seconds=plan_seconds,
-            evaluations=evaluations,
+            evaluations=plan.evaluations + int(self.loop.offset_free),
         )
 
     def _plan(self, objective: LatentDistance, space: ActionSpace) -> Plan:

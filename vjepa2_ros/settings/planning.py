@@ -308,6 +308,8 @@ class LoopSettings(Settings):
             which the last sub-goal counts as reached; 0 = never.
         early_subgoals: whether a sub-goal that is not the last one ends like that, too, and the
             next one begins; false in the paper, where each takes all of its steps.
+        hold_unless_better: whether nothing is done where no plan is predicted to lower the energy;
+            in the paper the best plan is carried out. A scripted gripper moves in any case.
         min_improvement: relative fall in energy that counts as a predicted improvement.
         seed: of the search's samples.
 
@@ -358,6 +360,11 @@ class LoopSettings(Settings):
     early_subgoals: bool = setting(
         False,
         "end every sub-goal by `patience`, not the last one alone; false in the paper",
+        live="any",
+    )
+    hold_unless_better: bool = setting(
+        False,
+        "do nothing where no plan is predicted to lower the energy; false in the paper",
         live="any",
     )
     min_improvement: float = setting(

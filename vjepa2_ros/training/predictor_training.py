@@ -219,7 +219,7 @@ class Recorded:
     Attributes:
         latents: [E, T, N, D].
         states: as the predictor takes them, float32 [E, T, 7].
-        share: of the windows, relative to that of other recordings.
+        share: of what is drawn, relative to that of other recordings.
     """
 
     latents: np.ndarray

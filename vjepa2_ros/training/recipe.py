@@ -18,6 +18,7 @@ from vjepa2_ros.settings.planning import ActionSettings
 from vjepa2_ros.simulation.simulator import Simulator, SimulatorConfig
 from vjepa2_ros.tasks import load_task
 from vjepa2_ros.tasks.task import TaskOptions, draw_episode
+from vjepa2_ros.training.approach import APPROACH_LENGTH
 from vjepa2_ros.training.descent import true_descent
 from vjepa2_ros.training.distributed import by_first, process_count
 from vjepa2_ros.training.loop import LoopConfig
@@ -46,7 +47,7 @@ class RecipeError(ValueError):
 
 MEASURED_STEPS = 4
 """Steps ahead over which the error of prediction is measured."""
-_PRACTICE_SEEDS = 50  # scenes of practice are other ones than those of the recording
+_APPROACH_SEEDS = 50  # scenes of approaches are other ones than those of the first recording
 _WITH_MUON: dict[str, Any] = {
     "matrix_learning_rate": 1e-2,
     "warmup": 50,
@@ -71,10 +72,9 @@ class Recipe:
         predictor_window: frames in a window; rollouts are one action shorter.
         predictor_squared: whether the losses of the predictor are squared, see `Rollout`.
         predictor_loop: training of the predictor.
-        practice: episodes in which the trained predictor plans (`practice`); 0: none.
-        practice_length: frames in each.
-        practice_share: of the windows that the uncertainty is trained on; the others are of the
-            recording.
+        approaches: episodes of a second recording, of short approaches to objects; 0: none.
+        approach_share: of the batches that the uncertainty is trained on; the others are of the
+            first recording.
         uncertainty_layers: depth of the part that tells how far predictions may be off.
         uncertainty_window: frames in a window of its training: one more than the longest plan.
         uncertainty_loop: that training, with batches as the predictor's.
@@ -108,9 +108,8 @@ class Recipe:
     predictor_loop: LoopConfig = field(
         default_factory=lambda: LoopConfig(6600, learning_rate=6e-3, **_WITH_MUON)
     )
-    practice: int = 120
-    practice_length: int = 24
-    practice_share: float = 0.3
+    approaches: int = 4000
+    approach_share: float = 0.5
     uncertainty_layers: int = 2
     uncertainty_window: int = 8
     uncertainty_loop: LoopConfig = field(
@@ -122,20 +121,11 @@ class Recipe:
 
     def __post_init__(self) -> None:
         check_held_out(self.held_out, self.episodes)
-        window, length = max(self.predictor_window, self.uncertainty_window), self.length
-        if self.practice:
-            check_held_out(self.practice_held_out, self.practice)
-            length = min(length, self.practice_length)
-        if window > length:
+        window = max(self.predictor_window, self.uncertainty_window)
+        if window > self.length:
             raise RecipeError(
-                f"windows of {window} frames do not fit into episodes of {length}"
+                f"windows of {window} frames do not fit into episodes of {self.length}"
             )
-
-
-    @property
-    def practice_held_out(self) -> int:
-        """Episodes of practice that are not trained on."""
-        return max(1, self.practice // 20)
 
 
 def check_held_out(held_out: int, episodes: int) -> None:
@@ -170,7 +160,7 @@ RECIPES = {
         predictor_batch=256,
         predictor_window=4,
         predictor_loop=LoopConfig(10_000, learning_rate=5e-4, warmup=500),
-        practice=1000,
+        approaches=10_000,
         uncertainty_loop=LoopConfig(2500, learning_rate=5e-4, warmup=100),
     ),
 }
@@ -324,12 +314,12 @@ def run(
         encoder, predictor, name=f"vjepa2_ros {name}", parts={"decoder": decoder}
     )
     predicted = time.perf_counter()
-    practised: dict = {}
     recordings = [recorded]
-    if recipe.practice:
-        practised, practice = _practise(recipe, model, folder)
-        recordings = [replace(recorded, share=1.0 - recipe.practice_share), practice]
-    practice_ended = time.perf_counter()
+    if recipe.approaches:
+        recordings = [
+            replace(recorded, share=1.0 - recipe.approach_share),
+            _approaches(recipe, model, folder),
+        ]
     torch.manual_seed(recipe.seed)
     uncertainty = new_uncertainty(predictor, recipe.uncertainty_layers, states[:trained])
     model.parts[UNCERTAINTY] = uncertainty.to(device)
@@ -346,8 +336,7 @@ def run(
         "collect": (collected - started) / 60,
         "pretrain": (pretrained - collected) / 60,
         "predictor": (predicted - pretrained) / 60,
-        "practice": (practice_ended - predicted) / 60,
-        "uncertainty": (time.perf_counter() - practice_ended) / 60,
+        "uncertainty": (time.perf_counter() - predicted) / 60,
     }
 
     def finish() -> dict:
@@ -360,7 +349,6 @@ def run(
             "prediction_relative_to_copy": error_by_step(
                 predictor, latents[trained:], states[trained:], MEASURED_STEPS
             ).tolist(),
-            **practised,
             "true_descent_m": descend(model, descents, recipe.workspace),
         }
         save_world_model(model, output, card)
@@ -369,32 +357,19 @@ def run(
     return by_first(finish)
 
 
-def _practise(recipe: Recipe, model: WorldModel, folder: Path) -> tuple[dict, Recorded]:
-    """Let a model practise in scenes of its own.
-
-    Returns:
-        For the card: the errors of prediction in held-out episodes. And the others.
-    """
-    acting = folder / "before_practice"
-    by_first(lambda: save_world_model(model, acting, {}))
+def _approaches(recipe: Recipe, model: WorldModel, folder: Path) -> Recorded:
+    """A recording of approaches to objects, in scenes of its own."""
     config = replace(
         recording_config(recipe),
-        episodes=recipe.practice,
-        length=recipe.practice_length,
-        seed=recipe.seed + _PRACTICE_SEEDS,
-        practising=model.fingerprint,
+        episodes=recipe.approaches,
+        length=APPROACH_LENGTH,
+        seed=recipe.seed + _APPROACH_SEEDS,
+        approaches=True,
     )
-    dataset = collect(folder / "practice", config, model=acting)
-    latents = encode_dataset(dataset, model.encoder, folder / "practice")
+    dataset = collect(folder / "approaches", config)
+    latents = encode_dataset(dataset, model.encoder, folder / "approaches")
     states = dataset.predictor_states(model.predictor.config.commanded_gripper)
-    trained = recipe.practice - recipe.practice_held_out
-    errors = by_first(
-        lambda: error_by_step(
-            model.predictor, latents[trained:], states[trained:], MEASURED_STEPS
-        ).tolist()
-    )
-    practice = Recorded(latents[:trained], states[:trained], recipe.practice_share)
-    return {"prediction_in_practice": errors}, practice
+    return Recorded(latents, states, recipe.approach_share)
 
 
 def _check(recipe: Recipe, folder: Path, output: Path) -> None:

@@ -17,11 +17,9 @@ from functools import lru_cache
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from tokenize import TokenError
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from vjepa2_ros.interrupts import end_with_parent, interrupts_blocked
@@ -35,12 +33,10 @@ from vjepa2_ros.simulation.simulator import (
     SimulatorConfig,
     hand_rotation,
 )
+from vjepa2_ros.training.approach import approach
 from vjepa2_ros.training.dataset import Dataset, allocate
 from vjepa2_ros.training.distributed import by_first
 from vjepa2_ros.training.play import MAX_TURN, MAX_YAW, Play
-
-if TYPE_CHECKING:
-    from vjepa2_ros.training.practice import Practice
 
 RENDER_SIZE = 256
 """Side [px] at which the camera of the cell publishes; smaller training frames are made from it."""
@@ -70,8 +66,7 @@ class RecordingConfig:
         seed: of scenes and motion.
         workspace: box in which the hand moves.
         max_translation: bound of one step on each axis [m], the planner's.
-        practising: fingerprint of the model that practises in every episode (`practice`), without
-            play and random motion; empty: none.
+        approaches: whether every episode is an approach to an object (`approach`) instead.
     """
 
     episodes: int
@@ -82,7 +77,7 @@ class RecordingConfig:
     seed: int = 0
     workspace: Workspace = Workspace()
     max_translation: float = ActionSettings().max_translation
-    practising: str = ""
+    approaches: bool = False
 
 
 def random_motion(
@@ -152,9 +147,7 @@ def scene_seed(seed: int, episode: int) -> int:
     return TRAINING_SCENES[(seed * SCENES_PER_SEED + episode) % len(TRAINING_SCENES)]
 
 
-def collect(
-    folder: Path, config: RecordingConfig, workers: int = WORKERS, model: Path | None = None
-) -> Dataset:
+def collect(folder: Path, config: RecordingConfig, workers: int = WORKERS) -> Dataset:
     """Make a recording in a folder, resume one, or open it if it is already there.
 
     Of several processes the first one records. What the folder holds of another recording, or of
@@ -164,7 +157,6 @@ def collect(
         folder: of the recording.
         config: what is recorded.
         workers: processes that record.
-        model: folder of the model that practises, if one does.
 
     Raises:
         FirstProcessError: the first of several processes cannot record.
@@ -172,13 +164,11 @@ def collect(
         RecordingError: the recording is finished, but damaged.
         SimulatorError: MuJoCo cannot render.
     """
-    by_first(lambda: _complete(folder, config, workers, model))
+    by_first(lambda: _complete(folder, config, workers))
     return Dataset.open(folder)
 
 
-def _complete(
-    folder: Path, config: RecordingConfig, workers: int, model: Path | None
-) -> None:
+def _complete(folder: Path, config: RecordingConfig, workers: int) -> None:
     """Record the episodes that a folder lacks."""
     wanted = json.dumps(asdict(config)).encode()
     marker, begun = folder / "dataset.json", folder / "dataset.part.json"
@@ -193,7 +183,6 @@ def _complete(
         begun.write_bytes(wanted)
     finished = np.load(folder / "finished.npy", mmap_mode="r")
     left = np.flatnonzero(~finished)
-    per_job = EPISODES_PER_JOB if model is None else 1
     # A renderer does not survive a fork.
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
@@ -208,8 +197,8 @@ def _complete(
     ):
         with interrupts_blocked():  # the workers inherit this
             jobs = [
-                pool.submit(_record, folder, config, left[first : first + per_job], model)
-                for first in range(0, len(left), per_job)
+                pool.submit(_record, folder, config, left[first : first + EPISODES_PER_JOB])
+                for first in range(0, len(left), EPISODES_PER_JOB)
             ]
         try:
             for job in as_completed(jobs):
@@ -256,29 +245,16 @@ def _start_worker(stop: Event) -> None:
 _stop: Event
 
 
-@lru_cache(maxsize=1)
-def _practice(model: Path, max_translation: float) -> Practice:
-    # Workers that need no model start in half the time without these.
-    from vjepa2_ros.training.practice import Practice
-    from vjepa2_ros.world_model.checkpoint import load_world_model
-
-    torch.set_num_threads(1)
-    return Practice(load_world_model(model, "cpu", "float32"), max_translation)
-
-
 @lru_cache(maxsize=2)
 def _simulator(workspace: Workspace, box_yaw: float) -> Simulator:
     return Simulator(SimulatorConfig(workspace=workspace, box_yaw=box_yaw))
 
 
-def _record(
-    folder: Path, config: RecordingConfig, episodes: np.ndarray, model: Path | None
-) -> int:
+def _record(folder: Path, config: RecordingConfig, episodes: np.ndarray) -> int:
     """Record some of the episodes in a worker; returns their number."""
     *arrays, finished = (
         np.load(folder / f"{name}.npy", mmap_mode="r+") for name in _arrays(config)
     )
-    practice = _practice(model, config.max_translation) if model is not None else None
     straight, turned = (_simulator(config.workspace, yaw) for yaw in (BOX_YAW, MAX_YAW))
     for episode in map(int, episodes):
         plays = falls_on(episode, config.play)
@@ -288,12 +264,8 @@ def _record(
         seed = scene_seed(config.seed, episode)
         simulator.reset(seed)
         random = np.random.default_rng(seed)
-        if practice is not None:
-            motion = practice.steps(simulator, random, turning)
-        else:
-            motion = (play if plays else random_motion)(
-                simulator, random, config.max_translation, turning
-            )
+        move = approach if config.approaches else play if plays else random_motion
+        motion = move(simulator, random, config.max_translation, turning)
         for step, sample in enumerate(record_episode(simulator, config, motion)):
             if _stop.is_set():
                 return 0

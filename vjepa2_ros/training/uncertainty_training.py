@@ -105,13 +105,17 @@ def train_uncertainty(
         batch: windows per step.
         loop: length, learning rate and seed.
         folder: for checkpoints, history and loss curves.
-        window: frames in a window, at least 2.
+        window: frames in a window, at least 2; less where episodes are shorter.
     """
     device = next(uncertainty.parameters()).device
     module = _Likelihood(uncertainty, predictor)
+    shares = np.array([recording.share for recording in recordings])
 
     def losses(random: np.random.Generator, progress: float) -> dict[str, torch.Tensor]:
-        return module.losses(*draw_windows(recordings, batch, window, random, device))
+        # A batch is of one recording: their episodes differ in length.
+        recording = recordings[random.choice(len(recordings), p=shares / shares.sum())]
+        frames = min(window, recording.states.shape[1])
+        return module.losses(*draw_windows([recording], batch, frames, random, device))
 
     train("uncertainty", module, losses, loop, folder)
     uncertainty.eval()
