@@ -200,3 +200,38 @@ def test_the_hand_goes_behind_an_object_to_push_it_to_its_place(direction):
     direct = torch.zeros(1, 6, 7)
     direct[0, :, :3] = torch.tensor(hand) / 6
     assert objective.differences(direct)[0, 3:].norm() > 0.05, "the straight way would do"
+
+
+class Fragile(Tabletop):
+    """An object that is overturned by a hand which does not come from above it."""
+
+    def differences(self, actions):
+        falls = []
+        for sequence in actions:
+            places = torch.cat([torch.zeros(1, 3), sequence[:, :3].cumsum(0)]) - self.thing
+            there = places.norm(dim=1) < 0.03
+            above = (places[:, :2].norm(dim=1) < 0.03) & (places[:, 2] > 0.03)
+            falls.append(bool((there[1:] & ~there[:-1] & ~above[:-1]).any()))
+        return torch.cat([super().differences(actions), 0.02 * torch.tensor(falls)[:, None]], dim=1)
+
+
+def test_the_hand_goes_over_an_object_and_down_where_a_straight_way_overturns_it():
+    thing = (0.07, 0.04, -0.02)
+    objective = Fragile(thing, thing, thing, goal_closedness=1.0)
+    found = plan(objective, space())
+    assert objective.differences(found.actions[None])[0, -1] == 0.0
+    assert found.actions[0, 2] > 0.0 > found.actions[1, 2] and found.actions[2, 6] == 1.0
+    straight = torch.zeros(1, 3, 7)
+    straight[0, 0, :3], straight[0, 1, 6] = torch.tensor(thing), 1.0
+    assert objective.differences(straight)[0, -1] > 0.0, "the straight way would do"
+
+
+def test_fingers_close_where_they_are_told_to_and_not_on_the_way():
+    """Closing early brings the closedness of the goal a little nearer, and nothing else."""
+    far = (0.6, 0.0, 0.0)
+    objective = Tabletop(far, far, far, goal_closedness=1.0)
+    now, later = torch.zeros(1, 3, 7), torch.zeros(1, 3, 7)
+    now[0, 0, 6] = 1.0
+    now[0, 1:, 0] = later[0, :, 0] = BOUND
+    found = plan(objective, space())
+    assert (found.actions[:, 6] == 0.0).all() and (found.actions[:, 0] > 0.9 * BOUND).all()

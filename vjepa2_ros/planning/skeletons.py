@@ -11,8 +11,14 @@ open or closed, never both. The skeletons of a sequence of H actions are
   arc over what stands there to any point as high as that end, for instance behind an object that is
   pushed there;
 * a way to somewhere, a change of the gripper there, and a way to the end of the straight one;
-* the best of all these ways with the gripper changed before, after or between its steps, so that
-  plans that differ in that alone are compared at the same place.
+* ways to the end of the best of all these, so that plans that differ in how they get there or when
+  the gripper changes are compared at the same place: straight, with the gripper changed before,
+  after or between the steps; and over the end and straight down, with it changed after that or not
+  at all.
+
+A change of the gripper that motion follows has to be worth it: everything is planned again after
+the first action, so that it may as well come later, while fingers that close before they are there
+are seldom opened again. For each step after it a plan counts as a tenth worse than it is.
 
 Waiting first is no use where nothing moves by itself, and a plan that waits would be put off for
 ever, step by step: the best plan is carried out from its first action that does anything.
@@ -26,6 +32,7 @@ begins straight below the hand: that is where the fingers point.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +53,8 @@ _IDLE = 0.1  # of the bound on each axis: a step below it is next to nothing
 _SHARE = 0.22  # of the evaluations for each search but those of the straight way and of a push
 _PUSH_SHARE = 0.4
 _PUSH_HORIZON = 4  # least number of actions in which something is gone round and pushed
+_RISES = (1.0, 0.5)  # over an end from which it is gone down to, in bounds
+_HASTE = 0.1  # of the energy, for each step after a change of the gripper
 _FETCHES = 2  # actions at most before a change of the gripper that is searched
 
 Skeleton = Callable[[Tensor], Tensor]
@@ -98,7 +107,10 @@ class SkeletonSearch:
         change = _change(space) if horizon > 1 else None
         fetching = range(1, min(horizon - 1, 1 + _FETCHES)) if change is not None else ()
         # One is left for the best plan without its waiting.
-        budget = self.evaluations - len(plans) - (horizon if change is not None else 0) - 1
+        compared = len(_RISES) if horizon > 1 else 0
+        if change is not None:
+            compared += horizon + (len(_RISES) if horizon > 2 else 0)
+        budget = self.evaluations - len(plans) - compared - 1
         each = max(_LEAST, int(budget * _SHARE))
         pushes = horizon >= _PUSH_HORIZON
         around = (horizon > 1) * each
@@ -116,11 +128,11 @@ class SkeletonSearch:
             search(lambda points: motion.detour(end, points * motion.bounds, horizon), around)
         for before in fetching:
             search(motion.fetching(end, before, horizon, change), each, below=True)
-        best = min(plans, key=lambda plan: plan.energy)
-        if change is not None:
+        best = min(plans, key=motion.handicapped)
+        if horizon > 1:
             end = motion.of(best.actions).sum(0)
-            plans.append(self._changed(objective, space, motion, end, change))
-            best = min(plans, key=lambda plan: plan.energy)
+            plans.append(self._compared(objective, space, motion, end, change))
+            best = min(plans, key=motion.handicapped)
         prompt = motion.without_waiting(best.actions)
         if not torch.equal(prompt, best.actions):
             best = Plan(prompt, float(evaluate(objective, prompt[None])[0]), 1)
@@ -128,20 +140,31 @@ class SkeletonSearch:
         return Plan(best.actions, best.energy, sum(plan.evaluations for plan in plans))
 
     @staticmethod
-    def _changed(
-        objective: Objective, space: ActionSpace, motion: _Motion, end: Tensor, change: float
+    def _compared(
+        objective: Objective,
+        space: ActionSpace,
+        motion: _Motion,
+        end: Tensor,
+        change: float | None,
     ) -> Plan:
-        """The best plan straight to an end [E] with a change of the gripper somewhere."""
-        steps = motion.way(end[None], space.horizon - 1)
-        grip = motion.grip(1, change)
-        sequences = [
-            torch.cat([steps[:, :before], grip, steps[:, before:]], dim=1)
-            for before in range(space.horizon)
-        ]
+        """The best plan to an end [E], straight or from above, with a change of the gripper."""
+        horizon = space.horizon
+        sequences = [motion.descent(end, horizon, rise) for rise in _RISES]
+        if change is not None:
+            steps, grip = motion.way(end[None], horizon - 1), motion.grip(1, change)
+            sequences += [
+                torch.cat([steps[:, :before], grip, steps[:, before:]], dim=1)
+                for before in range(horizon)
+            ]
+            if horizon > 2:
+                sequences += [
+                    torch.cat([motion.descent(end, horizon - 1, rise), grip], dim=1)
+                    for rise in _RISES
+                ]
         actions = full_actions(space.clip(torch.cat(sequences)))
-        energies = evaluate(objective, actions)
-        chosen = int(energies.argmin())
-        return Plan(actions[chosen], float(energies[chosen]), len(actions))
+        energies = evaluate(objective, actions).tolist()
+        found = [Plan(*plan, 1) for plan in zip(actions, energies, strict=True)]
+        return replace(min(found, key=motion.handicapped), evaluations=len(found))
 
 
 def _change(space: ActionSpace) -> float | None:
@@ -177,6 +200,14 @@ class _Motion:
         farthest = (ends / self.bounds).abs().amax(1).clamp(min=1e-9)
         covered = (torch.arange(actions + 1) / farthest[:, None]).clamp(max=1.0)
         return self._steps(covered.diff(dim=1)[..., None] * ends[:, None])
+
+    def descent(self, end: Tensor, actions: int, rise: float) -> Tensor:
+        """Steps [1, actions, A] over an end [E], `rise` of the bound above it, and down to it."""
+        above = end.clone()
+        above[2] += rise * self.bounds[2]
+        there = self.way(above[None], actions - 1)
+        down = (end - there[..., self._columns].sum(1)).clamp(-self.bounds, self.bounds)
+        return torch.cat([there, self._steps(down[:, None])], dim=1)
 
     def detour(self, end: Tensor, aside: Tensor, actions: int) -> Tensor:
         """Steps [S, actions, A] to an end [E] past points that lie aside [S, E] of the middle."""
@@ -220,6 +251,14 @@ class _Motion:
             return torch.cat([there, self.way(end - place, after)], dim=1)
 
         return skeleton
+
+    def handicapped(self, plan: Plan) -> float:
+        """Energy of a plan, more for each step of the hand after a change of the gripper."""
+        axes = self._space.searched(plan.actions).abs() >= _IDLE * self._space.bounds
+        changes = axes[:, self._gripper].nonzero()
+        first = int(changes[0]) if len(changes) else len(axes)
+        later = int(axes[first + 1 :, self._columns].any(1).sum())
+        return plan.energy * (1.0 + _HASTE * later)
 
     def without_waiting(self, actions: Tensor) -> Tensor:
         """The same actions [H, 7], those that do next to nothing at the start put to the end."""
