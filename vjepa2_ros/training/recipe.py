@@ -108,7 +108,7 @@ class Recipe:
     predictor_loop: LoopConfig = field(
         default_factory=lambda: LoopConfig(6600, learning_rate=6e-3, **_WITH_MUON)
     )
-    approaches: int = 4000
+    approaches: int = 2400
     approach_share: float = 0.5
     uncertainty_layers: int = 2
     uncertainty_window: int = 8
