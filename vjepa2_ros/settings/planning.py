@@ -3,8 +3,8 @@
 
 The searches' settings are groups under the name of the search. The paper's values (arXiv
 2506.09985, appendix B.2) are those of `CEMSettings`, `GripperPolicy` and `ActionSettings`, but for
-the gripper, which the shipped model was not trained to plan; `config/presets/paper.yaml` has all
-of them. `patience` and `min_improvement` are ours: the paper's loop has no early end.
+the gripper, which with a single action is better told; `config/presets/paper.yaml` has all of
+them. `patience` and `min_improvement` are ours: the paper's loop has no early end.
 """
 
 from __future__ import annotations
@@ -186,8 +186,8 @@ class GripperPolicy(Settings):
 
     mode: str = setting(
         "hold",
-        "what the gripper does where the goal does not say: searched (sampled, enumerated), or "
-        "hold, open, close; the shipped model does not see how far the gripper is closed",
+        "what the gripper does where the goal does not say: searched (sampled, enumerated; the "
+        "preset `contact`), or hold, open, close",
         choices=GRIPPER_MODES, live="any",
     )  # fmt: skip
     max_change: float = setting(
