@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_model import small_world_model
 
-from vjepa2_ros.planning.objective import LatentDistance, distance
+from vjepa2_ros.planning.objective import LatentDistance
 from vjepa2_ros.planning.planner import Plan
 from vjepa2_ros.planning.receding_horizon import RecedingHorizon
 from vjepa2_ros.settings.planning import ActionSettings, GripperPolicy, LoopSettings
@@ -120,42 +120,49 @@ def test_absolute_differences_have_no_variance(model):
 
 
 class Nearly:
-    """A planner that does little, and expects a share of the present energy of it."""
+    """A planner that does little, and expects a share of the energy of doing nothing of it."""
 
     evaluations = 1
 
-    def __init__(self, share, energy):
-        self._energy = share * energy
+    def __init__(self, share):
+        self._share = share
 
     def plan(self, objective, space, generator, previous=None):
-        actions = torch.zeros(space.horizon, 7)
+        still = torch.zeros(1, space.horizon, 7)
+        actions = still[0].clone()
         actions[0, 0] = 0.01
-        return Plan(actions, self._energy, 1)
+        return Plan(actions, self._share * float(objective(still)[0]), 1)
 
 
 @pytest.mark.parametrize(
-    ("share", "hold", "moves"),
-    [(0.9, True, True), (1.1, True, False), (1.1, False, True)],
+    ("share", "hold", "moves"), [(0.9, True, True), (0.97, True, False), (0.97, False, True)]
 )
 def test_where_no_plan_is_better_than_staying_it_stays_if_asked(model, share, hold, moves):
-    """What does not move stays: the energy of that is certain, that of a plan is expected."""
+    """Also at the goal itself: the variance of doing nothing is in every plan."""
     goal = latents(1)
-    seen = goal[0] + 0.1 * latents(1, 3)[0]
     running = RecedingHorizon(
-        Nearly(share, float(distance(seen, goal[0], "l2"))),
+        Nearly(share),
         model,
         goal,
         replace(ActionSettings(), gripper=GripperPolicy("sampled")),
-        LoopSettings(cost="l2", variance_weight=1.0, patience=0, hold_unless_better=hold),
+        LoopSettings(
+            cost="l2",
+            variance_weight=1.0,
+            patience=0,
+            min_improvement=0.05,
+            hold_unless_better=hold,
+        ),
     )
-    step = running.step(seen, STATE)
+    step = running.step(goal[0], STATE)
+    assert step.predicted_energy > step.energy, "the variance is missing"
     assert (step.action[0] != 0) == moves and step.finished is None
+    assert step.evaluations == 3, "the plan's, the offset's and that of doing nothing"
 
 
 def test_a_gripper_that_the_goal_tells_moves_where_no_plan_is_better(model):
     goal = latents(1)
     running = RecedingHorizon(
-        Nearly(2.0, 1.0),
+        Nearly(2.0),
         model,
         goal,
         ActionSettings(),

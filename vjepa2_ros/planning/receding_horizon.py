@@ -213,8 +213,14 @@ class RecedingHorizon:
         )
 
         subgoal = self._subgoal
-        # What does not move stays: the energy of doing nothing is known.
-        promising = plan.energy < energy * (1.0 - self.loop.min_improvement)
+        evaluations = plan.evaluations + int(self.loop.offset_free)
+        still = energy
+        if objective.rates_variance:
+            # What does not move stays, whatever the variance of doing nothing is said to be: that
+            # much is the network's own, in every plan.
+            still = float(evaluate(objective, torch.zeros_like(plan.actions)[None])[0])
+            evaluations += 1
+        promising = plan.energy < still * (1.0 - self.loop.min_improvement)
         improves = promising and energy < self._least_energy
         self._least_energy = min(energy, self._least_energy)
         # A scripted gripper has to move before a sub-goal can be reached.
@@ -239,7 +245,7 @@ class RecedingHorizon:
             step=self._steps,
             finished=self.finished,
             plan_seconds=plan_seconds,
-            evaluations=plan.evaluations + int(self.loop.offset_free),
+            evaluations=evaluations,
         )
 
     def _plan(self, objective: LatentDistance, space: ActionSpace) -> Plan:
