@@ -557,11 +557,17 @@ def test_a_model_opened_by_its_settings_is_the_one_that_they_name(model, folder)
     assert (opened.fingerprint, opened.compute_dtype) == (model.fingerprint, torch.bfloat16)
 
 
-def test_the_shipped_model_keeps_its_fingerprint():
-    if not model_path("tabletop").is_dir():
-        pytest.skip("THE SHIPPED MODEL IS ABSENT: its fingerprint is not tested")
+@pytest.mark.parametrize(
+    ("name", "fingerprint"),
+    [("tabletop", "c74b000a14cc68f2"), ("tabletop_without_state", "605c8866e5f619d5")],
+)
+def test_shipped_models_keep_their_fingerprints(name, fingerprint):
+    if not model_path(name).is_dir():
+        pytest.skip("A SHIPPED MODEL IS ABSENT: its fingerprint is not tested")
     # Recorded latents and goals are compared with latents of this name.
-    assert open_world_model(ModelSettings()).fingerprint == "df96745d8e37556c"
+    model = open_world_model(ModelSettings(checkpoint=name), parts=None)
+    assert model.fingerprint == fingerprint
+    assert set(model.parts) == {"decoder", "uncertainty"}
 
 
 class Probe(torch.nn.Module):
