@@ -730,7 +730,10 @@ def test_a_recording_that_cannot_be_trained_on_ends_the_command_with_2(
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("--from", "nothing"), "or the name of a shipped model (tabletop, tabletop_without_state)"),
+        (
+            ("--from", "nothing"),
+            "or the name of a shipped model (tabletop, tabletop_without_state)",
+        ),
         (("--from", "tabletop", "--state-weight", 1), "--state-weight cannot be used with --from"),
         (("--from", "tabletop", "--recording", "x", "--episodes", 3), "--episodes cannot be used"),
         (("--recording", "x"), "--recording cannot be used without --from"),
