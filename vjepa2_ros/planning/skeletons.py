@@ -18,7 +18,9 @@ open or closed, never both. The skeletons of a sequence of H actions are
 
 A change of the gripper that motion follows has to be worth it: everything is planned again after
 the first action, so that it may as well come later, while fingers that close before they are there
-are seldom opened again. For each step after it a plan counts as a tenth worse than it is.
+are seldom opened again. For each step after it a plan counts as a tenth worse than it is, and as
+much worse if the hand comes from the side to where it opens or closes: it knocks over what stands
+there.
 
 Waiting first is no use where nothing moves by itself, and a plan that waits would be put off for
 ever, step by step: the best plan is carried out from its first action that does anything.
@@ -54,7 +56,8 @@ _SHARE = 0.22  # of the evaluations for each search but those of the straight wa
 _PUSH_SHARE = 0.4
 _PUSH_HORIZON = 4  # least number of actions in which something is gone round and pushed
 _RISES = (1.0, 0.5)  # over an end from which it is gone down to, in bounds
-_HASTE = 0.1  # of the energy, for each step after a change of the gripper
+_HANDICAP = 0.1  # of the energy, for each thing that speaks against a change of the gripper
+_BESIDE = 0.02  # farther than this beside an end a hand comes from the side [m]
 _FETCHES = 2  # actions at most before a change of the gripper that is searched
 
 Skeleton = Callable[[Tensor], Tensor]
@@ -253,12 +256,19 @@ class _Motion:
         return skeleton
 
     def handicapped(self, plan: Plan) -> float:
-        """Energy of a plan, more for each step of the hand after a change of the gripper."""
-        axes = self._space.searched(plan.actions).abs() >= _IDLE * self._space.bounds
+        """Energy of a plan, more for what speaks against its change of the gripper."""
+        moves = self._space.searched(plan.actions)
+        axes = moves.abs() >= _IDLE * self._space.bounds
         changes = axes[:, self._gripper].nonzero()
-        first = int(changes[0]) if len(changes) else len(axes)
+        if not len(changes):
+            return plan.energy
+        first = int(changes[0])
         later = int(axes[first + 1 :, self._columns].any(1).sum())
-        return plan.energy * (1.0 + _HASTE * later)
+        sideways = False
+        if first > 0:
+            beside = moves[first - 1, :2].norm()
+            sideways = bool(beside > _BESIDE) and bool(beside > -moves[first - 1, 2])
+        return plan.energy * (1.0 + _HANDICAP * (later + sideways))
 
     def without_waiting(self, actions: Tensor) -> Tensor:
         """The same actions [H, 7], those that do next to nothing at the start put to the end."""
