@@ -68,7 +68,7 @@ yaw 4."""
 class SkeletonSearch:
     """A `Planner` for horizons of two actions and more.
 
-    Each search takes 12 evaluations at least; with a horizon of H there are H.
+    Each search takes 12 evaluations at least, whatever the budget is.
 
     Args:
         settings: of the search.

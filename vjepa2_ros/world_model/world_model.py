@@ -182,10 +182,7 @@ class WorldModel:
         Raises:
             ValueError: shapes do not fit the model.
         """
-        self._check_rollout(latent, state, actions)
-        latent, state, actions = (
-            x.to(self.device, torch.float32) for x in (latent, state, actions)
-        )
+        latent, state, actions = self._given(latent, state, actions)
         with self._computation():
             predicted = [
                 self._predict(latent, state, part, past, every_step)[0]
@@ -215,10 +212,7 @@ class WorldModel:
         """
         if UNCERTAINTY not in self.parts:
             raise ValueError(f"{self.name} has no part {UNCERTAINTY}")
-        self._check_rollout(latent, state, actions)
-        latent, state, actions = (
-            x.to(self.device, torch.float32) for x in (latent, state, actions)
-        )
+        latent, state, actions = self._given(latent, state, actions)
         with self._computation():
             latents, variances = zip(
                 *(
@@ -229,7 +223,10 @@ class WorldModel:
             )
         return torch.cat(latents), torch.cat(variances)
 
-    def _check_rollout(self, latent: Tensor, state: Tensor, actions: Tensor) -> None:
+    def _given(
+        self, latent: Tensor, state: Tensor, actions: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Latent [N, D], state [7] and actions [S, H, 7], float32 on `device`, if they fit."""
         if latent.shape != self.latent_shape:
             raise ValueError(
                 f"latent has shape {list(latent.shape)}, this model's are {list(self.latent_shape)}"
@@ -239,6 +236,10 @@ class WorldModel:
                 "wanted state [7] and actions [S, H, 7],"
                 f" got {list(state.shape)}, {list(actions.shape)}"
             )
+        latent, state, actions = (
+            x.to(self.device, torch.float32) for x in (latent, state, actions)
+        )
+        return latent, state, actions
 
     def _predict(
         self,
