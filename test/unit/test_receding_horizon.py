@@ -93,6 +93,15 @@ def test_an_improvement_that_is_predicted_and_comes_resets_the_patience(model):
     assert ends == [None, None, None, None, "reached"], "the energy did not fall twice in a row"
 
 
+def test_where_it_would_hold_still_it_goes_on_through_higher_energies(model):
+    """As to an object that is to be lifted, and lies farther from the picture than the hand."""
+    goal = latents(1)[0]
+    near, nearer = (goal + share * latents(1, 5)[0] for share in (0.5, 0.1))
+    running = loop(model, goal[None], [4], patience=2, hold_unless_better=True, planner=Hopeful())
+    ends = [running.step(seen, STATE).finished for seen in (nearer, near, near, near)]
+    assert ends == [None, None, None, "step_limit"]
+
+
 @pytest.mark.parametrize(("early", "subgoals"), [(False, [0, 0, 0, 0, 1]), (True, [0, 0, 1])])
 def test_a_sub_goal_where_nothing_improves_any_more_ends_early_when_asked(model, early, subgoals):
     goals = latents(2)

@@ -5,7 +5,7 @@ A pure state machine, stepped with one observation at a time. As in the paper, s
 other after a fixed number of steps, whether they are reached or not. Two things are ours:
 
 - `patience`: the last sub-goal may end early, where the energy no longer falls or is not
-  predicted to. That is no detector of success.
+  predicted to (with `hold_unless_better`: is not predicted to). That is no detector of success.
 - `offset_free`: the error of the prediction at rest is measured before each plan and subtracted, as
   offset-free model predictive control does with a disturbance (Pannocchia and Rawlings, AIChE
   Journal 49, 2003). Otherwise the hand comes to rest beside the goal, where the error is smallest.
@@ -221,7 +221,9 @@ class RecedingHorizon:
             still = float(evaluate(objective, torch.zeros_like(plan.actions)[None])[0])
             evaluations += 1
         promising = plan.energy < still * (1.0 - self.loop.min_improvement)
-        improves = promising and energy < self._least_energy
+        # A way may lead through higher energies: to what is grasped, before it is lifted.
+        falls = self.loop.hold_unless_better or energy < self._least_energy
+        improves = promising and falls
         self._least_energy = min(energy, self._least_energy)
         # A scripted gripper has to move before a sub-goal can be reached.
         scripted = word != PLANNED or self.action.gripper.mode in ("open", "close")

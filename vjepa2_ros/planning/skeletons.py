@@ -22,6 +22,11 @@ are seldom opened again. For each step after it a plan counts as a tenth worse t
 much worse if the hand comes from the side to where it opens or closes: it knocks over what stands
 there.
 
+Predictions hardly tell an object amid the fingers from one at their edge, so that the best of many
+places is often beside the middle of those that do. So the hand goes to their mean, weighted by the
+energies as in path-integral control (Williams et al., IEEE T-RO 34, 2018), where that is a tenth
+worse at most.
+
 Waiting first is no use where nothing moves by itself, and a plan that waits would be put off for
 ever, step by step: the best plan is carried out from its first action that does anything.
 
@@ -58,6 +63,7 @@ _PUSH_HORIZON = 4  # least number of actions in which something is gone round an
 _RISES = (1.0, 0.5)  # over an end from which it is gone down to, in bounds
 _HANDICAP = 0.1  # of the energy, for each thing that speaks against a change of the gripper
 _BESIDE = 0.02  # farther than this beside an end a hand comes from the side [m]
+_AROUND, _RADIUS = 8, 0.02  # places round a change of the gripper, and how far they are [m]
 _FETCHES = 2  # actions at most before a change of the gripper that is searched
 
 Skeleton = Callable[[Tensor], Tensor]
@@ -112,7 +118,7 @@ class SkeletonSearch:
         # One is left for the best plan without its waiting.
         compared = len(_RISES) if horizon > 1 else 0
         if change is not None:
-            compared += horizon + (len(_RISES) if horizon > 2 else 0)
+            compared += horizon + (len(_RISES) + _AROUND + 1 if horizon > 2 else 0)
         budget = self.evaluations - len(plans) - compared - 1
         each = max(_LEAST, int(budget * _SHARE))
         pushes = horizon >= _PUSH_HORIZON
@@ -136,6 +142,8 @@ class SkeletonSearch:
             end = motion.of(best.actions).sum(0)
             plans.append(self._compared(objective, space, motion, end, change))
             best = min(plans, key=motion.handicapped)
+        if change is not None and horizon > 2:
+            best = self._centred(objective, space, motion, best, plans)
         prompt = motion.without_waiting(best.actions)
         if not torch.equal(prompt, best.actions):
             best = Plan(prompt, float(evaluate(objective, prompt[None])[0]), 1)
@@ -168,6 +176,35 @@ class SkeletonSearch:
         energies = evaluate(objective, actions).tolist()
         found = [Plan(*plan, 1) for plan in zip(actions, energies, strict=True)]
         return replace(min(found, key=motion.handicapped), evaluations=len(found))
+
+    @staticmethod
+    def _centred(
+        objective: Objective, space: ActionSpace, motion: _Motion, best: Plan, plans: list[Plan]
+    ) -> Plan:
+        """The best plan with its change of the gripper amid places that are nearly as good.
+
+        What was evaluated is added to `plans`.
+        """
+        change = motion.change(best.actions)
+        if not change:
+            return best
+        offsets = torch.zeros(_AROUND, len(motion.bounds))
+        angles = torch.arange(_AROUND) * (2.0 * torch.pi / _AROUND)
+        offsets[:, :2] = _RADIUS * torch.stack([angles.cos(), angles.sin()], dim=1)
+        around = full_actions(space.clip(motion.displaced(best.actions, change, offsets)))
+        energies = evaluate(objective, around)
+        plans.append(replace(best, evaluations=_AROUND))
+        # Of places, since those outside the bounds were moved.
+        places = torch.stack([motion.of(actions)[:change].sum(0) for actions in around])
+        here = motion.of(best.actions)[:change].sum(0)
+        energies = torch.cat([energies.new_tensor([best.energy]), energies])
+        least = float(energies.min())
+        weights = torch.softmax((least - energies) / max(_HANDICAP * least, 1e-9), 0)
+        offset = weights[1:] @ (places - here)
+        actions = full_actions(space.clip(motion.displaced(best.actions, change, offset[None])))
+        centre = Plan(actions[0], float(evaluate(objective, actions)[0]), 1)
+        plans.append(centre)
+        return centre if centre.energy <= (1.0 + _HANDICAP) * least else best
 
 
 def _change(space: ActionSpace) -> float | None:
@@ -255,14 +292,31 @@ class _Motion:
 
         return skeleton
 
+    def change(self, actions: Tensor) -> int | None:
+        """Number of the action of [H, 7] that first changes the gripper; None without one."""
+        moves = self._space.searched(actions)[:, self._gripper].abs()
+        changes = (moves >= _IDLE * self._space.bounds[self._gripper]).nonzero()
+        return int(changes[0]) if len(changes) else None
+
+    def displaced(self, actions: Tensor, change: int, offsets: Tensor) -> Tensor:
+        """Steps [S, H, A] of actions [H, 7] whose gripper changes farther on by offsets [S, E].
+
+        The first step leads aside, the one after the change back.
+        """
+        steps = self._space.searched(actions).repeat(len(offsets), 1, 1)
+        aside = self._steps(offsets)
+        steps[:, 0] += aside
+        if change + 1 < len(actions):
+            steps[:, change + 1] -= aside
+        return steps
+
     def handicapped(self, plan: Plan) -> float:
         """Energy of a plan, more for what speaks against its change of the gripper."""
+        first = self.change(plan.actions)
+        if first is None:
+            return plan.energy
         moves = self._space.searched(plan.actions)
         axes = moves.abs() >= _IDLE * self._space.bounds
-        changes = axes[:, self._gripper].nonzero()
-        if not len(changes):
-            return plan.energy
-        first = int(changes[0])
         later = int(axes[first + 1 :, self._columns].any(1).sum())
         sideways = False
         if first > 0:
