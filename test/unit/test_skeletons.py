@@ -235,3 +235,38 @@ def test_fingers_close_where_they_are_told_to_and_not_on_the_way():
     now[0, 1:, 0] = later[0, :, 0] = BOUND
     found = plan(objective, space())
     assert (found.actions[:, 6] == 0.0).all() and (found.actions[:, 0] > 0.9 * BOUND).all()
+
+
+class Wide(Tabletop):
+    """Fingers take the object wherever within 3 cm they close, by what is said best at the edge."""
+
+    def differences(self, actions):
+        self.asked.append(actions.clone())
+        ends = []
+        for sequence in actions:
+            hand, thing, better = torch.zeros(3), self.thing.clone(), 0.02
+            for action in sequence:
+                beside = hand - self.thing
+                if action[6] > 0.5 and float(beside[:2].norm()) < 0.03 and hand[2] < -0.05:
+                    thing, better = None, 0.02 - 0.03 * float(beside[0])
+                hand = hand + action[:3]
+            end = hand if thing is None else thing
+            ends.append(torch.cat([hand, end, torch.tensor([better, 0.0])]))
+        return torch.stack(ends) - self.goal
+
+
+def test_the_gripper_closes_amid_the_places_that_do_and_not_at_their_best_edge():
+    objective = Wide((0.0, 0.0, -0.06), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 0.0)
+    sideways = []
+    for seed in range(8):
+        found = plan(objective, space(), seed=seed)
+        down, closing, _ = found.actions
+        assert closing[6] == 1.0
+        sideways.append(float(down[:2].norm()))
+    assert max(sideways) < 0.02, "it closed at the edge"
+
+
+def test_a_change_of_the_gripper_at_a_place_that_is_better_than_all_round_it_stays_there():
+    objective = Tabletop((0.0, 0.0, -0.06), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 1.0)
+    found = plan(objective, space())
+    assert found.actions[0, :2].abs().max() < 0.01

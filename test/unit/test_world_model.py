@@ -2,6 +2,7 @@
 """Encoding, prediction and the fingerprint of a model."""
 
 import weakref
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -12,8 +13,10 @@ from torch.utils._pytree import tree_leaves
 
 from vjepa2_ros.planning.objective import LatentDistance, distance
 from vjepa2_ros.world_model.encoder import normalise
+from vjepa2_ros.world_model.parts import UNCERTAINTY
 from vjepa2_ros.world_model.poses import compose
 from vjepa2_ros.world_model.preprocessing import preprocess
+from vjepa2_ros.world_model.uncertainty import Uncertainty
 from vjepa2_ros.world_model.world_model import WorldModel
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (90, 160, 3), dtype=np.uint8)
@@ -153,6 +156,26 @@ def test_predicting_stays_within_the_memory_that_it_was_given(dtype, horizon, co
     actions = 0.1 * torch.randn(count, horizon, 7)
     with LiveMemory(model.predictor.parameters()) as memory:
         model.rollout(latent, state, actions, past=past)
+    assert 0.5 * budget < memory.peak <= budget
+
+
+@pytest.mark.parametrize("uncertain", [False, True])
+@pytest.mark.parametrize("horizon", [1, 3, 5])
+def test_the_latents_of_every_step_and_their_variances_fit_into_the_memory(uncertain, horizon):
+    model = small_world_model()
+    if uncertain:
+        model.parts[UNCERTAINTY] = Uncertainty(asdict(model.predictor.config) | {"depth": 2})
+    latent, state, _ = scene(model)
+    budget = 2**22
+    count = model.sequences_within(budget, horizon, every_step=True)
+    actions = 0.1 * torch.randn(count, horizon, 7)
+    weights = [*model.predictor.parameters()]
+    weights += [w for part in model.parts.values() for w in part.parameters()]
+    with LiveMemory(weights) as memory:
+        if uncertain:
+            model.rollout_with_variance(latent, state, actions)
+        else:
+            model.rollout(latent, state, actions, every_step=True)
     assert 0.5 * budget < memory.peak <= budget
 
 

@@ -280,7 +280,8 @@ def plan_decision(
     model: WorldModel, setting: Setting, search: Planner, decision: Decision, seed: int
 ) -> tuple[Plan, float]:
     """A plan of a decision and the time it took [s], that of a plan one step before left out."""
-    chunk = model.sequences_within(None, setting.horizon, setting.context)
+    every_step = setting.path_weight > 0 or setting.variance_weight > 0
+    chunk = model.sequences_within(None, setting.horizon, setting.context, every_step)
     space = setting.space
     if decision.contact and model.predictor.config.commanded_gripper:
         space = replace(space, closedness=float(decision.state[6]))

@@ -187,7 +187,10 @@ class RecedingHorizon:
             longest = self.world_model.predictor.config.max_frames
             frames = frames[-(longest - self.action.horizon + 1) :]
         chunk = self.world_model.sequences_within(
-            self.loop.memory_bytes, self.action.horizon, len(frames)
+            self.loop.memory_bytes,
+            self.action.horizon,
+            len(frames),
+            every_step=self.loop.path_weight > 0 or self.loop.variance_weight > 0,
         )
         past = self._past(frames)
         offset = self._drift(*frames[-1], past) if self.loop.offset_free else None

@@ -273,7 +273,9 @@ class WorldModel:
         none = latents.new_empty(samples, 0, len(latent))
         return latents, torch.stack(variances, dim=1) if variances else none
 
-    def sequences_within(self, budget: int | None, horizon: int, context: int = 1) -> int:
+    def sequences_within(
+        self, budget: int | None, horizon: int, context: int = 1, every_step: bool = False
+    ) -> int:
         """Number of action sequences that `rollout` may compute at once, at least 1.
 
         Args:
@@ -281,12 +283,14 @@ class WorldModel:
                 faster than more, or half of what is free on a GPU.
             horizon: actions per sequence.
             context: frames that the model attends to, including the present one.
+            every_step: the latents of every step are kept, with their variances if the model has
+                the part `uncertainty`.
         """
         if budget is None:
             budget = _CPU_BUDGET if self.device.type == "cpu" else _free_memory(self.device) // 2
-        return max(1, budget // self._bytes_per_sequence(horizon, context))
+        return max(1, budget // self._bytes_per_sequence(horizon, context, every_step))
 
-    def _bytes_per_sequence(self, horizon: int, context: int) -> int:
+    def _bytes_per_sequence(self, horizon: int, context: int, every_step: bool) -> int:
         """Peak memory of one sequence [bytes], which a block's attention or MLP reaches."""
         config, size = self.predictor.config, self.compute_dtype.itemsize
         tokens = config.rows * config.columns + config.conditioning_tokens
@@ -297,7 +301,13 @@ class WorldModel:
         # The cache before the last step, and the shorter one that it is made from.
         cached = 0 if horizon == 1 else frames - 1 + (frames - 2 if horizon > 2 else 0)
         cache = config.depth * 2 * size * cached
+        if every_step and UNCERTAINTY in self.parts:
+            # It extends its cache at the last step, too.
+            depth = self.parts[UNCERTAINTY].network.config.depth
+            cache += depth * 2 * size * (2 * horizon - 1)
         latent = 4 * config.rows * config.columns * config.embed_dim
+        if every_step:
+            latent *= horizon + 1  # and the last one as it is made
         channels = tokens * config.predictor_embed_dim
         scores = 0
         if self.encoder.config._attn_implementation == "eager":
