@@ -305,7 +305,8 @@ class LoopSettings(Settings):
         offset_free: subtract from what is predicted what the model predicts to happen without an
             action: the scene is at rest, so that this is its error.
         patience: steps in a row without an improvement, predicted or on the least energy, after
-            which the last sub-goal counts as reached; 0 = never.
+            which the last sub-goal counts as reached; 0 = never. With `hold_unless_better` the way
+            may lead through higher energies, and what is predicted counts alone.
         early_subgoals: whether a sub-goal that is not the last one ends like that, too, and the
             next one begins; false in the paper, where each takes all of its steps.
         hold_unless_better: whether nothing is done where no plan is predicted to lower the energy;
