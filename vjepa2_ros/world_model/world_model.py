@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import cached_property
+from typing import cast
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from vjepa2_ros.world_model.parts import UNCERTAINTY
 from vjepa2_ros.world_model.poses import compose
 from vjepa2_ros.world_model.predictor import ACTION_DIM, ActionConditionedPredictor, KVCache
 from vjepa2_ros.world_model.preprocessing import TRAINING_ASPECT, preprocess
+from vjepa2_ros.world_model.uncertainty import Uncertainty
 from vjepa2_ros.world_model.validation import check_positive
 
 # A fingerprint reads at most this many evenly spread values of a tensor, to be quick at 1.3 B.
@@ -303,7 +305,7 @@ class WorldModel:
         cache = config.depth * 2 * size * cached
         if every_step and UNCERTAINTY in self.parts:
             # It extends its cache at the last step, too.
-            depth = self.parts[UNCERTAINTY].network.config.depth
+            depth = cast(Uncertainty, self.parts[UNCERTAINTY]).network.config.depth
             cache += depth * 2 * size * (2 * horizon - 1)
         latent = 4 * config.rows * config.columns * config.embed_dim
         if every_step:
