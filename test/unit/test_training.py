@@ -1,33 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """The training recipe at the smallest size: whole, resumable, blind to the truth about objects."""
 
-import argparse
-import errno
 import json
-import multiprocessing
 import os
 import pkgutil
-import signal
 import subprocess
 import sys
-import time
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from small_model import small_predictor, small_world_model
-from tiny_training import RECORDING, TINY, WITH_APPROACHES, largest_file
+from small_model import small_predictor
+from tiny_training import RECORDING, TINY, WITH_APPROACHES, command
 
 from vjepa2_ros.cli import train as cli
 from vjepa2_ros.settings.stack import StackSettings
 from vjepa2_ros.training import loop as loop_module
 from vjepa2_ros.training import recipe as recipe_module
-from vjepa2_ros.training import recording as recording_module
-from vjepa2_ros.training.dataset import Dataset, RecordingError
-from vjepa2_ros.training.fine_tuning import FineTuning, fine_tune
+from vjepa2_ros.training.dataset import Dataset
 from vjepa2_ros.training.loop import LoopConfig
 from vjepa2_ros.training.predictor_training import (
     Recorded,
@@ -56,7 +48,7 @@ from vjepa2_ros.training.recipe import (
 )
 from vjepa2_ros.training.recipe import run as train_all
 from vjepa2_ros.training.recording import collect
-from vjepa2_ros.world_model.checkpoint import load_world_model, save_world_model
+from vjepa2_ros.world_model.checkpoint import load_world_model
 from vjepa2_ros.world_model.encoder import Encoder
 from vjepa2_ros.world_model.poses import difference
 from vjepa2_ros.world_model.predictor import ActionConditionedPredictor
@@ -76,9 +68,7 @@ def test_the_whole_recipe_leaves_a_model_that_loads_and_its_figures(tmp_path):
     assert len(card["prediction_relative_to_copy"]) == 4
     assert set(model.parts) == {"uncertainty"}, "not loaded with the predictor"
     figures = {"encoder.png", "predictor.png", "uncertainty.png"}
-    assert {*figures, "recipe.json"} <= {
-        p.name for p in (tmp_path / "work").iterdir()
-    }
+    assert {*figures, "recipe.json"} <= {p.name for p in (tmp_path / "work").iterdir()}
     written = json.loads((tmp_path / "model" / "config.json").read_text())
     assert written["card"]["readout"] == card["readout"]
 
@@ -87,9 +77,7 @@ def test_an_interrupted_training_ends_at_the_weights_of_an_uninterrupted_one(rec
     def train(folder, loop):
         torch.manual_seed(0)
         encoder = Encoder(encoder_geometry(TINY))
-        return torch.nn.ModuleList(
-            pretrain(recording, encoder, TINY.pretrain, loop, folder, 4)
-        )
+        return torch.nn.ModuleList(pretrain(recording, encoder, TINY.pretrain, loop, folder, 4))
 
     whole = train(tmp_path / "whole", TINY.pretrain_loop)
     interrupted = tmp_path / "interrupted"
@@ -305,12 +293,6 @@ def test_a_recipe_of_another_version_is_told_by_the_settings_it_lacks(tmp_path):
         keep_recipe(TINY, tmp_path)
 
 
-def command(*words):
-    parser = argparse.ArgumentParser()
-    cli.add_arguments(parser)
-    return parser.parse_args([str(word) for word in words])
-
-
 def test_a_folder_of_another_recipe_ends_the_command_with_2(tmp_path, capsys):
     keep_recipe(TINY, tmp_path)
     assert cli.run(command("--folder", tmp_path, "--output", tmp_path / "model")) == 2
@@ -371,9 +353,7 @@ def test_fast_layers_equal_those_of_transformers():
     expected = tokens
     for layer in layers:
         expected = layer(expected, places)[0]
-    torch.testing.assert_close(
-        run_layers(layers, tokens, places), expected, rtol=1e-5, atol=1e-5
-    )
+    torch.testing.assert_close(run_layers(layers, tokens, places), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("length", [3, 5])
@@ -386,9 +366,7 @@ def test_losses_that_share_keys_and_values_equal_those_of_whole_sequences(length
 
     def predict(frames):
         count = frames.shape[1]
-        predicted = rollout.predictor(
-            frames.flatten(1, 2), actions[:, :count], states[:, :count]
-        )
+        predicted = rollout.predictor(frames.flatten(1, 2), actions[:, :count], states[:, :count])
         return torch.nn.functional.layer_norm(predicted, (48,)).unflatten(1, (count, 16))
 
     teacher = (predict(latents[:, :-1]) - latents[:, 1:]).abs().mean()
@@ -427,9 +405,7 @@ def test_every_latent_gives_the_position_and_their_mean_gripper_and_yaw():
     alone = torch.cat([16 * given[:, :1], torch.zeros_like(given[:, 1:])], dim=1)
     position, gripper, yaw = module.state_losses(alone, state)
     assert position > 0.1
-    torch.testing.assert_close(
-        torch.stack([gripper, yaw]), torch.zeros(2), rtol=0, atol=1e-10
-    )
+    torch.testing.assert_close(torch.stack([gripper, yaw]), torch.zeros(2), rtol=0, atol=1e-10)
     _, gripper, yaw = module.state_losses(torch.zeros_like(given), state)
     torch.testing.assert_close(torch.stack([gripper, yaw]), torch.tensor([0.25, 0.16]))
 
@@ -437,9 +413,7 @@ def test_every_latent_gives_the_position_and_their_mean_gripper_and_yaw():
 def test_layers_calculate_in_bfloat16_where_the_device_can_and_sums_stay_in_float32(
     monkeypatch, tmp_path
 ):
-    monkeypatch.setattr(
-        torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False
-    )
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
     torch.manual_seed(0)
     predictor = small_predictor()
     start_as_identity(predictor)
@@ -511,12 +485,6 @@ def test_the_ridge_read_out_recovers_a_linear_map():
     weights, offset = ridge(features, features @ truth + 2.0, strength=1e-6)
     torch.testing.assert_close(weights, truth, atol=1e-3, rtol=1e-3)
     torch.testing.assert_close(offset, torch.full((3,), 2.0), atol=1e-3, rtol=1e-3)
-
-
-
-
-
-
 
 
 def cell_file(tmp_path):
@@ -613,325 +581,3 @@ def test_an_absent_device_ends_the_command_with_2(tmp_path, capsys):
     folder = tmp_path / "work"
     assert cli.run(command("--folder", folder, "--device", "cuda:99")) == 2
     assert "device 'cuda:99' is absent" in capsys.readouterr().err and not folder.exists()
-
-
-# Fine-tuning
-
-
-@pytest.fixture
-def start(tmp_path):
-    model = small_world_model(3)
-    save_world_model(model, tmp_path / "start", {})
-    return tmp_path / "start"
-
-
-def tuning(model, **changes):
-    loop = LoopConfig(4, learning_rate=1e-3, warmup=1, checkpoint_every=2)
-    return FineTuning(model.fingerprint, episodes=4, length=5, batch=4, **{"loop": loop} | changes)
-
-
-def test_fine_tuning_without_iterations_returns_exactly_the_same_weights(start, tmp_path):
-    model = load_world_model(start)
-    settings = tuning(model, loop=LoopConfig(0))
-    fine_tune(model, settings, tmp_path / "work", tmp_path / "tuned")
-    before, after = load_world_model(start), load_world_model(tmp_path / "tuned")
-    assert after.fingerprint == before.fingerprint
-    for part in ("encoder", "predictor"):
-        states = [getattr(each, part).state_dict() for each in (before, after)]
-        torch.testing.assert_close(*states, rtol=0, atol=0)
-
-
-def test_fine_tuning_changes_the_predictor_only_and_not_the_file_it_starts_from(start, tmp_path):
-    stored = (start / "model.safetensors").read_bytes()
-    model = load_world_model(start)
-    card = fine_tune(model, tuning(model), tmp_path / "work", tmp_path / "tuned")
-    assert (start / "model.safetensors").read_bytes() == stored
-    before, after = load_world_model(start), load_world_model(tmp_path / "tuned")
-    torch.testing.assert_close(
-        after.encoder.state_dict(), before.encoder.state_dict(), rtol=0, atol=0
-    )
-    weights = [each.predictor.predictor_proj.weight for each in (before, after)]
-    assert 0 < (weights[1] - weights[0]).abs().max() < 0.02
-    errors = card["prediction_relative_to_copy"]
-    assert np.mean(errors["after"]) < np.mean(errors["before"])
-
-
-def test_an_uncertainty_is_fine_tuned_with_the_predictor_that_it_is_of(tmp_path):
-    train_all(TINY, tmp_path / "from", tmp_path / "start", descents=1)
-    model = load_world_model(tmp_path / "start")
-    fine_tune(model, tuning(model), tmp_path / "work", tmp_path / "tuned")
-    before, after = (load_world_model(tmp_path / name) for name in ("start", "tuned"))
-    weights = [each.parts["uncertainty"].network.predictor_proj.weight for each in (before, after)]
-    assert 0 < (weights[1] - weights[0]).abs().max() < 0.02
-
-
-def test_fine_tuning_again_resumes_and_another_start_is_refused(start, tmp_path):
-    def tune(model):
-        return fine_tune(model, tuning(model), tmp_path / "work", tmp_path / "tuned")
-
-    tune(load_world_model(start))
-    first = load_world_model(tmp_path / "tuned").fingerprint
-    tune(load_world_model(start))
-    assert load_world_model(tmp_path / "tuned").fingerprint == first
-    with pytest.raises(RecipeError, match=r"\(start\)"):
-        tune(small_world_model(4))
-
-
-def own_recording(folder, episodes=3, length=4, **changes):
-    """A recording of a robot: no truth about objects, images that are not square."""
-    folder.mkdir()
-    random = np.random.default_rng(0)
-    arrays = {
-        "frames": random.integers(0, 256, (episodes, length, 90, 120, 3), dtype=np.uint8),
-        "states": random.normal(size=(episodes, length, 7)).astype(np.float32),
-    }
-    for name, array in (arrays | changes).items():
-        np.save(folder / f"{name}.npy", array)
-    (folder / "dataset.json").write_text("{}")
-    return folder
-
-
-def test_the_command_fine_tunes_on_a_recording_of_ones_own(start, tmp_path, capsys):
-    words = ("--from", start, "--recording", own_recording(tmp_path / "own"), "--batch", 2)
-    words += ("--folder", tmp_path / "work", "--output", tmp_path / "tuned")
-    assert cli.run(command(*words, "--predictor-iterations", 2)) == 0
-    assert "prediction_relative_to_copy" in capsys.readouterr().out
-    assert load_world_model(tmp_path / "tuned").fingerprint != load_world_model(start).fingerprint
-    assert not (tmp_path / "work" / "data").exists()
-
-
-@pytest.mark.parametrize(
-    ("changes", "complaint"),
-    [
-        ({"frames": np.zeros((3, 4, 90, 120, 3), np.float32)}, "frames.npy must be uint8"),
-        ({"frames": np.zeros((3, 4, 90, 120), np.uint8)}, "frames.npy must be uint8"),
-        ({"states": np.zeros((3, 5, 7), np.float32)}, r"must be float32 \[3, 4, 7\]"),
-        ({"states": np.full((3, 4, 7), np.nan, np.float32)}, "not finite"),
-        ({"states": np.array([None])}, "cannot be read"),
-        ({"states": np.full((3, 4, 7), 450.0, np.float32)}, "are they metres"),
-        ({"episodes": 1}, "of 1 episodes 1 would be held out"),
-        ({"length": 2}, "have 2 frames"),
-    ],
-)
-def test_a_recording_that_cannot_be_trained_on_ends_the_command_with_2(
-    start, tmp_path, capsys, changes, complaint
-):
-    folder = own_recording(tmp_path / "own", **changes)
-    words = ("--from", start, "--recording", folder, "--folder", tmp_path / "work")
-    assert cli.run(command(*words, "--output", tmp_path / "tuned")) == 2
-    error = capsys.readouterr().err
-    assert len(error.splitlines()) == 1
-    with pytest.raises((RecordingError, RecipeError), match=complaint):
-        model = load_world_model(start)
-        settings = tuning(model, recording=str(folder))
-        fine_tune(model, settings, tmp_path / "other", tmp_path / "tuned")
-
-
-@pytest.mark.parametrize(
-    ("words", "complaint"),
-    [
-        (
-            ("--from", "nothing"),
-            "or the name of a shipped model (tabletop, tabletop_without_state)",
-        ),
-        (("--from", "tabletop", "--state-weight", 1), "--state-weight cannot be used with --from"),
-        (("--from", "tabletop", "--recording", "x", "--episodes", 3), "--episodes cannot be used"),
-        (("--recording", "x"), "--recording cannot be used without --from"),
-        (("--batch", 3), "--batch cannot be used without --from"),
-        (("--config", "nothing.yaml"), "nothing.yaml"),
-    ],
-)
-def test_arguments_that_cannot_be_used_end_the_command_with_2(tmp_path, capsys, words, complaint):
-    folder = tmp_path / "work"
-    assert cli.run(command("--folder", folder, *words)) == 2
-    error = capsys.readouterr().err
-    assert complaint in error and len(error.splitlines()) == 1 and not folder.exists()
-
-
-@pytest.mark.parametrize("damage", ["header", "pipe", "archive"])
-def test_a_damaged_array_of_a_recording_is_refused(start, tmp_path, capsys, damage):
-    folder = own_recording(tmp_path / "own")
-    path = folder / "frames.npy"
-    if damage == "header":
-        path.write_bytes(path.read_bytes().replace(b"'shape': (", b"'shape': ((", 1))
-    else:
-        path.unlink()
-        if damage == "pipe":
-            os.mkfifo(path)
-        else:
-            with path.open("wb") as file:
-                np.savez(file, frames=np.zeros(3))
-    words = ("--from", start, "--recording", folder, "--folder", tmp_path / "work")
-    assert cli.run(command(*words, "--output", tmp_path / "tuned")) == 2
-    assert "cannot be read" in capsys.readouterr().err
-
-
-def test_a_training_that_diverges_leaves_no_model(start, tmp_path, capsys):
-    words = ("--from", start, "--recording", own_recording(tmp_path / "own"), "--batch", 2)
-    words += ("--learning-rate", 1e30, "--predictor-iterations", 4)
-    words += ("--folder", tmp_path / "work", "--output", tmp_path / "tuned")
-    assert cli.run(command(*words)) == 2
-    assert "lower the learning rate" in capsys.readouterr().err
-    assert not (tmp_path / "tuned" / "model.safetensors").exists()
-
-
-def test_the_figures_of_a_recording_in_which_nothing_moves_are_valid_json(start, tmp_path):
-    still = np.zeros((3, 4, 90, 120, 3), np.uint8)
-    folder = own_recording(tmp_path / "own", frames=still, states=np.zeros((3, 4, 7), np.float32))
-    fine_tune(
-        load_world_model(start),
-        tuning(load_world_model(start), recording=str(folder)),
-        tmp_path / "work",
-        tmp_path / "tuned",
-    )
-    text = (tmp_path / "tuned" / "config.json").read_text()
-    assert "NaN" not in text and "Infinity" not in text
-
-
-def test_fine_tuning_does_not_replace_the_model_that_it_starts_from(start, tmp_path, capsys):
-    assert cli.run(command("--from", start, "--output", start, "--folder", tmp_path / "w")) == 2
-    assert "would replace the model of --from" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("options", [{"use_extrinsics": True}, {"num_frames": 3}])
-def test_a_predictor_that_cannot_be_trained_on_recordings_is_refused(tmp_path, options):
-    model = small_world_model()
-    model.predictor = small_predictor(**options)
-    with pytest.raises(RecipeError, match="cannot be fine-tuned"):
-        fine_tune(model, tuning(model), tmp_path / "work", tmp_path / "tuned")
-
-
-# Full disks, folders that cannot be written, interruptions
-
-
-
-
-def test_a_disk_without_space_for_the_recording_ends_the_command_with_1(tmp_path, capsys):
-    words = ("--folder", tmp_path / "work", "--output", tmp_path / "model", "--episodes", 10)
-    with largest_file(1_000_000):
-        assert cli.run(command(*words)) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("cannot train: ") and line.endswith("frames.npy")
-
-
-def test_a_checkpoint_that_does_not_fit_the_disk_leaves_the_last_one(recording, tmp_path):
-    recorded = Recorded(np.zeros((6, 5, 16, 48), np.float16), recording.predictor_states(True))
-
-    def train(iterations):
-        torch.manual_seed(0)
-        predictor = ActionConditionedPredictor(predictor_geometry(TINY))
-        loop = LoopConfig(iterations, warmup=1, checkpoint_every=1)
-        train_predictor([recorded], predictor, 4, loop, tmp_path)
-
-    train(1)
-    before = (tmp_path / "predictor.pt").read_bytes()
-    with largest_file(100_000), pytest.raises(OSError, match="predictor.pt"):
-        train(3)
-    assert (tmp_path / "predictor.pt").read_bytes() == before
-    assert not list(tmp_path.glob("*.part"))
-    train(3)
-    assert len((tmp_path / "predictor.jsonl").read_text().splitlines()) == 3
-
-
-@pytest.mark.parametrize("option", ["--folder", "--output"])
-def test_a_folder_that_cannot_be_written_ends_the_command_before_any_work(
-    tmp_path, capsys, monkeypatch, option
-):
-    monkeypatch.setattr(recording_module, "Simulator", None)
-    (tmp_path / "file").write_text("")
-    folders = {"--folder": tmp_path / "work", "--output": tmp_path / "model"}
-    folders[option] = tmp_path / "file" / "inside"
-    words = [word for pair in folders.items() for word in pair]
-    assert cli.run(command(*words)) == 1
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line == f"cannot train: {os.strerror(errno.ENOTDIR)}: {folders[option]}"
-
-
-def children(pid):
-    """Processes below one, as the kernel lists them."""
-    try:
-        listed = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except FileNotFoundError:
-        return set()
-    return {int(child) for child in listed}.union(*(children(child) for child in listed))
-
-
-def wait_until(condition, seconds=60.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
-
-
-@pytest.fixture
-def training(tmp_path):
-    """The command as a process group, as a terminal starts it."""
-    words = [sys.executable, "-m", "vjepa2_ros.cli.main", "train", "--episodes", "200"]
-    words += ["--folder", str(tmp_path / "work"), "--output", str(tmp_path / "model")]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    yield process
-    with suppress(ProcessLookupError):  # its workers may be left without it
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
-
-
-@pytest.mark.parametrize("moment", ["workers start", "workers record"])
-def test_an_interrupted_recording_ends_with_one_line_and_130(training, tmp_path, moment):
-    frames = tmp_path / "work" / "data" / "frames.npy"
-    # A resource tracker and two workers.
-    wait_until(lambda: len(children(training.pid)) >= 3)
-    if moment == "workers record":
-        wait_until(lambda: np.load(frames, mmap_mode="r")[:, 0].any())
-    started = children(training.pid)
-    os.killpg(training.pid, signal.SIGINT)
-    _, errors = training.communicate(timeout=30)
-    assert training.returncode == 130
-    assert errors.splitlines()[-1].endswith("the same command resumes the training")
-    assert "Traceback" not in errors and "Error" not in errors
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started), 10.0)
-
-
-def test_no_worker_outlives_a_training_that_was_killed(training, tmp_path):
-    frames = tmp_path / "work" / "data" / "frames.npy"
-    wait_until(lambda: frames.exists() and np.load(frames, mmap_mode="r")[:, 0].any())
-    started = children(training.pid)
-    assert len(started) >= 3
-    training.kill()
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started), 10.0)
-
-
-def test_an_interruption_anywhere_in_the_training_ends_the_command_with_130(
-    tmp_path, capsys, monkeypatch
-):
-    def interrupted(*arguments, **options):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("vjepa2_ros.training.recipe.run", interrupted)
-    assert cli.run(command("--folder", tmp_path)) == 130
-    assert capsys.readouterr().err == "interrupted; the same command resumes the training\n"
-
-
-def test_a_worker_that_dies_ends_the_command_with_1(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(recording_module, "_record", _die)
-    words = ("--folder", tmp_path / "work", "--output", tmp_path / "model", "--episodes", 2)
-    assert cli.run(command(*words)) == 1
-    assert "a process that records was killed" in capsys.readouterr().err
-    assert multiprocessing.active_children() == []
-
-
-def _die(*arguments):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_fine_tuning_trains_the_encoder_on_when_asked(tmp_path):
-    model = small_world_model()
-    before = model.fingerprint
-    weights = {name: value.clone() for name, value in model.encoder.state_dict().items()}
-    settings = tuning(model, pretrain=PretrainConfig(batch=4), pretrain_loop=LoopConfig(2))
-    fine_tune(model, settings, tmp_path / "work", tmp_path / "tuned")
-    tuned = load_world_model(tmp_path / "tuned", "cpu", "float32")
-    assert tuned.fingerprint != before
-    assert any(
-        not torch.equal(value, weights[name])
-        for name, value in tuned.encoder.state_dict().items()
-    )

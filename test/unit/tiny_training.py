@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """A training that takes seconds, for tests."""
 
+import argparse
 import resource
 from contextlib import contextmanager
 from dataclasses import replace
 
+from vjepa2_ros.cli import train as cli
 from vjepa2_ros.training.loop import LoopConfig
 from vjepa2_ros.training.pretrain import (
     PretrainConfig,
@@ -37,6 +39,13 @@ TINY = Recipe(
 WITH_APPROACHES = replace(TINY, approaches=2)
 
 RECORDING = recording_config(TINY)
+
+
+def command(*words):
+    """Arguments of `vjepa2-ros train`."""
+    parser = argparse.ArgumentParser()
+    cli.add_arguments(parser)
+    return parser.parse_args([str(word) for word in words])
 
 
 @contextmanager

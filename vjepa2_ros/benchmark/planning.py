@@ -183,11 +183,18 @@ class Benchmark:
     @cached_property
     def _gflop(self) -> float:
         """Operations of one evaluation [10^9]."""
-        model = self._load()
+        model, setting = self._load(), self.setting
         latent = torch.zeros(model.latent_shape)
-        actions = torch.zeros(1, self.setting.horizon, 7)
-        work = partial(model.rollout, latent, torch.zeros(7), actions)
-        return operations(work) / 1e9
+        objective = LatentDistance(
+            model,
+            latent,
+            torch.zeros(7),
+            latent,
+            setting.cost,
+            path_weight=setting.path_weight,
+            variance_weight=setting.variance_weight,
+        )
+        return operations(partial(objective, torch.zeros(1, setting.horizon, 7))) / 1e9
 
     def _plans(self, setting: Setting, planner: str, evaluations: int) -> list[Planned]:
         work = partial(_plan, setting, planner, evaluations)
