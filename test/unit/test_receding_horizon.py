@@ -501,3 +501,25 @@ def test_a_planned_turn_is_added_to_the_rotation_at_the_start(model):
     assert float(first.target_state[5]) == pytest.approx(0.3, abs=1e-4)
     assert float(second.target_state[5]) == pytest.approx(0.5, abs=1e-4)
     torch.testing.assert_close(second.target_state[3:5], down[3:5], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("commanded", "gripper", "refused"),
+    [
+        (False, [], True),
+        (False, ["open", "planned"], True),
+        (False, ["open", "close"], False),
+        (True, [], False),
+    ],
+)
+def test_skeletons_that_open_the_gripper_need_a_model_that_is_told_what_it_was_told(
+    commanded, gripper, refused
+):
+    model = small_world_model(commanded_gripper=commanded)
+    values = {"planner": "skeletons", "gripper.mode": "enumerated", "horizon": 3}
+    settings = build(PlannerNodeSettings, values)
+    if refused:
+        with pytest.raises(ValueError, match="small do not say: choose another search"):
+            make_loop(settings, PLANNER, model, latents(2), gripper=gripper)
+    else:
+        make_loop(settings, PLANNER, model, latents(2), gripper=gripper)

@@ -334,7 +334,20 @@ def make_loop(
     steps: Sequence[int] = (),
     gripper: Sequence[str] = (),
 ) -> RecedingHorizon:
-    """The loop that the planner node's settings describe; see `RecedingHorizon`."""
+    """The loop that the planner node's settings describe; see `RecedingHorizon`.
+
+    Raises:
+        ValueError: as there, or the search decides when the gripper opens, and the model's states
+            do not say whether it was told to close.
+    """
+    planned = settings.action.gripper.is_searched and PLANNED in (gripper or [PLANNED])
+    commanded = world_model.predictor.config.commanded_gripper
+    if settings.search.planner == "skeletons" and planned and not commanded:
+        raise ValueError(
+            f"the search skeletons opens the gripper if it was told to close, which the states of "
+            f"{world_model.name} do not say: choose another search (latent_quadratic), or say what "
+            "the gripper does"
+        )
     return RecedingHorizon(
         planner,
         world_model,
