@@ -102,16 +102,6 @@ def test_where_it_would_hold_still_it_goes_on_through_higher_energies(model):
     assert ends == [None, None, None, "step_limit"]
 
 
-@pytest.mark.parametrize(("early", "subgoals"), [(False, [0, 0, 0, 0, 1]), (True, [0, 0, 1])])
-def test_a_sub_goal_where_nothing_improves_any_more_ends_early_when_asked(model, early, subgoals):
-    goals = latents(2)
-    running = loop(model, goals, [4, 10], patience=2, early_subgoals=early)
-    # At the first goal nothing improves.
-    steps = [running.step(goals[0], STATE) for _ in subgoals]
-    assert [step.subgoal for step in steps] == subgoals
-    assert all(step.finished is None for step in steps)
-
-
 class Hopeful:
     """A planner that predicts to reach the goal."""
 

@@ -306,9 +306,7 @@ class RecedingHorizon:
         reached = bool(patience) and self._without_improvement >= patience
         if last and reached:
             self.finished = "reached"
-        elif self._steps_in_subgoal >= self.steps[self._subgoal] or (
-            reached and self.loop.early_subgoals
-        ):
+        elif self._steps_in_subgoal >= self.steps[self._subgoal]:
             if last:
                 self.finished = "step_limit"
             else:

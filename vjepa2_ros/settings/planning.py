@@ -307,8 +307,6 @@ class LoopSettings(Settings):
         patience: steps in a row without an improvement, predicted or on the least energy, after
             which the last sub-goal counts as reached; 0 = never. With `hold_unless_better` the way
             may lead through higher energies, and what is predicted counts alone.
-        early_subgoals: whether a sub-goal that is not the last one ends like that, too, and the
-            next one begins; false in the paper, where each takes all of its steps.
         hold_unless_better: whether nothing is done where no plan is predicted to lower the energy;
             in the paper the best plan is carried out. A scripted gripper moves in any case.
         min_improvement: relative fall in energy that counts as a predicted improvement.
@@ -358,11 +356,6 @@ class LoopSettings(Settings):
         "the last sub-goal counts as reached; 0 = never, as in the paper",
         "", 0, 1000, live="any",
     )  # fmt: skip
-    early_subgoals: bool = setting(
-        False,
-        "end every sub-goal by `patience`, not the last one alone; false in the paper",
-        live="any",
-    )
     hold_unless_better: bool = setting(
         False,
         "do nothing where no plan is predicted to lower the energy; false in the paper",
