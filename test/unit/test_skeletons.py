@@ -86,6 +86,13 @@ def test_what_lies_under_the_hand_is_fetched_by_going_down_closing_and_coming_ba
     assert found.energy < 0.03
 
 
+def test_fingers_that_have_closed_on_nothing_open_and_grasp_again():
+    objective = Tabletop((0.0, 0.0, -0.06), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), 1.0, closedness=1.0)
+    found = plan(objective, space(horizon=5, closedness=1.0))
+    assert found.actions[:, 6].tolist()[:3] == [-1.0, 0.0, 1.0]
+    assert found.actions[1, 2] == pytest.approx(-0.06, abs=0.02) and found.energy < 0.03
+
+
 def test_what_is_held_is_released_where_it_shall_stand():
     objective = Tabletop((0.0, 0.0, 0.0), (0.1, 0.0, 0.0), (0.1, 0.0, 0.0), 0.0, closedness=1.0)
     found = plan(objective, space(closedness=1.0))

@@ -10,7 +10,9 @@ open or closed, never both. The skeletons of a sequence of H actions are
 * a way round, past a point beside the straight one to the same end; with four actions or more in an
   arc over what stands there to any point as high as that end, for instance behind an object that is
   pushed there;
-* a way to somewhere, a change of the gripper there, and a way to the end of the straight one;
+* a way to somewhere, a change of the gripper there, and a way to the end of the straight one; with
+  five actions or more and a closed gripper also one that opens it first, and closes it there: it
+  may have closed on nothing;
 * ways to the end of the best of all these, so that plans that differ in how they get there or when
   the gripper changes are compared at the same place: straight, with the gripper changed before,
   after or between the steps; and over the end and straight down, with it changed after that or not
@@ -63,6 +65,7 @@ _PUSH_HORIZON = 4  # least number of actions in which something is gone round an
 _RISES = (1.0, 0.5)  # over an end from which it is gone down to, in bounds
 _HANDICAP = 0.1  # of the energy, for each thing that speaks against a change of the gripper
 _BESIDE = 0.02  # farther than this beside an end a hand comes from the side [m]
+_AGAIN_HORIZON = 5  # least number of actions in which something is grasped again
 _CENTRED_HORIZON = 4  # with fewer actions the picture mostly shows the place itself
 _AROUND, _RADIUS = 8, 0.02  # places round a change of the gripper, and how far they are [m]
 _FETCHES = 2  # actions at most before a change of the gripper that is searched
@@ -127,7 +130,8 @@ class SkeletonSearch:
         around = (horizon > 1) * each
         if pushes and not fetching:
             around = max(_LEAST, int(budget * _PUSH_SHARE))
-        straight = budget - around - len(fetching) * each
+        again = change is not None and change < 0 and horizon >= _AGAIN_HORIZON
+        straight = budget - around - (len(fetching) + again) * each
         way = search(
             lambda points: motion.way(points * motion.bounds * horizon, horizon),
             max(_LEAST, straight),
@@ -139,6 +143,8 @@ class SkeletonSearch:
             search(lambda points: motion.detour(end, points * motion.bounds, horizon), around)
         for before in fetching:
             search(motion.fetching(end, before, horizon, change), each, below=True)
+        if again:
+            search(motion.grasping_again(end, horizon, change), each, below=True)
         best = min(plans, key=motion.handicapped)
         if horizon > 1:
             end = motion.of(best.actions).sum(0)
@@ -265,6 +271,15 @@ class _Motion:
             there = self.way(place, before)
             back = self.way(end - place, actions - before - 1)
             return torch.cat([there, self.grip(len(points), change), back], dim=1)
+
+        return skeleton
+
+    def grasping_again(self, end: Tensor, actions: int, change: float) -> Skeleton:
+        """The gripper opened, closed somewhere an action away, and ways to an end [E]."""
+        fetching = self.fetching(end, 1, actions - 1, -change)
+
+        def skeleton(points: Tensor) -> Tensor:
+            return torch.cat([self.grip(len(points), change), fetching(points)], dim=1)
 
         return skeleton
 
