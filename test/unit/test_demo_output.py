@@ -137,6 +137,8 @@ def test_images_that_somebody_else_published_are_not_in_the_animation(
 def test_a_failure_is_said_with_its_cause(run_without_a_command):
     said = report.verdict(report.summary(run_without_a_command))
     assert said == "NO success (out of time): hand 25.0 cm from its target in 1 step and 0 s"
+    figures = report.summary(run_without_a_command) | {"message": "the plan was too late"}
+    assert "NO success (out of time; the plan was too late): hand" in report.verdict(figures)
 
 
 def test_the_progress_names_each_sub_goal_once_and_the_distance_to_it(run_of_two_subgoals):

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parameter files of the stack: merged in order, refused where they would do nothing."""
 
+import argparse
 import dataclasses
 import os
 
 import pytest
 import yaml
 
+from vjepa2_ros.cli.configuration import add_configuration_arguments
 from vjepa2_ros.settings.declaration import SettingsError
 from vjepa2_ros.settings.files import presets, resolve
 from vjepa2_ros.settings.manager import LifecycleManagerSettings
@@ -201,6 +203,23 @@ def test_all_problems_of_all_files_are_reported_at_once(tmp_path):
 @pytest.mark.parametrize("name", presets())
 def test_every_preset_is_valid_and_changes_something(name):
     assert any(resolve(preset=name).all_changes().values())
+
+
+def test_the_help_names_every_preset():
+    parser = argparse.ArgumentParser()
+    add_configuration_arguments(parser)
+    (preset,) = [action for action in parser._actions if action.dest == "preset"]
+    assert all(name in preset.help for name in presets())
+
+
+@pytest.mark.parametrize("name", set(presets()) - {"paper"})
+def test_presets_with_longer_plans_allow_for_their_time(name):
+    settings = resolve(preset=name).settings
+    ages = {
+        settings.planner.execution.cell.age.max_observation_age,
+        settings.controller.limits.cell.age.max_observation_age,
+    }
+    assert min(ages) >= 15.0
 
 
 def test_an_unknown_preset_is_refused_with_the_known_ones():

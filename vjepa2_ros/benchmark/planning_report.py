@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
+from matplotlib.ticker import NullFormatter
 from rich.table import Table
 
 from vjepa2_ros import plain_json
@@ -40,8 +41,8 @@ def table(rows: list[dict]) -> Table:
     """For the terminal; the default planner is marked."""
     view = Table(
         title="energy: median and 90th percentile, relative to cem 800 × 10 on the same decisions; "
-        "error: of the action against the best; gripper: rightly opened, held or closed; reached, "
-        "end: of the closed loop; at contact: of plans that grasp, lift or let go, carried out"
+        "error: of the action against the best; gripper: as it should be; "
+        "reached, end: of the closed loop; at contact: of plans that grasp, lift or let go, carried out"
     )
     for _, title, _ in _COLUMNS:
         view.add_column(title, justify="right")
@@ -94,6 +95,8 @@ def write_figure(rows: list[dict], path: Path) -> None:
             "top", functions=(lambda n, e=each: n * e, lambda g, e=each: g / e)
         )
         work.set_xlabel("GFLOP")
+        for ticks in (axis.xaxis, work.xaxis):
+            ticks.set_minor_formatter(NullFormatter())
         axis.legend()
     figure.tight_layout()
     figure.savefig(path, dpi=110)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from vjepa2_ros.cli.arguments import positive_integer, seed, whole_number
 from vjepa2_ros.cli.configuration import add_configuration_arguments, configuration
+from vjepa2_ros.cli.tables import wide_console
 
 if TYPE_CHECKING:
     from vjepa2_ros.benchmark.planning import Setting
@@ -25,7 +26,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=seed, default=7, help="of the bundle of decisions")
     parser.add_argument("--planners", nargs="+", metavar="NAME", help="default: all")
     parser.add_argument(
-        "--budgets", nargs="+", type=positive_integer, metavar="N", help="evaluations in a plan"
+        "--budgets",
+        nargs="+",
+        type=positive_integer,
+        metavar="N",
+        help="evaluations in a plan; those that a planner does not take are left out "
+        "(default: 16 … 8000)",
     )
     parser.add_argument("--horizon", type=positive_integer, default=1, help="actions in a plan")
     parser.add_argument("--gripper", default="sampled", help="sampled or enumerated")
@@ -38,7 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="plan each decision from the rest of the plan one step before (horizon 2 or more)",
     )
-    parser.add_argument("--decisions", type=positive_integer, default=100)
+    parser.add_argument(
+        "--decisions",
+        type=positive_integer,
+        default=100,
+        help="scenes with a goal image; the reference takes 8,000 evaluations for each",
+    )
     parser.add_argument(
         "--contacts",
         type=whole_number,
@@ -68,8 +79,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the table, and write it as JSON, Markdown and figure after each row."""
-    from rich.console import Console
-
     from vjepa2_ros import plain_json
     from vjepa2_ros.benchmark import planning, planning_report
     from vjepa2_ros.planning.planners import make_planner_named
@@ -78,7 +87,10 @@ def run(args: argparse.Namespace) -> int:
 
     planners, budgets = args.planners or search_names(), args.budgets or planning.BUDGETS
     for name in planners:
-        make_planner_named(name, max(budgets))
+        try:
+            make_planner_named(name, max(budgets))
+        except ValueError as error:
+            raise ValueError(f"--budgets: nothing is left for {name}: {error}") from error
     stack = configuration(args, {"/**": {"dtype": args.dtype}}).settings
     shipped = stack.planner
     load = partial(open_world_model, replace(shipped.model, threads=1))
@@ -111,8 +123,7 @@ def run(args: argparse.Namespace) -> int:
                 planning_report.write(rows, folder)
                 if args.json is not None:
                     plain_json.write(rows, args.json)
-    # Ten columns of numbers: a narrower table would cut them.
-    Console(width=max(110, Console().width)).print(planning_report.table(rows))
+    wide_console().print(planning_report.table(rows))
     print(f"table and figure in {folder}")
     return 0
 

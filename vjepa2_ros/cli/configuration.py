@@ -26,7 +26,9 @@ def add_configuration_arguments(parser: argparse.ArgumentParser) -> None:
         "over the shipped ones, and the last one wins (may be repeated)",
     )
     parser.add_argument(
-        "--preset", metavar="NAME", help="shipped settings under config/presets, such as `paper`"
+        "--preset",
+        metavar="NAME",
+        help="shipped settings under config/presets: contact, grasp, paper or push",
     )
     parser.add_argument(
         "--checkpoint", metavar="NAME", help="world model, in the place of the configured one"

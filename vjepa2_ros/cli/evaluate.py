@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from vjepa2_ros.cli.arguments import non_negative_number, positive_integer, seed
 from vjepa2_ros.cli.configuration import add_configuration_arguments, configuration
+from vjepa2_ros.cli.tables import wide_console
 from vjepa2_ros.evaluation import MOST_SHARDS
 from vjepa2_ros.policies import POLICIES
 from vjepa2_ros.tasks import task_names
@@ -272,11 +273,9 @@ def _write(
 
 
 def _show(cells: list[dict], folder: Path, files: str) -> None:
-    from rich.console import Console
-
     from vjepa2_ros.evaluation import table
 
-    console = Console()
+    console = wide_console()
     console.print(table.terminal(cells))
     console.print(f"{files} in {folder}", markup=False)
 

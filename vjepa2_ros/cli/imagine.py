@@ -33,11 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         required=True,
         metavar=_AXES,
-        help="change of x, y, z [m], yaw [rad] and gripper closedness in each step; may be "
-        "repeated for several actions beside each other",
+        help="change of x, y, z [m], yaw [rad] and gripper closedness in each step, such as "
+        "0 0 -0.05 0 0 (5 cm down); may be repeated for several actions beside each other",
     )
     parser.add_argument(
-        "--steps", type=positive_integer, default=3, help="how often each action is taken"
+        "--steps",
+        type=positive_integer,
+        default=3,
+        help="how often each action is taken (default: 3)",
     )
     parser.add_argument(
         "--state",
@@ -51,7 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scene",
         type=seed,
         default=0,
-        help="without IMAGE: scene of the simulated cell, where what truly follows is shown too",
+        help="without IMAGE: scene of the simulated cell, where what truly follows is shown too "
+        "(default: 0)",
     )
     parser.add_argument(
         "--output", type=Path, metavar="FILE", help="PNG to write (default: runs/imagine-….png)"

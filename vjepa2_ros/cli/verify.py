@@ -2,13 +2,11 @@
 """`vjepa2-ros verify`: compare this package with tensors of the reference implementation."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 
-PIPED_WIDTH = 160
+from vjepa2_ros.cli.tables import wide_console
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,8 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     from vjepa2_ros.verification.verify import project_folder, table
     from vjepa2_ros.verification.verify import run as compare_all
 
-    # Rows stay whole in a file or a pipe, which has no width of its own.
-    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH)
+    console = wide_console()
     try:
         folder = arguments.folder or project_folder()
         cases = compare_all(folder, arguments.device)

@@ -82,7 +82,9 @@ def summary(run: Run) -> dict:
 
 def verdict(figures: dict) -> str:
     """The outcome of a summary in a sentence."""
-    end = f"NO success ({figures['cause']})" if figures["cause"] else "success"
+    end = "success"
+    if figures["cause"]:
+        end = f"NO success ({'; '.join(filter(None, (figures['cause'], figures['message'])))})"
     steps = "1 step" if figures["steps"] == 1 else f"{figures['steps']} steps"
     return (
         f"{end}: {figures['object'] or 'hand'} {figures['final_distance_m'] * 100:.1f} cm from its "

@@ -229,7 +229,7 @@ class GoalExecution:
         elif age > allowed:
             message = (
                 f"the image was {age:.2f} s old when its plan was done, and at most {allowed:.2f} "
-                "s are allowed: lower `evaluations`, or raise max_observation_age"
+                "s are allowed: raise max_observation_age, or lower `evaluations` of the search"
             )
             self._set_back(goal, Note(Reason.PLAN_TOO_LATE, message))
         elif observation.ahead is not None and (problem := self.robot.state.problem()):

@@ -21,7 +21,7 @@ ARGUMENTS = (
     ("camera", "", "with simulation:=false: device, video file or folder to take images from"),
     ("checkpoint", "", "world model, in the place of the configured one"),
     ("params_file", "", "parameter file or folder of such, merged over the shipped files"),
-    ("preset", "", "shipped settings under config/presets, such as `paper`"),
+    ("preset", "", "shipped settings under config/presets: contact, grasp, paper or push"),
     ("seed", "", "with simulation:=true: scene of the simulation"),
     ("namespace", NAMESPACE.strip("/"), "namespace of all nodes"),
     ("log_level", "info", "debug, info, warn, error or fatal"),
