@@ -42,7 +42,7 @@ def table(rows: list[dict]) -> Table:
     view = Table(
         title="energy: median and 90th percentile, relative to cem 800 × 10 on the same decisions; "
         "error: of the action against the best; gripper: as it should be; "
-        "reached, end: of the closed loop; at contact: of plans that grasp, lift or let go, carried out"
+        "reached, end: of the closed loop; at contact: of plans that were carried out"
     )
     for _, title, _ in _COLUMNS:
         view.add_column(title, justify="right")
