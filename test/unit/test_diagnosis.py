@@ -235,10 +235,15 @@ def test_a_picture_of_ones_own_is_imagined_without_a_truth(drawing, tmp_path):
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("--action", "nan", 0, 0, 0, 0), "finite"),
+        (("--action", "nan", 0, 0, 0, 0), "at most 100"),
+        (("--action", 1e300, 0, 0, 0, 0), "at most 100"),
+        (("/dev/zero", *ACTION), "is no file"),
+        (("picture.png", *ACTION, "--state", 0.5, 0, 0.3, 3, 0, 0, -7), "from 0 to 1"),
+        ((*ACTION, "--output", "picture.pdf"), "a PNG file"),
+        ((*ACTION, "--output", "."), "a PNG file"),
         ((*ACTION, "--steps", 99), "at most"),
         ((*ACTION, "--state", 0, 0, 0, 0, 0, 0, 0), "without IMAGE"),
-        (("absent.png", *ACTION), "absent.png"),
+        (("absent.png", *ACTION), "absent.png is no file"),
     ],
 )
 def test_what_cannot_be_imagined_is_refused(drawing, words, complaint, capsys):

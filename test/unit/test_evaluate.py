@@ -16,7 +16,7 @@ import torch
 from small_model import small_world_model
 
 from vjepa2_ros import plain_json
-from vjepa2_ros.cli import evaluate
+from vjepa2_ros.cli import diagnose, evaluate
 from vjepa2_ros.evaluation import summary, writable
 from vjepa2_ros.evaluation.table import markdown
 from vjepa2_ros.world_model.checkpoint import save_world_model
@@ -172,6 +172,21 @@ def test_a_model_whose_latents_are_not_finite_is_one_line_and_1(tmp_path, capsys
     words = ("--checkpoint", tmp_path / "broken", "--episodes", 1, "--output", tmp_path / "out")
     assert run("--task", "reach", "--processes", 1, *words) == 1
     assert capsys.readouterr().err.splitlines()[-1].startswith("cannot evaluate: a goal latent")
+
+
+@pytest.mark.parametrize("command", [evaluate, diagnose])
+def test_plans_that_cannot_be_made_are_no_failure_of_the_task(tmp_path, capsys, command):
+    broken = small_world_model()
+    with torch.no_grad():
+        for weight in broken.predictor.parameters():
+            weight *= 1e30
+    save_world_model(broken, tmp_path / "broken", {})
+    words = ["--checkpoint", tmp_path / "broken", "--episodes", 1, "--output", tmp_path / "out"]
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    words += ["--processes", 1] if command is evaluate else []
+    assert command.run(parser.parse_args(["--task", "reach", *map(str, words)])) == 1
+    assert "planning failed: " in capsys.readouterr().err.splitlines()[-1]
 
 
 # Tasks, objects, policies -----------------------------------------------------------------------

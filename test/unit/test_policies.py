@@ -363,3 +363,15 @@ def test_the_oracle_does_the_tasks_in_the_simulated_cell(model, name):
     result = play(simulator, task, trial, loop, SETTINGS)
     assert result.success
     assert result.end == GoalState.STEP_LIMIT
+
+
+def test_policies_that_predict_nothing_move_where_a_planner_would_hold_still(model):
+    """Settings such as those of the preset `contact`."""
+    loop = replace(SETTINGS.planner.loop, hold_unless_better=True)
+    settings = replace(SETTINGS, planner=replace(SETTINGS.planner, loop=loop))
+    simulator = Simulator()
+    episode = draw_episode(load_task("reach"), simulator, 3, TaskOptions())
+    goal = model.encode(episode.subgoals[0].image)[None]
+    running = make_policy("random", settings, model).loop(episode, goal, simulator)
+    step = running.step(model.encode(simulator.render()), STATE)
+    assert step.action.abs().max() > 0 and math.isnan(step.predicted_energy)

@@ -102,6 +102,25 @@ def test_where_it_would_hold_still_it_goes_on_through_higher_energies(model):
     assert ends == [None, None, None, "step_limit"]
 
 
+@pytest.mark.parametrize(
+    ("actions", "energy", "said"),
+    [
+        (torch.full((1, 7), 0.05), float("nan"), "not finite: energy nan"),
+        (torch.full((1, 7), 0.05), float("-inf"), "not finite: energy -inf"),
+        (torch.full((1, 7), float("nan")), 0.0, "not finite: energy 0"),
+        (torch.full((3, 7), 0.05), 0.0, r"shape \[3, 7\], wanted \[1, 7\]"),
+    ],
+)
+def test_what_is_no_plan_is_refused_and_moves_nothing(model, actions, energy, said):
+    class Broken(Hopeful):
+        def plan(self, objective, space, generator, previous=None):
+            return Plan(actions, energy, 1)
+
+    running = loop(model, latents(1), [5], planner=Broken())
+    with pytest.raises(ValueError, match=said):
+        running.step(latents(1, 1)[0], STATE)
+
+
 class Hopeful:
     """A planner that predicts to reach the goal."""
 
@@ -513,3 +532,11 @@ def test_skeletons_that_open_the_gripper_need_a_model_that_is_told_what_it_was_t
             make_loop(settings, PLANNER, model, latents(2), gripper=gripper)
     else:
         make_loop(settings, PLANNER, model, latents(2), gripper=gripper)
+
+
+def test_skeletons_of_one_action_need_a_gripper_that_somebody_tells():
+    model = small_world_model(commanded_gripper=True)
+    settings = build(PlannerNodeSettings, {"planner": "skeletons", "gripper.mode": "enumerated"})
+    with pytest.raises(ValueError, match="raise horizon to 2 or more"):
+        make_loop(settings, PLANNER, model, latents(1))
+    make_loop(settings, PLANNER, model, latents(1), gripper=["close"])

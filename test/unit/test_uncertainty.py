@@ -79,6 +79,33 @@ def test_a_configuration_that_cannot_be_used_is_refused(config):
         Uncertainty(config)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"image_size": [64, 128]},
+        {"patch_size": 32},
+        {"num_frames": 2},
+        {"embed_dim": 96},
+        {"use_extrinsics": True},
+        {"commanded_gripper": True},
+    ],
+)
+def test_an_uncertainty_of_another_predictor_is_refused_when_the_model_is_made(certain, change):
+    part = Uncertainty(CONFIG | change)
+    with pytest.raises(ValueError, match=f"of another predictor: its {next(iter(change))} is"):
+        WorldModel(certain.encoder, certain.predictor, parts={"uncertainty": part})
+
+
+def test_models_that_differ_in_their_uncertainty_have_other_fingerprints_of_it(certain, model):
+    torch.manual_seed(5)
+    other = WorldModel(
+        certain.encoder, certain.predictor, parts={"uncertainty": Uncertainty(CONFIG)}
+    )
+    assert certain.uncertainty_fingerprint == ""
+    assert model.fingerprint == other.fingerprint == certain.fingerprint
+    assert model.uncertainty_fingerprint != other.uncertainty_fingerprint
+
+
 def test_latents_are_the_same_with_and_without_their_variances(model):
     latent = latents(1)[0]
     found, variances = model.rollout_with_variance(latent, STATE, actions(5), chunk=2)

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from vjepa2_ros import planning
 from vjepa2_ros.benchmark.decisions import Decision, make_contacts, make_decisions
 from vjepa2_ros.benchmark.device_timing import operations
 from vjepa2_ros.evaluation.trial import play
@@ -32,7 +33,7 @@ from vjepa2_ros.planning.planner import Plan, Planner
 from vjepa2_ros.planning.planners import make_planner_named
 from vjepa2_ros.planning.receding_horizon import RecedingHorizon
 from vjepa2_ros.settings.declaration import values_of
-from vjepa2_ros.settings.planning import ActionSettings, GripperPolicy, LoopSettings
+from vjepa2_ros.settings.planning import ActionSettings, GripperPolicy
 from vjepa2_ros.settings.stack import StackSettings
 from vjepa2_ros.simulation.simulator import Simulator, SimulatorConfig
 from vjepa2_ros.tasks import load_task
@@ -219,7 +220,9 @@ class Benchmark:
         items = list(items)
         _, planner, evaluations = work.args
         module = type(make_planner_named(planner, evaluations)).__module__
-        source = inspect.getsource(sys.modules[module])
+        searches = sorted(Path(planning.__file__).parent.glob("*.py"))
+        source = "".join(path.read_text() for path in searches)
+        source += inspect.getsource(sys.modules[module])
         described = {
             **asdict(setting),
             "cell": values_of(self._stack.controller),
@@ -328,7 +331,13 @@ def _reach(setting: Setting, planner: str, evaluations: int, scene: int) -> tupl
         _context.model,
         goal,
         setting.action,
-        LoopSettings(context=setting.context, cost=setting.cost),
+        replace(
+            settings.planner.loop,
+            context=setting.context,
+            cost=setting.cost,
+            path_weight=setting.path_weight,
+            variance_weight=setting.variance_weight,
+        ),
         settings.planner.execution.cell.workspace,
         [EPISODE_STEPS],
     )

@@ -141,8 +141,15 @@ def _setting(args: argparse.Namespace, model: WorldModel, loop: LoopSettings) ->
         raise ValueError(f"context must be 1 or 2, got {args.context}")
     if args.warm_start and args.horizon == 1:
         raise ValueError("of a plan of one action nothing is left: give --horizon 2 or more")
+    longest = model.predictor.config.max_frames
+    if args.context - 1 + args.horizon > longest:
+        raise ValueError(
+            f"context {args.context} and horizon {args.horizon} are together more than the model's "
+            f"{longest} frames"
+        )
+    dtype = str(model.compute_dtype).removeprefix("torch.")
     setting = Setting(
-        f"{model.fingerprint} {str(model.compute_dtype).removeprefix('torch.')} {model.device}",
+        f"{model.fingerprint} {model.uncertainty_fingerprint} {dtype} {model.device}",
         args.seed,
         args.decisions,
         args.horizon,

@@ -56,13 +56,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Measure, write the files and print the tables.
 
     Returns:
-        0; 2 if something given cannot be used.
+        0; 1 if no plan can be made, 2 if something given cannot be used.
     """
     from vjepa2_ros.diagnosis import report
     from vjepa2_ros.diagnosis.approaches import approaches
     from vjepa2_ros.diagnosis.decisions import watch
     from vjepa2_ros.diagnosis.prediction import errors_by_situation, play_episodes
     from vjepa2_ros.diagnosis.representation import changes_of_latents
+    from vjepa2_ros.evaluation.trial import PlanningFailedError
     from vjepa2_ros.evaluation.writable import check_folder
     from vjepa2_ros.policies import make_policy
     from vjepa2_ros.policies.linear import LinearWorldModel
@@ -107,7 +108,11 @@ def run(arguments: argparse.Namespace) -> int:
     )
     errors = errors_by_situation(models, episodes)
     told = approaches(models, cell, scenes, planned.loop.cost, planned.loop.variance_weight)
-    trials, decisions = watch(task, options, scenes, cell, settings, policy)
+    try:
+        trials, decisions = watch(task, options, scenes, cell, settings, policy)
+    except PlanningFailedError as error:
+        print(f"cannot diagnose: {error}", file=sys.stderr)
+        return 1
     found = {
         "task": arguments.task,
         "object": thing,

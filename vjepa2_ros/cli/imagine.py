@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 import time
 from pathlib import Path
@@ -14,7 +13,8 @@ from vjepa2_ros.cli.configuration import add_configuration_arguments, configurat
 
 _AXES = ("X", "Y", "Z", "YAW", "GRIPPER")
 _STATE = ("X", "Y", "Z", "ROLL", "PITCH", "YAW", "CLOSEDNESS")
-_PIXELS = 50_000_000
+_PIXELS, _BYTES = 50_000_000, 100_000_000
+_MOST = 100.0  # metres, radians
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,8 +78,12 @@ def run(arguments: argparse.Namespace) -> int:
     from vjepa2_ros.simulation.simulator import DOWN, Simulator, SimulatorConfig
     from vjepa2_ros.world_model.checkpoint import open_world_model
 
+    path = arguments.output or Path("runs") / f"imagine-{time.strftime('%Y%m%d-%H%M%S')}.png"
     try:
-        _check_finite(arguments)
+        _check_numbers(arguments)
+        if path.suffix.lower() != ".png" or path.is_dir():
+            raise ValueError(f"--output has to name a PNG file, not {path}")
+        check_folder(path.parent)
         settings = configuration(arguments).settings
         model = open_world_model(settings.planner.model, parts=("decoder",))
         longest = model.predictor.config.max_frames
@@ -92,14 +96,12 @@ def run(arguments: argparse.Namespace) -> int:
             cell.reset(arguments.scene)
             image, state = cell.render(settings.simulator.image_size), cell.state()
         else:
-            image = decode_image(arguments.image.read_bytes(), _PIXELS)
+            image = decode_image(_read(arguments.image), _PIXELS)
             middle = np.mean([workspace.lower, workspace.upper], axis=0)
             state = np.array(arguments.state or [*middle, *DOWN.as_euler("xyz"), 0.0])
     except (OSError, ValueError) as error:
         print(str(error), file=sys.stderr)
         return 2
-    path = arguments.output or Path("runs") / f"imagine-{time.strftime('%Y%m%d-%H%M%S')}.png"
-    check_folder(path.parent)
     actions = [tuple(action) for action in arguments.action]
     found = imagine(
         model, image, torch.from_numpy(state).float(), actions, arguments.steps, cell
@@ -109,9 +111,19 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check_finite(arguments: argparse.Namespace) -> None:
+def _read(path: Path) -> bytes:
+    if not path.is_file():
+        raise ValueError(f"{path} is no file")
+    if path.stat().st_size > _BYTES:
+        raise ValueError(f"{path} is larger than {_BYTES / 1e6:.0f} MB")
+    return path.read_bytes()
+
+
+def _check_numbers(arguments: argparse.Namespace) -> None:
     numbers = [number for action in arguments.action for number in action]
-    if not all(map(math.isfinite, numbers + (arguments.state or []))):
-        raise ValueError("actions and state must be finite numbers")
+    if not all(abs(number) <= _MOST for number in numbers + (arguments.state or [])):
+        raise ValueError(f"actions and state must be numbers of at most {_MOST:.0f}")
+    if arguments.state is not None and not 0.0 <= arguments.state[6] <= 1.0:
+        raise ValueError("the closedness in --state must be from 0 to 1")
     if arguments.image is None and arguments.state is not None:
         raise ValueError("--state cannot be used without IMAGE: the simulated cell has its own")

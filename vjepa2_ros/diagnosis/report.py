@@ -94,7 +94,8 @@ def markdown(found: dict[str, Any]) -> str:
     lines += [
         "",
         "Decisions, medians by sub-goal. *Best* is the plan that the same search finds with true "
-        "predictions; *regret* what the chosen plan truly loses against it:",
+        "predictions; *regret* is the true energy of the chosen plan minus that of the best. "
+        "Predicted energies include the variance, where it counts in the search:",
         "",
         "| sub-goal | decisions | energy now | chosen: predicted | chosen: true | best: predicted "
         "| best: true | regret | predictor prefers its choice | gripper differs |",

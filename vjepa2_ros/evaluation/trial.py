@@ -18,6 +18,10 @@ from vjepa2_ros.tasks.task import Episode, Task
 from vjepa2_ros.tasks.truth import Trace, Truth
 
 
+class PlanningFailedError(ValueError):
+    """A plan could not be made: model, planner and settings do not fit each other."""
+
+
 @dataclass(frozen=True)
 class Trial:
     """What happened in one episode.
@@ -83,6 +87,9 @@ def play(
         episode: the trial.
         loop: made for the latents of the episode's pictures.
         settings: of the nodes.
+
+    Raises:
+        PlanningFailedError: a plan could not be made.
     """
     simulator.restore(episode.start)
     truths = [Truth.of(simulator)]
@@ -91,6 +98,8 @@ def play(
         truths.append(Truth.of(simulator))
 
     executed, status = SimulatedStack(simulator, settings).execute(loop, observe)
+    if status.reason is Reason.PLANNING_FAILED:
+        raise PlanningFailedError(f"scene {episode.seed}: {status.message}")
     # Whether something is held, or stands, shows after a while.
     for _ in range(round(HOLD_TIME / simulator.config.control_period)):
         simulator.advance(simulator.config.control_period)

@@ -38,7 +38,7 @@ class Plan:
 
     Attributes:
         actions: [H, 7] float32 on the CPU.
-        energy: the objective's value at exactly these actions.
+        energy: the objective's value at exactly these actions; NaN where nothing was evaluated.
         evaluations: number of sequences that the objective was evaluated at.
         trace: intermediate results, where they were asked for; its type is the planner's.
     """

@@ -159,6 +159,7 @@ class RecedingHorizon:
 
         Raises:
             ValueError: a shape differs, or a value is not finite; nothing is counted then.
+            ValueError: the planner returns what is no plan.
             RuntimeError: the loop has finished.
         """
         if self.finished:
@@ -254,8 +255,24 @@ class RecedingHorizon:
         )
 
     def _plan(self, objective: LatentDistance, space: ActionSpace) -> Plan:
-        """A plan that keeps to the workspace, for any plan of the planner."""
+        """A plan that keeps to the workspace, for any plan of the planner.
+
+        Raises:
+            ValueError: it is no plan: of another shape, or not finite.
+        """
         plan = self.planner.plan(objective, space, self._generator, self._rest)
+        if plan.actions.shape != (self.action.horizon, 7):
+            raise ValueError(
+                f"the planner's actions have shape {list(plan.actions.shape)}, wanted "
+                f"[{self.action.horizon}, 7]"
+            )
+        # Policies that evaluate nothing have no energy to name.
+        named = math.isfinite(plan.energy) or (math.isnan(plan.energy) and plan.evaluations == 0)
+        if not (named and plan.actions.isfinite().all()):
+            raise ValueError(
+                f"the planner's plan is not finite: energy {plan.energy}, actions "
+                f"{plan.actions.tolist()}"
+            )
         if space.workspace is None:
             return plan
         inside = plan.actions.clone()
@@ -339,8 +356,14 @@ def make_loop(
             do not say whether it was told to close.
     """
     planned = settings.action.gripper.is_searched and PLANNED in (gripper or [PLANNED])
+    planned = planned and settings.search.planner == "skeletons"
     commanded = world_model.predictor.config.commanded_gripper
-    if settings.search.planner == "skeletons" and planned and not commanded:
+    if planned and settings.action.horizon == 1:
+        raise ValueError(
+            "an action of the search skeletons moves either hand or gripper: raise horizon to 2 or "
+            "more, or say what the gripper does"
+        )
+    if planned and not commanded:
         raise ValueError(
             f"the search skeletons opens the gripper if it was told to close, which the states of "
             f"{world_model.name} do not say: choose another search (latent_quadratic), or say what "

@@ -101,7 +101,9 @@ def make_policy(
     from vjepa2_ros.policies.true_dynamics import TrueDynamics
 
     planned = settings.planner
-    direct = replace(planned, loop=replace(planned.loop, patience=0, offset_free=False))
+    # Without predictions nothing is ever expected to be better.
+    loop = replace(planned.loop, patience=0, offset_free=False, hold_unless_better=False)
+    direct = replace(planned, loop=loop)
 
     def same(cell: Simulator) -> WorldModel:
         return model

@@ -24,6 +24,8 @@ from vjepa2_ros.world_model.validation import check_positive
 
 # A fingerprint reads at most this many evenly spread values of a tensor, to be quick at 1.3 B.
 _FINGERPRINT_VALUES = 65536
+# What a network of its own may have otherwise than the predictor whose inputs it gets.
+_OWN = {"depth", "predictor_embed_dim", "num_heads", "mlp_ratio"}
 _CPU_BUDGET = 32 * 2**20
 
 
@@ -41,7 +43,8 @@ class WorldModel:
             `config` and `fingerprint`: latents are the same with and without them.
 
     Raises:
-        ValueError: encoder and predictor do not fit each other, or `crop_aspect` is invalid.
+        ValueError: encoder, predictor and the part `uncertainty` do not fit each other, or
+            `crop_aspect` is invalid.
     """
 
     def __init__(
@@ -60,6 +63,8 @@ class WorldModel:
                 f"the encoder makes latents of {given} (rows, columns, channels),"
                 f" the predictor takes {wanted}"
             )
+        if UNCERTAINTY in (parts or {}):
+            _check_uncertainty(cast(Uncertainty, parts[UNCERTAINTY]), predictor)
         check_positive("crop_aspect", crop_aspect)
         self.encoder = encoder
         self.predictor = predictor
@@ -74,7 +79,7 @@ class WorldModel:
         The results are bitwise the same, because autocast rounds these weights for each product.
         The fingerprint remains that of the unrounded weights.
         """
-        _ = self.fingerprint
+        _ = self.fingerprint, self.uncertainty_fingerprint
         for part in (self.encoder, self.predictor, *self.parts.values()):
             for module in part.modules():
                 if isinstance(module, nn.Linear | nn.Conv3d):
@@ -111,13 +116,15 @@ class WorldModel:
         Latents of models with different fingerprints cannot be compared. Computed at first use;
         weights changed later do not change it.
         """
-        digest = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode())
-        for part in (self.encoder, self.predictor):
-            for name, weight in sorted(part.state_dict().items()):
-                values = weight.flatten()[:: -(-weight.numel() // _FINGERPRINT_VALUES)]
-                digest.update(f"{name}{list(weight.shape)}".encode())
-                digest.update(values.float().cpu().numpy().tobytes())
-        return digest.hexdigest()[:16]
+        return _digest(self.config, self.encoder, self.predictor)
+
+    @cached_property
+    def uncertainty_fingerprint(self) -> str:
+        """The same of the part `uncertainty`, which decides on plans; empty without it."""
+        if UNCERTAINTY not in self.parts:
+            return ""
+        part = cast(Uncertainty, self.parts[UNCERTAINTY])
+        return _digest(part.config, part)
 
     @torch.no_grad()
     def encode(self, image: np.ndarray) -> Tensor:
@@ -330,3 +337,28 @@ def _free_memory(device: torch.device) -> int:
     """Bytes free on a GPU, including those that PyTorch has reserved and does not use."""
     free, _ = torch.cuda.mem_get_info(device)
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+
+
+def _digest(config: dict, *parts: nn.Module) -> str:
+    """16 hexadecimal digits of a configuration and weights."""
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for part in parts:
+        for name, weight in sorted(part.state_dict().items()):
+            values = weight.flatten()[:: -(-weight.numel() // _FINGERPRINT_VALUES)]
+            digest.update(f"{name}{list(weight.shape)}".encode())
+            digest.update(values.float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _check_uncertainty(
+    uncertainty: Uncertainty, predictor: ActionConditionedPredictor
+) -> None:
+    """ValueError if an uncertainty cannot get what the predictor gets."""
+    given, wanted = asdict(uncertainty.network.config), asdict(predictor.config)
+    other = [name for name in wanted if name not in _OWN and given[name] != wanted[name]]
+    if other:
+        name = other[0]
+        raise ValueError(
+            f"the part {UNCERTAINTY} is of another predictor: its {name} is {given[name]!r}, the "
+            f"predictor's {wanted[name]!r}"
+        )
