@@ -82,7 +82,7 @@ def test_it_ends_with_one_line_and_130(work, number, tmp_path):
 
 
 ANOTHER_THREAD = """
-import signal, threading, time
+import pathlib, signal, threading, time
 from vjepa2_ros.interrupts import interrupts_blocked
 
 thread = threading.Thread(target=threading.Event().wait, daemon=True)
@@ -91,6 +91,9 @@ inside = True
 try:
     with interrupts_blocked():
         signal.pthread_kill(thread.ident, signal.SIGINT)
+        status = pathlib.Path(f"/proc/self/task/{thread.native_id}/status")
+        while int(status.read_text().split("SigPnd:")[1].split()[0], 16):  # not taken yet
+            time.sleep(0.01)
         time.sleep(0.5)
         inside = False
 except KeyboardInterrupt:
