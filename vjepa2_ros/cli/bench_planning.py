@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
         try:
             make_planner_named(name, max(budgets))
         except ValueError as error:
-            raise ValueError(f"--budgets: nothing is left for {name}: {error}") from error
+            raise ValueError(f"{name}: {error}") from error
     stack = configuration(args, {"/**": {"dtype": args.dtype}}).settings
     shipped = stack.planner
     load = partial(open_world_model, replace(shipped.model, threads=1))

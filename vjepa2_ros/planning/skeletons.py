@@ -201,16 +201,15 @@ class SkeletonSearch:
         offsets[:, :2] = _RADIUS * torch.stack([angles.cos(), angles.sin()], dim=1)
         around = full_actions(space.clip(motion.displaced(best.actions, change, offsets)))
         energies = evaluate(objective, around)
-        plans.append(replace(best, evaluations=_AROUND))
         # Of places, since those outside the bounds were moved.
-        places = torch.stack([motion.of(actions)[:change].sum(0) for actions in around])
+        places = motion.of(around)[:, :change].sum(1)
         here = motion.of(best.actions)[:change].sum(0)
         energies = torch.cat([energies.new_tensor([best.energy]), energies])
         least = float(energies.min())
         weights = torch.softmax((least - energies) / max(_HANDICAP * least, 1e-9), 0)
         offset = weights[1:] @ (places - here)
         actions = full_actions(space.clip(motion.displaced(best.actions, change, offset[None])))
-        centre = Plan(actions[0], float(evaluate(objective, actions)[0]), 1)
+        centre = Plan(actions[0], float(evaluate(objective, actions)[0]), _AROUND + 1)
         plans.append(centre)
         return centre if centre.energy <= (1.0 + _HANDICAP) * least else best
 
@@ -234,7 +233,7 @@ class _Motion:
         self.bounds = space.bounds[self._columns]
 
     def of(self, actions: Tensor) -> Tensor:
-        """Motions [H, E] of actions [H, 7]."""
+        """Motions [..., H, E] of actions [..., H, 7]."""
         return self._space.searched(actions)[..., self._columns]
 
     def grip(self, count: int, change: float) -> Tensor:
