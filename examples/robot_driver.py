@@ -5,7 +5,7 @@ Run the stack with it, on the images of a folder, in the place of the simulation
 
     PYTHONPATH=examples .venv/bin/vjepa2-ros up --camera FOLDER --config examples/robot_driver.yaml
 
-A driver of a real arm has the same five methods and calls the arm's library in them. The methods
+A driver of a real arm has the same six methods and calls the arm's library in them. The methods
 must return at once, and raise RobotError with what to do when they fail.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vjepa2_ros.robot.driver import RobotError, RobotState
+from vjepa2_ros.robot.driver import RobotDescription, RobotError, RobotState
 
 
 class StraightLineArm:
@@ -39,6 +39,10 @@ class StraightLineArm:
         self._quaternion = np.array([1.0, 0.0, 0.0, 0.0])  # gripper down
         self._closedness = 0.0
         self._started = clock()
+
+    def describe(self) -> RobotDescription:
+        """Return its speed and the stroke of its gripper; it has no joints."""
+        return RobotDescription("straight-line arm", self._speed, gripper_stroke=0.08)
 
     def read_state(self) -> RobotState:
         """Return the pose at the present time. A real arm returns its last measurement."""

@@ -97,6 +97,7 @@ class Surroundings:
             pose=Pose(position=point, orientation=Quaternion(x=1.0, w=0.0)),
             goal_id=self.accepted[0],
             sequence=self.accepted[1],
+            mode=RobotState.READY,
             moving=self.moving,
             halts=self.halts,
             last_halt=stamp(self.last_halt),

@@ -14,6 +14,7 @@ from std_srvs.srv import Trigger
 
 from vjepa2_ros.msg import Command, PlanningStatus, RobotState, SimulatorTarget
 from vjepa2_ros.nodes.controller_node import ControllerNode
+from vjepa2_ros.robot.driver import RobotDescription
 from vjepa2_ros.robot.driver import RobotState as MeasuredState
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.ros.conversions import duration, seconds, stamp
@@ -59,7 +60,9 @@ class Cell:
             self.position = self.position + [self._side, 0.0, 0.0]
         if self.answering:
             self._states.publish(
-                RobotState(header=self.header(), pose=pose(self.position), moving=False)
+                RobotState(
+                    header=self.header(), pose=pose(self.position), mode=RobotState.READY
+                )
             )
         if self.talking:
             self._statuses.publish(PlanningStatus(header=self.header()))
@@ -341,6 +344,9 @@ class StillRobot:
 
     def __init__(self, clock):
         self._clock = clock
+
+    def describe(self):
+        return RobotDescription("still", 0.1, 0.08)
 
     def read_state(self):
         return MeasuredState(np.array(START), np.array([1.0, 0.0, 0.0, 0.0]), 0.0, self._clock())

@@ -17,6 +17,7 @@ class Arm:
             raise OSError("no route to host")
         self.clock, self.host, self.speed = clock, host, speed
 
+    def describe(self): ...
     def read_state(self): ...
     def move_to(self, position, quaternion_xyzw, gripper_closedness): ...
     def stop(self): ...
@@ -46,7 +47,7 @@ def test_a_driver_of_another_package_gets_the_clock_and_its_own_parameters():
         ("simulator", {"host": "x"}, "takes no robot_options: ['host']"),
         ("no_such_module:Arm", {}, "cannot be imported: No module named 'no_such_module'"),
         ("test_drivers:Leg", {}, "cannot be imported: module 'test_drivers' has no attribute"),
-        ("test_drivers:NotAnArm", {}, "is not a driver: it lacks stop, recover"),
+        ("test_drivers:NotAnArm", {}, "is not a driver: it lacks describe, stop, recover"),
         ("test_drivers:Arm", {"hots": "x"}, "unexpected keyword argument 'hots'"),
     ],
 )

@@ -99,6 +99,10 @@ class GoalExecution:
                 Reason.CONTROLLER_FAULT,
                 f"the controller reports a fault: {self.robot.fault}; call reset_fault first",
             )
+        if not self.robot.is_ready:
+            return Note(
+                Reason.ROBOT_NOT_READY, f"the robot takes no commands: {self.robot.state.mode_text}"
+            )
         return None
 
     def ticket(self) -> GoalTicket:
@@ -160,6 +164,9 @@ class GoalExecution:
         goal = self.goal
         if goal is None or not self._is_looking(goal):
             return
+        if not self.robot.is_ready:
+            self.hindrance = Note(Reason.ROBOT_NOT_READY, self.robot.state.mode_text)
+            return
         now = self._now()
         age = now - image.stamp
         if age > goal.settings.cell.age.max_observation_age:
@@ -197,7 +204,7 @@ class GoalExecution:
             message = f"the controller ended it: {report.message}"
             self.finish(GoalState.STOPPED, Reason.CONTROLLER_HALTED, message)
         elif goal.state == GoalState.MOVING:
-            if report.accepted == self._sent and not report.moving:
+            if report.accepted == self._sent and not report.moving and report.is_ready:
                 goal.setbacks = 0
                 if goal.planning:
                     self._enter(GoalState.PLANNING, Reason.PLANNING, "planning")

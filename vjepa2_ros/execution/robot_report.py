@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from vjepa2_ros.robot.driver import RobotState
+from vjepa2_ros.robot.driver import RobotMode, RobotState
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.world_model.poses import state_from_pose
 
@@ -49,6 +49,11 @@ class RobotReport:
     def stamp(self) -> float:
         """When the state was measured [s]."""
         return self.state.stamp
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the robot itself takes commands."""
+        return self.state.mode == RobotMode.READY
 
     @property
     def has_fault(self) -> bool:

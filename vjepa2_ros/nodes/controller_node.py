@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import sys
 
+from geometry_msgs.msg import WrenchStamped
+from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 
 from vjepa2_ros.msg import Command, PlanningStatus, RobotState
@@ -17,7 +19,12 @@ from vjepa2_ros.robot.controller import MotionController
 from vjepa2_ros.robot.driver import Robot, RobotError
 from vjepa2_ros.robot.driver import RobotState as MeasuredState
 from vjepa2_ros.robot.reason import Reason
-from vjepa2_ros.ros.conversions import controller_state_message, motion_command
+from vjepa2_ros.ros.conversions import (
+    controller_state_message,
+    joint_state_message,
+    motion_command,
+    wrench_message,
+)
 from vjepa2_ros.ros.drivers import DriverContext, create_robot
 from vjepa2_ros.ros.managed_node import ManagedNode
 from vjepa2_ros.ros.qos import COMMAND, LATCHED, STREAM
@@ -41,7 +48,10 @@ class ControllerNode(ManagedNode):
         options = json.loads(settings.robot_options)
         context = DriverContext(self.now, self._frame, self, options)
         self._robot = create_robot(settings.robot, context)
+        self._description = self._robot.describe()
         self._states = self.advertise(RobotState, "robot_state", STREAM)
+        self._joints = self.advertise(JointState, "joint_states", STREAM)
+        self._wrenches = self.advertise(WrenchStamped, "external_wrench", STREAM)
         self.subscribe(Command, "command", self._on_command, COMMAND)
         self.subscribe(PlanningStatus, "status", self._on_status, LATCHED)
         self.serve(Trigger, "halt", self._on_halt)
@@ -121,6 +131,10 @@ class ControllerNode(ManagedNode):
 
     def _publish(self, controller: MotionController, state: MeasuredState) -> None:
         self._states.publish(controller_state_message(controller, state, self._frame))
+        if state.joint_positions is not None:
+            self._joints.publish(joint_state_message(state, self._description))
+        if state.wrench is not None:
+            self._wrenches.publish(wrench_message(state, self._frame))
 
     def _report_health(self, controller: MotionController, has_state: bool) -> None:
         self.health.set("message", controller.message)

@@ -17,7 +17,6 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo, Image
 
 from vjepa2_ros.msg import RobotState, SimulatorTarget, SimulatorTruth
-from vjepa2_ros.robot import driver
 from vjepa2_ros.robot.driver import QUATERNION_TOLERANCE
 from vjepa2_ros.ros.conversions import (
     camera_info,
@@ -166,7 +165,7 @@ class SimulatorNode(ManagedNode):
             simulator.halt()
 
     def _publish_state(self, simulator: Simulator, now: float) -> None:
-        state = driver.RobotState(*simulator.pose(), now, simulator.commanded_closedness)
+        state = simulator.measured(now)
         moving = not simulator.settled()
         self._states.publish(
             robot_state_message(state, self.settings.base.base_frame, moving=moving)

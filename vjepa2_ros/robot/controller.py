@@ -13,7 +13,7 @@ Times are arguments: `now` on the clock of the stamps, `steady` on a clock that 
 from __future__ import annotations
 
 from vjepa2_ros.robot.arrival import ArrivalDetector
-from vjepa2_ros.robot.driver import Robot, RobotError, RobotState
+from vjepa2_ros.robot.driver import Robot, RobotError, RobotMode, RobotState
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.robot.safety import CommandGate, MotionCommand, Verdict, check_state, refuse
 from vjepa2_ros.settings.controller import MotionLimits
@@ -55,6 +55,7 @@ class MotionController:
         self._gate = CommandGate(limits)
         self._arrival = ArrivalDetector()
         self._moving = False
+        self._mode, self._gripper_problem = RobotMode.READY, ""
         self._deadline = self._planner_heard = 0.0
         # Reason and text of a stop that the robot has not carried out yet.
         self._pending_stop: tuple[Reason, str] | None = None
@@ -119,6 +120,7 @@ class MotionController:
         self.state = state
         self._arrival.add(state)
         self._watch_state(state, now)
+        self._watch_mode(state, now)
         if self._moving:
             self._watch_motion(now, steady)
         return state
@@ -170,6 +172,8 @@ class MotionController:
             )
         if self.state is None:
             return refuse(Reason.NO_ROBOT_STATE, "see that the robot's driver is running")
+        if self.state.mode != RobotMode.READY:
+            return refuse(Reason.ROBOT_NOT_READY, self.state.mode_text)
         return self._gate.check(command, self.state, now)
 
     def _start(
@@ -224,6 +228,25 @@ class MotionController:
             return
         if problem := check_state(state, now, self.limits.max_state_age):
             self._latch(problem.reason, problem.text, now)
+
+    def _watch_mode(self, state: RobotState, now: float) -> None:
+        """Act when the robot's own mode or its gripper's condition changes."""
+        mode, problem = state.mode, state.gripper_problem
+        if mode != self._mode and not self.fault:
+            if mode == RobotMode.READY:
+                # What was planned from before the error may not fit where it has left the robot.
+                self._gate.forget_observations(now)
+                self.reason, self.message = Reason.READY, "the robot is ready again"
+            elif mode == RobotMode.RECOVERING:
+                self._moving = False
+                self.reason, self.message = Reason.ROBOT_RECOVERING, state.mode_text
+            elif mode == RobotMode.USER_STOPPED:
+                self.halt(Reason.USER_STOPPED, state.mode_text, now)
+            else:
+                self._latch(Reason.ROBOT_ERROR, state.mode_text, now)
+        if problem and not self._gripper_problem:
+            self.halt(Reason.GRIPPER_BLOCKED, problem, now)
+        self._mode, self._gripper_problem = mode, problem
 
     def _watch_motion(self, now: float, steady: float) -> None:
         if self._arrival.arrived():

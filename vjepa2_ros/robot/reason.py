@@ -52,6 +52,10 @@ class Reason(IntEnum):
     FAULT_LATCHED = 23, "fault latched"
     ROBOT_REFUSED = 24, "the robot refused"
     NO_ROBOT_STATE = 25, "no robot state yet"
+    ROBOT_NOT_READY = 26, "robot not ready"
+    UNREACHABLE = 27, "not reachable within the joint limits"
+    FOREIGN_SENDER = 28, "sent by another process"
+    TOO_FREQUENT = 29, "too soon after the last command"
 
     # What the controller did on its own.
     READY = 30, "ready"
@@ -60,11 +64,19 @@ class Reason(IntEnum):
     LIFETIME_EXPIRED = 33, "command outlived its lifetime"
     PLANNER_SILENT = 34, "planner silent"
     FAULT_RESET = 35, "fault reset"
+    MANAGER_SILENT = 36, "lifecycle manager silent"
+    ROBOT_RECOVERING = 37, "the robot recovers from an error of its own"
+    USER_STOPPED = 38, "user stop pressed"
+    GRIPPER_BLOCKED = 39, "gripper blocked"
 
     # Further faults.
     ROBOT_UNREADABLE = 40, "robot cannot be read"
     ROBOT_NOT_STOPPED = 41, "robot could not be stopped"
     RECOVERY_FAILED = 42, "robot could not be recovered"
+    STATE_JUMPED = 43, "robot state jumped"
+    SPEED_TOO_HIGH = 44, "robot faster than allowed"
+    FORCE_TOO_LARGE = 45, "external force too large"
+    ROBOT_ERROR = 46, "the robot reports an error"
 
     # A goal on its way.
     NO_GOAL = 50, "no goal"

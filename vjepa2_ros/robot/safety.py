@@ -148,6 +148,10 @@ class CommandGate:
         self._close_goal()
         self._halted = now
 
+    def forget_observations(self, now: float) -> None:
+        """Refuse commands planned from an image captured before `now` [s]; the goal goes on."""
+        self._halted = now
+
     def check(self, command: MotionCommand, state: RobotState, now: float) -> Verdict:
         """Decide on a command at the time `now` [s]; a refusal changes nothing."""
         refusal = (
@@ -245,7 +249,7 @@ class CommandGate:
         if command.observation_stamp <= self._halted:
             return refuse(
                 Reason.BEFORE_HALT,
-                "its image was taken before the robot was halted; set a new goal",
+                "its image was taken before the robot was halted or had recovered",
             )
         return None
 

@@ -10,14 +10,14 @@ from typing import Any
 import cv2
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
-from geometry_msgs.msg import Point, Pose, Quaternion
-from sensor_msgs.msg import CameraInfo, Image
+from geometry_msgs.msg import Point, Pose, Quaternion, WrenchStamped
+from sensor_msgs.msg import CameraInfo, Image, JointState
 from std_msgs.msg import Header
 
 from vjepa2_ros.msg import Command
 from vjepa2_ros.msg import RobotState as RobotStateMessage
 from vjepa2_ros.robot.controller import MotionController
-from vjepa2_ros.robot.driver import RobotState
+from vjepa2_ros.robot.driver import RobotDescription, RobotMode, RobotState
 from vjepa2_ros.robot.safety import MotionCommand
 
 _CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
@@ -159,6 +159,11 @@ def robot_state_message(state: RobotState, frame_id: str, **fields: Any) -> Robo
         commanded_closedness=math.nan
         if state.commanded_closedness is None
         else float(state.commanded_closedness),
+        joint_positions=_numbers(state.joint_positions),
+        joint_velocities=_numbers(state.joint_velocities),
+        wrench=_numbers(state.wrench),
+        mode=int(state.mode),
+        mode_message=state.mode_text,
         **fields,
     )
 
@@ -186,14 +191,46 @@ def controller_state_message(
 
 
 def robot_state(message: RobotStateMessage) -> RobotState:
-    """Measured state of a message."""
+    """Measured state of a message; one without a known mode is taken as FAULTED."""
     commanded = message.commanded_closedness
+    known = message.mode in RobotMode._value2member_map_
     return RobotState(
         *pose_arrays(message.pose),
         message.gripper_closedness,
         seconds(message.header.stamp),
         None if math.isnan(commanded) else commanded,
+        mode=RobotMode(message.mode) if known else RobotMode.FAULTED,
+        mode_text=message.mode_message if known else "the state was sent without a mode",
+        joint_positions=_optional(message.joint_positions),
+        joint_velocities=_optional(message.joint_velocities),
+        wrench=_optional(message.wrench),
     )
+
+
+def _numbers(values: np.ndarray | None) -> array:
+    return array("d", () if values is None else values)
+
+
+def _optional(values: array) -> np.ndarray | None:
+    return np.array(values) if len(values) else None
+
+
+def joint_state_message(state: RobotState, description: RobotDescription) -> JointState:
+    """Message of the joints of a state that has them."""
+    return JointState(
+        header=Header(stamp=stamp(state.stamp)),
+        name=list(description.joint_names),
+        position=_numbers(state.joint_positions),
+        velocity=_numbers(state.joint_velocities),
+    )
+
+
+def wrench_message(state: RobotState, frame_id: str) -> WrenchStamped:
+    """Message of the external force of a state that has one."""
+    message = WrenchStamped(header=Header(stamp=stamp(state.stamp), frame_id=frame_id))
+    force, torque = message.wrench.force, message.wrench.torque
+    force.x, force.y, force.z, torque.x, torque.y, torque.z = map(float, state.wrench)
+    return message
 
 
 def motion_command(message: Command) -> MotionCommand:

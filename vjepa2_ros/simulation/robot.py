@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vjepa2_ros.robot.driver import RobotError, RobotState
+from vjepa2_ros.robot.driver import RobotDescription, RobotError, RobotState
 from vjepa2_ros.simulation.simulator import Simulator
 
 
@@ -26,10 +26,13 @@ class SimulatedArm:
         self._simulator = simulator
         self._clock = clock
 
+    def describe(self) -> RobotDescription:
+        """Return what the scene file says of the arm."""
+        return self._simulator.describe()
+
     def read_state(self) -> RobotState:
         """Return the state at the present simulated time."""
-        simulator = self._simulator
-        return RobotState(*simulator.pose(), self._clock(), simulator.commanded_closedness)
+        return self._simulator.measured(self._clock())
 
     def move_to(
         self, position: np.ndarray, quaternion_xyzw: np.ndarray, gripper_closedness: float

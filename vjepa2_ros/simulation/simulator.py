@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from vjepa2_ros.robot.driver import RobotDescription, RobotState
 from vjepa2_ros.settings.cell import Workspace
 from vjepa2_ros.simulation.kinematics import HOME, InverseKinematics, PoseReference
 from vjepa2_ros.simulation.rendering import create_renderer, mujoco
@@ -259,6 +260,24 @@ class Simulator:
         """Measured 7-D state [7] float64."""
         position, rotation = self._tool()
         return np.concatenate([position, rotation.as_euler("xyz"), [self.pose()[2]]])
+
+    def measured(self, stamp: float) -> RobotState:
+        """Measured state as a driver of the robot reports it, at the time `stamp` [s]."""
+        return RobotState(
+            *self.pose(),
+            stamp,
+            self.commanded_closedness,
+            joint_positions=self.data.qpos[:7].copy(),
+            joint_velocities=self.data.qvel[:7].copy(),
+        )
+
+    def describe(self) -> RobotDescription:
+        """What does not change while the arm is driven."""
+        lower, upper = self.model.jnt_range[:7].T
+        names = tuple(self.model.joint(number).name for number in range(7))
+        return RobotDescription(
+            "simulated Franka arm", self.config.max_speed, MAX_WIDTH, names, lower, upper
+        )
 
     @property
     def seed(self) -> int:
