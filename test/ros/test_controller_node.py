@@ -334,7 +334,7 @@ def test_an_unknown_robot_is_refused_at_configure_with_the_known_ones(bench):
         probe = Probe("/unknown")
         try:
             assert not probe.change("controller_node", "configure")
-            group.wait_for_line("controller_node", "known: simulator", 10.0)
+            group.wait_for_line("controller_node", "known: simulator, franka", 10.0)
         finally:
             probe.close()
 

@@ -43,7 +43,7 @@ def test_a_driver_of_another_package_gets_the_clock_and_its_own_parameters():
 @pytest.mark.parametrize(
     "name, options, text",
     [
-        ("simulater", {}, "unknown robot 'simulater'; known: simulator, or module:Class"),
+        ("simulater", {}, "unknown robot 'simulater'; known: simulator, franka, or module"),
         ("simulator", {"host": "x"}, "takes no robot_options: ['host']"),
         ("no_such_module:Arm", {}, "cannot be imported: No module named 'no_such_module'"),
         ("test_drivers:Leg", {}, "cannot be imported: module 'test_drivers' has no attribute"),

@@ -46,7 +46,7 @@ class ControllerNode(ManagedNode):
         self._frame = settings.limits.cell.frame.base_frame
         self._reported_fault = ""
         options = json.loads(settings.robot_options)
-        context = DriverContext(self.now, self._frame, self, options)
+        context = DriverContext(self.now, self._frame, self, settings.franka, options)
         self._robot = create_robot(settings.robot, context)
         self._description = self._robot.describe()
         self._states = self.advertise(RobotState, "robot_state", STREAM)

@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vjepa2_ros.robot.driver import Robot, RobotError
+from vjepa2_ros.robot.franka import FrankaRobot
 from vjepa2_ros.ros.managed_node import ManagedNode
 from vjepa2_ros.ros.simulated_robot import SimulatedRobot
+from vjepa2_ros.settings.franka import FrankaSettings
 
 
 @dataclass(frozen=True)
@@ -22,17 +24,20 @@ class DriverContext:
         clock: present time in seconds, on the clock that states and commands are stamped with.
         base_frame: name of the robot's base frame.
         node: for drivers that talk over ROS; its entities live until the node is cleaned up.
+        franka: settings of a Franka arm.
         options: keyword arguments of a driver outside this package.
     """
 
     clock: Callable[[], float]
     base_frame: str
     node: ManagedNode
+    franka: FrankaSettings = FrankaSettings()
     options: dict[str, Any] = field(default_factory=dict)
 
 
 DRIVERS: dict[str, Callable[[DriverContext], Robot]] = {
     "simulator": lambda context: SimulatedRobot(context.node, context.base_frame),
+    "franka": lambda context: FrankaRobot(context.clock, context.franka),
 }
 """Factory of every driver of this package by its name."""
 

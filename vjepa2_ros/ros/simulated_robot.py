@@ -8,10 +8,16 @@ from std_msgs.msg import Header
 
 from vjepa2_ros.msg import RobotState as RobotStateMessage
 from vjepa2_ros.msg import SimulatorTarget
-from vjepa2_ros.robot.driver import RobotError, RobotState
+from vjepa2_ros.robot.driver import RobotDescription, RobotError, RobotState
+from vjepa2_ros.robot.franka_limits import ARMS
 from vjepa2_ros.ros.conversions import pose_message, robot_state, stamp
 from vjepa2_ros.ros.managed_node import ManagedNode
 from vjepa2_ros.ros.qos import COMMAND, STREAM
+
+SPEED = 0.25
+"""Highest speed of the simulated arm with its default settings [m/s]."""
+STROKE = 0.08
+"""Opening of its gripper at closedness 0 [m]."""
 
 
 class SimulatedRobot:
@@ -28,6 +34,10 @@ class SimulatedRobot:
         self._state: RobotState | None = None
         self._targets = node.advertise(SimulatorTarget, "simulator/target", COMMAND)
         node.subscribe(RobotStateMessage, "simulator/state", self._on_state, STREAM)
+
+    def describe(self) -> RobotDescription:
+        """Return what the simulated arm has: it is that of an FR3."""
+        return ARMS["fr3"].describe("simulated Franka arm", SPEED, STROKE)
 
     def read_state(self) -> RobotState:
         """Return the newest state; RobotError before the first."""

@@ -10,7 +10,8 @@ import json
 from dataclasses import dataclass
 
 from vjepa2_ros.settings.cell import MotionCell
-from vjepa2_ros.settings.declaration import Settings, inline, setting
+from vjepa2_ros.settings.declaration import Settings, group, inline, setting
+from vjepa2_ros.settings.franka import FrankaSettings
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,8 @@ class ControllerNodeSettings(Settings):
 
     robot: str = setting(
         "simulator",
-        "robot to drive: simulator, or module:Class of a driver (see vjepa2_ros/robot/driver.py)",
+        "robot to drive: simulator, franka, or module:Class of a driver (see "
+        "vjepa2_ros/robot/driver.py)",
         shared="same",
     )
     robot_options: str = setting(
@@ -65,6 +67,7 @@ class ControllerNodeSettings(Settings):
         "parameters of a driver given as module:Class, a JSON object of the keyword arguments of "
         'its class, such as {"host": "172.16.0.2"}',
     )
+    franka: FrankaSettings = group(FrankaSettings)
     limits: MotionLimits = inline(MotionLimits)
     state_rate: float = setting(
         50.0, "rate of robot_state and of the watchdogs", "Hz", 10.0, 1000.0

@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The driver of the Franka arm: the real client against a server of the real protocol.
+
+Speeds are the robot's own: the server runs slower than real time on a busy machine.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from itertools import count
+
+import numpy as np
+import pytest
+
+from vjepa2_ros.robot.controller import MotionController
+from vjepa2_ros.robot.driver import RobotError, RobotMode
+from vjepa2_ros.robot.franka import FrankaRobot
+from vjepa2_ros.robot.reason import Reason
+from vjepa2_ros.settings.controller import MotionLimits
+from vjepa2_ros.settings.franka import FrankaSettings
+
+pytest.importorskip("franky", reason="the Franka client has no wheel for this machine")
+
+SERVER = """
+import sys
+from franky_sim.mujoco_simulator import MujocoSimulator
+from franky_sim.simulation_server import SimulationServer
+with MujocoSimulator() as simulator:
+    simulator.add_robot()
+    with SimulationServer(simulator, [sys.argv[1]]) as server:
+        print("serving", flush=True)
+        server.run_forever()
+"""
+# One loopback address for each server of this process and of those beside it.
+ADDRESSES = (f"127.{os.getpid() % 250 + 1}.{os.getpid() // 250 % 250}.{n}" for n in count(1))
+
+
+class Server:
+    """A server in a process of its own, which can be killed and started again."""
+
+    def __init__(self, host):
+        self.host = host
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SERVER, self.host], stdout=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout.readline() == "serving\n"
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+
+def settings_of(server, **changes):
+    return FrankaSettings(host=server.host, realtime=False, **changes)
+
+
+@contextmanager
+def serving():
+    server = Server(next(ADDRESSES))
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@contextmanager
+def driving(server, **changes):
+    robot = FrankaRobot(time.time, settings_of(server, **changes))
+    try:
+        yield robot
+    finally:
+        robot.close()
+
+
+@pytest.fixture(scope="module")
+def server():
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def robot(server):
+    with driving(server) as robot:
+        yield robot
+
+
+def wait_for(condition, timeout=20.0):
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.01)
+
+
+def settled(robot, target, timeout=30.0):
+    wait_for(lambda: np.abs(robot.read_state().position - target).max() < 1e-3, timeout)
+
+
+def test_it_moves_to_absolute_poses_and_a_new_one_preempts_the_last(robot):
+    start = robot.read_state()
+    first, second = start.position + [0.0, 0.0, 0.06], start.position + [0.0, 0.05, 0.0]
+    robot.move_to(first, start.quaternion_xyzw, 0.5)
+    wait_for(lambda: robot.read_state().position[2] > start.position[2] + 0.01)
+    robot.move_to(second, start.quaternion_xyzw, 0.5)
+    settled(robot, second)
+    state = robot.read_state()
+    assert state.mode is RobotMode.READY and not state.problem()
+    np.testing.assert_allclose(state.quaternion_xyzw, start.quaternion_xyzw, atol=5e-3)
+
+
+def test_its_speed_stays_below_the_limit_and_a_stop_brakes_at_once(robot):
+    start = robot.read_state()
+    robot.move_to(start.position - [0.0, 0.0, 0.2], start.quaternion_xyzw, 0.5)
+    wait_for(lambda: robot.read_state().position[2] < start.position[2] - 0.1)
+    assert 0.15 < speed_of(robot) < 0.26
+    before = robot.read_state().position
+    for _ in range(20):
+        robot.stop()  # again and again, as watchdogs do that have not seen its effect yet
+        time.sleep(0.005)
+    wait_for(lambda: speed_of(robot) < 1e-3)
+    way = np.linalg.norm(robot.read_state().position - before)
+    # 0.25 m/s is braked with 2.7 m/s² in 1.2 cm; the rest is the age of the first state.
+    assert way < 0.025
+    robot.stop()  # at rest, this does nothing
+    assert speed_of(robot) < 1e-3
+
+
+def speed_of(robot):
+    """Commanded velocity of the tool centre point [m/s], which no clock of this machine blurs."""
+    return np.linalg.norm(robot._arm.state.O_dP_EE_d.linear)
+
+
+def test_it_says_what_the_arm_is(robot):
+    description = robot.describe()
+    assert description.name.startswith("Franka Research 3 at 127.")
+    assert (description.max_speed, description.gripper_stroke) == (0.25, 0.08)
+    state = robot.read_state()
+    assert len(description.joint_names) == len(state.joint_positions) == 7
+    assert (description.joint_lower < state.joint_positions).all()
+    assert (state.joint_positions < description.joint_upper).all()
+    assert state.wrench.shape == (6,)
+
+
+def test_the_arms_own_limits_are_set_before_the_first_motion(robot):
+    arm = robot._arm
+    assert arm.translation_acceleration_limit.get() == 9.0
+    assert arm.translation_jerk_limit.get() == 4500.0
+    assert arm.rotation_acceleration_limit.get() == 17.0
+
+
+def test_the_tool_centre_point_is_moved_by_its_offset(server):
+    with driving(server) as robot:
+        plain = robot.read_state().position
+    with driving(server, tool_offset=(0.0, 0.0, 0.05)) as robot:
+        longer = robot.read_state().position
+    with driving(server) as robot:
+        np.testing.assert_allclose(robot.read_state().position, plain, atol=1e-3)
+    # The hand points down.
+    np.testing.assert_allclose(longer - plain, [0.0, 0.0, -0.05], atol=2e-3)
+
+
+def test_the_fingers_go_to_the_opening_of_a_closedness(robot):
+    state = robot.read_state()
+    for closedness in (0.0, 0.75):
+        robot.move_to(state.position, state.quaternion_xyzw, closedness)
+        wait_for(lambda: not robot._gripper.moving)
+        wait_for(lambda: abs(robot.read_state().gripper_closedness - closedness) < 0.03)  # noqa: B023
+        state = robot.read_state()
+        assert state.commanded_closedness == closedness and state.gripper_problem == ""
+
+
+def test_a_target_that_is_not_finite_is_refused_before_it_reaches_the_arm(robot):
+    state = robot.read_state()
+    with pytest.raises(RobotError, match="not finite"):
+        robot.move_to(np.array([np.nan, 0, 0]), state.quaternion_xyzw, 0.5)
+    assert robot.read_state().mode is RobotMode.READY
+
+
+def test_a_caller_that_falls_silent_in_motion_leaves_an_arm_at_rest(robot):
+    start = robot.read_state()
+    robot.move_to(start.position + [0.0, 0.0, 0.2], start.quaternion_xyzw, 0.5)
+    wait_for(lambda: speed_of(robot) > 0.05)
+    # From here on nobody reads the state: the arm must not use the whole way.
+    wait_for(lambda: speed_of(robot) < 1e-3)
+    assert robot.read_state().position[2] < start.position[2] + 0.19
+
+
+def test_a_lost_connection_is_a_fault_and_its_return_waits_for_a_person():
+    with serving() as server, driving(server) as robot:
+        controller = MotionController(robot, MotionLimits(), planner_timeout=10.0)
+
+        def tick():
+            controller.tick(time.time(), time.monotonic())
+            return controller
+
+        wait_for(lambda: tick().state is not None)
+        server.kill()
+        wait_for(lambda: tick().fault)
+        assert controller.fault_reason in (Reason.ROBOT_UNREADABLE, Reason.STATE_STALE)
+        wait_for(lambda: "is lost" in unreadable(robot))
+        for call in (robot.stop, robot.recover):
+            with pytest.raises(RobotError, match="is lost"):
+                call()
+        assert not controller.reset_fault(time.time())
+        server.start()
+        wait_for(lambda: not unreadable(robot))
+        assert robot.read_state().mode is RobotMode.FAULTED
+        with pytest.raises(RobotError, match="is back"):
+            robot.move_to(np.zeros(3), np.array([1.0, 0, 0, 0]), 0.5)
+        tick()
+        assert controller.fault
+        assert controller.reset_fault(time.time())
+        wait_for(lambda: tick().state.mode is RobotMode.READY)
+        assert not controller.fault
+        state = robot.read_state()
+        robot.move_to(state.position + [0.0, 0.0, -0.03], state.quaternion_xyzw, 0.5)
+        settled(robot, state.position + [0.0, 0.0, -0.03])
+
+
+def unreadable(robot):
+    try:
+        robot.read_state()
+    except RobotError as error:
+        return str(error)
+    return ""
+
+
+def test_a_server_that_hangs_is_noticed_within_the_age_of_a_state():
+    with serving() as server, driving(server) as robot:
+        server.process.send_signal(signal.SIGSTOP)
+        try:
+            last = robot.read_state().stamp
+            wait_for(lambda: time.time() - last > 0.3 or robot.read_state().stamp != last)
+            # No state is repeated with a new stamp, and no call waits for the arm.
+            begun = time.monotonic()
+            with pytest.raises(RobotError):
+                robot.stop()
+            assert time.monotonic() - begun < 0.5
+        finally:
+            server.process.send_signal(signal.SIGCONT)
+
+
+def test_an_arm_that_is_not_there_is_named_with_what_to_do():
+    with pytest.raises(RobotError, match="preflight --robot-ip 127.0.0.1`"):
+        FrankaRobot(time.time, FrankaSettings(host="127.0.0.1", realtime=False))
+
+
+@pytest.mark.parametrize("model", ["fr3", "panda"])
+def test_the_limits_of_a_model_are_in_its_description(server, model):
+    with driving(server, model=model) as robot:
+        assert robot.describe().joint_names[0] == f"{model}_joint1"

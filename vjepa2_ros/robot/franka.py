@@ -1,0 +1,375 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Driver of a Franka arm (FR3, Panda) over `franky`, which talks to the Franka control interface.
+
+Every motion is absolute, asynchronous and preempts the one before. When the planner falls silent,
+the arm ends one bounded step; when this process dies, the control unit misses its packets and stops
+the arm.
+
+A thread reads the state, notices reflexes and a lost connection, and has a person's and its own
+recoveries carried out; nothing that may take long runs in the caller's thread.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from vjepa2_ros.robot.background_call import call_in_background, call_within
+from vjepa2_ros.robot.driver import RobotDescription, RobotError, RobotMode, RobotState
+from vjepa2_ros.robot.franka_gripper import FrankaGripper
+from vjepa2_ros.robot.franka_limits import ARMS
+from vjepa2_ros.settings.franka import FrankaSettings
+
+# Time between two readings of the state [s].
+_PERIOD = 0.005
+# Longest wait of a caller for the connection, which a reading holds for 2 ms [s].
+_BUSY = 0.1
+# Longest wait for a connection: a host that is off answers nothing [s].
+_CONNECT_TIMEOUT = 5.0
+# Pause before the next attempt to connect [s].
+_RECONNECT = 1.0
+# Silence of the caller of `read_state` after which the arm is halted [s].
+_ABANDONED = 0.5
+
+
+class FrankaRobot:
+    """A `Robot`: a Franka arm with its hand.
+
+    Args:
+        clock: present time in seconds, on the clock that commands are stamped with.
+        settings: of the arm.
+
+    Raises:
+        RobotError: arm or hand cannot be reached or set up; the text says what to do.
+    """
+
+    def __init__(self, clock: Callable[[], float], settings: FrankaSettings) -> None:
+        self._clock = clock
+        self._settings = settings
+        self._limits = ARMS[settings.model]
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._recoveries: deque[float] = deque()
+        self._recovery: Future | None = None
+        self._recovery_began = 0.0
+        self._recovery_text = ""
+        self._motion_error = self._fault = self._lost = ""
+        self._braking = False
+        self._robot_time = -1
+        self._asked = time.monotonic()
+        self._arm: Any = self._connect()
+        try:
+            self._gripper = FrankaGripper(settings)
+            self._state = self._measure()
+        except Exception:
+            self._arm = None
+            raise
+        self._thread = threading.Thread(target=self._run, name="franka", daemon=True)
+        self._thread.start()
+
+    def describe(self) -> RobotDescription:
+        """Return the arm's limits and the stroke of its hand."""
+        name = f"{self._limits.name} at {self._settings.host}"
+        return self._limits.describe(name, self._settings.max_speed, self._gripper.stroke)
+
+    def read_state(self) -> RobotState:
+        """Return the newest state; RobotError while the connection is lost."""
+        self._asked = time.monotonic()
+        if self._lost:
+            raise RobotError(self._lost)
+        return self._state
+
+    def move_to(
+        self, position: np.ndarray, quaternion_xyzw: np.ndarray, gripper_closedness: float
+    ) -> None:
+        """Start towards an absolute pose, and the fingers towards their opening.
+
+        Raises:
+            RobotError: a value is not finite, the arm is not ready, or it does not take the motion.
+        """
+        import franky
+
+        if not np.isfinite([*position, *quaternion_xyzw, gripper_closedness]).all():
+            raise RobotError("the target holds a number that is not finite")
+        if self._state.mode != RobotMode.READY:
+            raise RobotError(f"the arm is not ready: {self._state.mode_text}")
+        motion = franky.CartesianMotion(
+            franky.Affine(np.asarray(position, float), np.asarray(quaternion_xyzw, float)),
+            franky.ReferenceType.Absolute,
+            relative_dynamics_factor=self._factors(),
+        )
+        with self._connection() as arm:
+            try:
+                arm.move(motion, asynchronous=True)
+                self._braking = False
+            except Exception as error:
+                raise RobotError(f"the arm did not take the motion: {error}") from error
+        self._gripper.move(float(gripper_closedness))
+
+    def stop(self) -> None:
+        """Brake and hold; the fingers go on, so that nothing is dropped.
+
+        Raises:
+            RobotError: the arm cannot be told. Without a connection it stops by itself, but nobody
+                sees it.
+        """
+        with self._connection() as arm:
+            self._brake(arm)
+
+    def recover(self) -> None:
+        """Forget the errors that wait for a person; a reflex is then cleared in the background.
+
+        Raises:
+            RobotError: there is no connection.
+        """
+        if self._lost:
+            raise RobotError(self._lost)
+        self._fault = self._motion_error = ""
+        self._recoveries.clear()
+        self._gripper.recover()
+        # Not the mode of the last reading, which would be taken for the next fault.
+        self._state = replace(
+            self._state,
+            mode=RobotMode.RECOVERING,
+            mode_text="the fault was reset",
+            gripper_problem="",
+        )
+
+    def close(self) -> None:
+        """Release arm and hand; both hold."""
+        self._closed.set()
+        self._thread.join(2.0)
+        self._gripper.close()
+        self._arm = None
+
+    # Connection -----------------------------------------------------------------------------
+
+    def _connect(self) -> Any:
+        """Connect, and set everything that is not the arm's own before the first motion."""
+        try:
+            import franky
+        except ImportError as error:
+            raise RobotError(
+                f"the Franka client is not installed ({error}): pip install franky-control, in the "
+                "version for the arm's system (`vjepa2-ros preflight` names it)"
+            ) from error
+        settings = self._settings
+        realtime = franky.RealtimeConfig
+
+        def connect() -> Any:
+            arm = franky.Robot(
+                settings.host,
+                realtime_config=realtime.Enforce if settings.realtime else realtime.Ignore,
+            )
+            self._set_up(arm)
+            return arm
+
+        try:
+            return call_within(_CONNECT_TIMEOUT, connect)
+        except Exception as error:
+            raise RobotError(
+                f"the arm at {settings.host} cannot be used: {error}; `vjepa2-ros preflight "
+                f"--robot-ip {settings.host}` says what to do"
+            ) from error
+
+    def _set_up(self, arm: Any) -> None:
+        settings, limits = self._settings, self._limits
+        for kind in ("translation", "rotation", "elbow", "joint"):
+            values = getattr(limits, kind)
+            for derivative in ("velocity", "acceleration", "jerk"):
+                limit = getattr(arm, f"{kind}_{derivative}_limit")
+                limit.set(_at_most(getattr(values, derivative), limit.max))
+        arm.set_collision_behavior(settings.torque_threshold, settings.force_threshold)
+        arm.set_load(settings.load_mass, settings.load_center, np.zeros(9))
+        offset = np.eye(4)
+        offset[:3, 3] = settings.tool_offset
+        arm.set_ee(offset.T.ravel())
+
+    def _factors(self) -> Any:
+        import franky
+
+        settings = self._settings
+        speed = settings.max_speed / float(self._arm.translation_velocity_limit.get())
+        return franky.RelativeDynamicsFactor(
+            min(speed, 1.0), settings.acceleration_factor, settings.jerk_factor
+        )
+
+    @contextmanager
+    def _connection(self) -> Iterator[Any]:
+        """The connected arm for one call of its library.
+
+        Raises:
+            RobotError: there is no connection, or it does not answer.
+        """
+        if self._lost:
+            raise RobotError(self._lost)
+        if not self._lock.acquire(timeout=_BUSY):
+            raise RobotError(f"the arm at {self._settings.host} does not answer")
+        try:
+            yield self._arm
+        finally:
+            self._lock.release()
+
+    def _brake(self, arm: Any) -> None:
+        import franky
+
+        factor = self._settings.stop_factor
+        try:
+            # Once: a stop of the client begins from the speed of the one before, so that stops in
+            # quick succession do not slow the arm down.
+            if arm.is_in_control and not self._braking:
+                # With the whole range of speeds: a limit below the present speed ends the client's
+                # motion with an error instead of braking it.
+                limits = franky.RelativeDynamicsFactor(1.0, factor, factor)
+                arm.move(franky.CartesianStopMotion(limits), asynchronous=True)
+                self._braking = True
+        except Exception as error:
+            raise RobotError(f"the arm did not take the stop: {error}") from error
+
+    # The thread -----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._closed.wait(_PERIOD):
+            if self._lost:
+                self._reconnect()
+                continue
+            try:
+                with self._lock:
+                    self._poll()
+                    state = self._measure()
+                    abandoned = time.monotonic() - self._asked > _ABANDONED
+                    if abandoned and self._arm.is_in_control:
+                        self._brake(self._arm)
+                self._state = state
+            except Exception as error:  # noqa: BLE001 - whatever it is, the arm cannot be read
+                self._lost = (
+                    f"the connection to the arm at {self._settings.host} is lost: {error}; it is "
+                    "being tried again"
+                )
+
+    def _reconnect(self) -> None:
+        if self._closed.wait(_RECONNECT):
+            return
+        try:
+            arm = self._connect()
+        except RobotError as error:
+            self._lost = f"the connection to the arm is lost, and {error}"
+            return
+        with self._lock:
+            self._arm = arm
+            self._recovery = None
+            self._fault = "the connection to the arm was lost, and is back"
+            try:
+                self._state = self._measure()
+            except Exception:  # noqa: BLE001 - lost again
+                return
+        self._lost = ""
+
+    def _poll(self) -> None:
+        """Take the error of an asynchronous motion, which is raised at the next call only."""
+        import franky
+
+        try:
+            self._arm.poll_motion()
+        except franky.NetworkException:
+            raise
+        except Exception as error:  # noqa: BLE001 - of the motion; a lost arm is seen by its state
+            self._motion_error = str(error).removeprefix("libfranka: ")
+
+    def _measure(self) -> RobotState:
+        measured = self._arm.state
+        pose = measured.O_T_EE
+        robot_time = measured.time.to_msec()
+        # A state that was read before keeps its stamp.
+        stamp = self._state.stamp if robot_time == self._robot_time else self._clock()
+        self._robot_time = robot_time
+        mode, text = self._mode_of(measured)
+        return RobotState(
+            np.array(pose.translation, float).ravel(),
+            np.array(pose.quaternion, float).ravel(),
+            self._gripper.closedness,
+            stamp,
+            self._gripper.commanded,
+            mode,
+            text,
+            self._gripper.problem,
+            np.array(measured.q, float),
+            np.array(measured.dq, float),
+            np.array(measured.O_F_ext_hat_K, float),
+        )
+
+    # Modes and recovery ---------------------------------------------------------------------
+
+    def _mode_of(self, measured: Any) -> tuple[RobotMode, str]:
+        import franky
+
+        modes = franky.RobotMode
+        if self._fault:
+            return RobotMode.FAULTED, self._fault
+        if self._recovery is not None:
+            return self._watch_recovery()
+        mode = measured.robot_mode
+        if mode == modes.UserStopped:
+            return RobotMode.USER_STOPPED, "the user stop is pressed: release it to go on"
+        if mode == modes.Guiding:
+            return RobotMode.USER_STOPPED, "the arm is guided by hand"
+        if mode == modes.AutomaticErrorRecovery:
+            return RobotMode.RECOVERING, "the arm recovers from an error"
+        if mode == modes.Reflex or self._motion_error:
+            return self._begin_recovery(measured)
+        if mode in (modes.Idle, modes.Move):
+            return RobotMode.READY, ""
+        return (
+            RobotMode.USER_STOPPED,
+            "the arm takes no commands: unlock its joints and activate FCI in Desk",
+        )
+
+    def _begin_recovery(self, measured: Any) -> tuple[RobotMode, str]:
+        settings = self._settings
+        errors = [str(error) for error in (measured.current_errors, measured.last_motion_errors)]
+        text = next((error for error in errors if error.strip("[]")), "") or self._motion_error
+        self._motion_error = ""
+        now = time.monotonic()
+        while self._recoveries and now - self._recoveries[0] > settings.recovery_window:
+            self._recoveries.popleft()
+        if len(self._recoveries) >= settings.max_recoveries:
+            self._fault = (
+                f"the arm stopped by reflex ({text}) after {len(self._recoveries)} recoveries "
+                f"within {settings.recovery_window:.0f} s: see what it meets"
+            )
+            return RobotMode.FAULTED, self._fault
+        self._recoveries.append(now)
+        self._recovery_began = now
+        self._recovery_text = f"the arm stopped by reflex ({text}) and is being recovered"
+        self._recovery = call_in_background(self._arm.recover_from_errors)
+        return RobotMode.RECOVERING, self._recovery_text
+
+    def _watch_recovery(self) -> tuple[RobotMode, str]:
+        recovery, timeout = self._recovery, self._settings.recovery_timeout
+        assert recovery is not None
+        if not recovery.done():
+            if time.monotonic() - self._recovery_began > timeout:
+                self._recovery = None
+                self._fault = f"{self._recovery_text}; that took longer than {timeout:.0f} s"
+                return RobotMode.FAULTED, self._fault
+            return RobotMode.RECOVERING, self._recovery_text
+        self._recovery = None
+        error = recovery.exception()
+        if error is not None or not recovery.result():
+            self._fault = f"{self._recovery_text}; that failed: {error or 'no reason given'}"
+            return RobotMode.FAULTED, self._fault
+        # The next reading shows whether the arm is ready.
+        return RobotMode.RECOVERING, self._recovery_text
+
+
+def _at_most(value: Any, limit: Any) -> Any:
+    smaller = np.minimum(value, limit)
+    return float(smaller) if np.ndim(smaller) == 0 else smaller

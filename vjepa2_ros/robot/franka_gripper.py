@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Franka Hand: a thread of its own, with a deadline for every motion.
+
+A gripper answers late or not at all when it is blocked; so nothing here waits for it but this
+thread. Whether a motion succeeded is judged by the measured width: the answer of a grasp is known
+to be wrong both ways.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import Future, wait
+from typing import Any
+
+from vjepa2_ros.robot.background_call import call_in_background, call_within
+from vjepa2_ros.robot.driver import RobotError
+from vjepa2_ros.settings.franka import FrankaSettings
+
+SMALLEST_MOTION = 0.001
+"""Change of the opening [m] below which the fingers are left alone."""
+WIDTH_TOLERANCE = 0.004
+"""Distance to the opening that was told [m] within which it is reached."""
+# Time between two measurements at rest, and in motion [s].
+_PERIOD = 0.05
+# Pause before the next attempt to connect [s].
+_RECONNECT = 1.0
+# Longest wait for a connection: the hand serves one client, and does not refuse a second [s].
+_CONNECT_TIMEOUT = 5.0
+# Longest wait for the hand to take a stop [s].
+_STOP_TIMEOUT = 1.0
+# Longest time of a homing [s].
+_HOMING_TIMEOUT = 15.0
+
+
+class FrankaGripper:
+    """Moves the fingers to the opening that was told last.
+
+    Args:
+        settings: of the arm.
+
+    Raises:
+        RobotError: the hand cannot be reached, or its stroke is unknown.
+
+    Attributes:
+        stroke: opening at closedness 0 [m].
+        commanded: closedness that was told last, 0 (open) to 1 (closed).
+        closedness: as measured last.
+        moving: whether a motion is under way.
+        problem: why the fingers are not where they were told; empty if they are, or hold an object.
+    """
+
+    def __init__(self, settings: FrankaSettings) -> None:
+        self._settings = settings
+        self.stroke = settings.gripper_stroke
+        self._hand = self._connect()
+        self._changed = threading.Condition()
+        self._wanted: float | None = None
+        self._closed = False
+        self.problem, self.moving = "", False
+        self.closedness = self.commanded = self._measure()
+        self._thread = threading.Thread(target=self._run, name="gripper", daemon=True)
+        self._thread.start()
+
+    def move(self, closedness: float) -> None:
+        """Have the fingers moved; returns at once. A motion that is not new is not begun again."""
+        with self._changed:
+            if abs(closedness - self.commanded) * self.stroke < SMALLEST_MOTION:
+                return
+            self.commanded = self._wanted = closedness
+            self.moving = True
+            self._changed.notify()
+
+    def recover(self) -> None:
+        """Forget a problem; the fingers stay where they are."""
+        with self._changed:
+            self.problem = ""
+            self.commanded = self.closedness
+
+    def close(self) -> None:
+        """End the thread; the fingers keep what they hold."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join(_STOP_TIMEOUT)
+        # Its destruction ends the connection.
+        self._hand = None
+
+    # ----------------------------------------------------------------------------------------
+
+    def _connect(self) -> Any:
+        import franky
+
+        settings = self._settings
+        try:
+            hand = call_within(_CONNECT_TIMEOUT, franky.Gripper, settings.host)
+            if settings.home_gripper:
+                call_within(_HOMING_TIMEOUT, hand.homing)
+            widest = float(hand.max_width)
+        except Exception as error:
+            raise RobotError(
+                f"the gripper at {settings.host} cannot be used: {error}; see in Desk that the "
+                "hand is mounted and initialised, and that no other program uses it"
+            ) from error
+        if widest <= 0.0:
+            raise RobotError(
+                "the gripper's stroke is unknown: home it in Desk, or set franka.home_gripper and "
+                "keep clear of the fingers"
+            )
+        return hand
+
+    def _measure(self) -> float:
+        width = float(self._hand.width)
+        return min(max(1.0 - width / self.stroke, 0.0), 1.0)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._wanted is not None or self._closed, _PERIOD)
+                if self._closed:
+                    return
+                wanted, self._wanted = self._wanted, None
+            try:
+                if wanted is not None:
+                    self._move(wanted)
+                    self.moving = self._wanted is not None
+                self.closedness = self._measure()
+            except Exception as error:  # noqa: BLE001 - any error of the hand; it is tried again
+                self.problem = f"the gripper does not answer: {error}"
+                self._reconnect()
+
+    def _reconnect(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed, _RECONNECT)
+        try:
+            self._hand = self._connect()
+        except RobotError as error:
+            self.problem = str(error)
+
+    def _move(self, closedness: float) -> None:
+        """Move the fingers, until they have arrived, hold something, or the time is over."""
+        settings, hand = self._settings, self._hand
+        width, start = (1.0 - closedness) * self.stroke, float(hand.width)
+        deadline = time.monotonic() + abs(width - start) / settings.gripper_speed
+        deadline += settings.gripper_timeout
+        self.problem = ""
+        closing = width < start
+        if closing:
+            # Anything between the fingers may stop them: a move would count that as a failure, and
+            # a grasp keeps its force.
+            motion = call_in_background(
+                hand.grasp, width, settings.gripper_speed, settings.gripper_force,
+                self.stroke, self.stroke,
+            )  # fmt: skip
+        else:
+            motion = call_in_background(hand.move, width, settings.gripper_speed)
+        while not wait([motion], _PERIOD).done:
+            self.closedness = self._measure()
+            if self._wanted is not None or self._closed:
+                # The next motion replaces this one.
+                self._stop(motion)
+                return
+            if time.monotonic() > deadline:
+                self._stop(motion)
+                self._judge(width, start, "did not come to an end")
+                return
+        # Its answer does not decide, but what it raised is told.
+        self._judge(width, start, "", str(motion.exception() or ""))
+
+    def _stop(self, motion: Future) -> None:
+        """Stop a motion; its call may stay without an answer, and is then left behind."""
+        stop = call_in_background(self._hand.stop)
+        wait([stop, motion], _STOP_TIMEOUT)
+        if not stop.done():
+            raise RobotError("it does not take a stop")
+        stop.result()
+
+    def _judge(self, width: float, start: float, end: str, error: str = "") -> None:
+        """Note a problem if the measured width is not what the motion should have led to."""
+        measured = float(self._hand.width)
+        closing = width < start
+        if abs(measured - width) <= WIDTH_TOLERANCE:
+            return
+        if closing and measured > width and not end and not error:
+            # Stopped by an object.
+            return
+        self.problem = (
+            f"the gripper is at {measured * 100:.1f} cm and was told {width * 100:.1f} cm"
+            + (f": its motion {end}" if end else "")
+            + (f": {error}" if error else "")
+            + "; see what is between the fingers"
+        )
