@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`vjepa2-ros faults`: inject faults into running stacks and measure time and way to rest."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from vjepa2_ros.cli.arguments import positive_integer
+from vjepa2_ros.cli.demo import isolate
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of the command."""
+    parser.add_argument(
+        "--repeats", type=positive_integer, default=10, help="injections of each fault"
+    )
+    parser.add_argument(
+        "--only", nargs="+", default=[], metavar="FAULT", help="these faults (default: all)"
+    )
+    parser.add_argument("--list", action="store_true", help="print the faults; inject none")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write the results, after each fault"
+    )
+    parser.add_argument(
+        "--log", type=Path, metavar="FILE", help="output of the nodes (default: runs/faults-TIME)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure; 0 if the arm came to rest where it has to, and no command was carried out after."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.table import Table
+
+    from vjepa2_ros import plain_json
+    from vjepa2_ros.cli.tables import wide_console
+
+    try:
+        isolate()
+        from vjepa2_ros.faults import report
+        from vjepa2_ros.faults.bench import FaultBench, FaultBenchError
+        from vjepa2_ros.faults.catalogue import by_names
+        from vjepa2_ros.stack.process_group import ProcessGroupError
+
+        faults = by_names(args.only)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    if args.list:
+        for fault in faults:
+            print(f"{fault.name}: {fault.text}")
+        return 0
+    log = args.log or Path("runs") / f"faults-{time.strftime('%Y%m%d-%H%M%S')}.log"
+    for path in (log, args.json):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # Before an hour of measurements: whether it can be written.
+            path.open("a").close()
+    results = []
+    columns = TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn()
+    try:
+        with (
+            FaultBench(log) as bench,
+            Progress(*columns, console=Console(stderr=True)) as progress,
+        ):
+            bar = progress.add_task("", total=len(faults) * args.repeats)
+            for fault in faults:
+                repeats = []
+                for _ in range(args.repeats):
+                    progress.update(bar, description=fault.name)
+                    repeats.append(bench.measure(fault))
+                    progress.advance(bar)
+                results.append(report.row(fault, repeats))
+                if args.json is not None:
+                    plain_json.write(results, args.json)
+    except (FaultBenchError, ProcessGroupError) as error:
+        print(f"{error}; see {log}", file=sys.stderr)
+        return 1
+    table = Table(*report.HEADINGS)
+    for result in results:
+        table.add_row(*map(escape, report.cells(result)))
+    wide_console().print(table)
+    return 0 if all(is_kept(result) for result in results) else 1
+
+
+def is_kept(result: dict) -> bool:
+    """Whether a fault did what is promised: no command after it, and rest where it has to be."""
+    return not result["commands_after"] and not (result["stops"] and result["not_at_rest"])

@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Results of injected faults as a table and as JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+from vjepa2_ros.faults.fault import Fault, Repeat
+
+AIM = 0.5
+"""Longest time from the notice of a fault to rest that is aimed at [s]."""
+
+
+def row(fault: Fault, repeats: Sequence[Repeat]) -> dict[str, Any]:
+    """Figures of one fault over its repeats; None where there is nothing to tell.
+
+    Returns:
+        fault, text, stack, repeats; noticed_s_median and _worst (from the injection);
+        rest_s_median and _worst (from the injection), rest_after_notice_s_worst; not_at_rest (how
+        many still moved at the end); distance_m_worst; commands_after; code and resumes, the most
+        frequent ones, with all in codes and resumed.
+    """
+    noticed = [repeat.noticed for repeat in repeats if repeat.noticed is not None]
+    rests = [repeat.rest for repeat in repeats if repeat.rest is not None]
+    late = [
+        max(0.0, repeat.rest - repeat.noticed)
+        for repeat in repeats
+        if repeat.rest is not None and repeat.noticed is not None
+    ]
+    codes = Counter(repeat.code for repeat in repeats)
+    resumed = Counter(repeat.resumes for repeat in repeats)
+    return {
+        "fault": fault.name,
+        "text": fault.text,
+        "stack": fault.stack,
+        "stops": fault.stops,
+        "repeats": len(repeats),
+        "noticed": len(noticed),
+        "noticed_s_median": median(noticed) if noticed else None,
+        "noticed_s_worst": max(noticed, default=None),
+        "rest_s_median": median(rests) if rests else None,
+        "rest_s_worst": max(rests, default=None),
+        "rest_after_notice_s_worst": max(late, default=None),
+        "not_at_rest": len(repeats) - len(rests),
+        "distance_m_worst": max(repeat.distance for repeat in repeats),
+        "commands_after": sum(repeat.commands_after for repeat in repeats),
+        "code": codes.most_common(1)[0][0],
+        "codes": dict(codes),
+        "resumes": resumed.most_common(1)[0][0],
+        "resumed": dict(resumed),
+    }
+
+
+HEADINGS = (
+    "fault", "repeats", "noticed [s]", "at rest [s]", "way [cm]", "commands after", "code",
+    "goes on",
+)  # fmt: skip
+"""Columns of the table: median and, in brackets, worst."""
+
+
+def cells(result: Mapping[str, Any]) -> tuple[str, ...]:
+    """One row of the table."""
+    return (
+        f"{result['text']} (`{result['fault']}`)",
+        str(result["repeats"]),
+        _times(result["noticed_s_median"], result["noticed_s_worst"]),
+        _times(result["rest_s_median"], result["rest_s_worst"])
+        + (f", {result['not_at_rest']} go on" if result["not_at_rest"] else ""),
+        f"{result['distance_m_worst'] * 100:.1f}",
+        str(result["commands_after"]),
+        _counted(result["codes"]),
+        _counted(result["resumed"]),
+    )
+
+
+def markdown(results: Sequence[Mapping[str, Any]]) -> str:
+    """Table of all faults."""
+    lines = ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
+    lines += ["| " + " | ".join(cells(result)) + " |" for result in results]
+    return "\n".join(lines)
+
+
+def _times(middle: float | None, worst: float | None) -> str:
+    return "–" if middle is None else f"{middle:.2f} ({worst:.2f})"
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    """Names with their counts, the most frequent one first; without counts if there is one."""
+    names = sorted(counts, key=lambda name: -counts[name])
+    if len(names) == 1:
+        return names[0] or "–"
+    return ", ".join(f"{name or '–'} {counts[name]}" for name in names)
