@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Brings managed nodes up in order and down in reverse, and watches that they stay up.
+"""Brings managed nodes up in order and down, the robot first, and watches that they stay up.
 
 Every wait has a deadline. A node that refuses is named with its own words (from its diagnostics),
 and the others are brought down again. While all are up, each must say once a second that it is
-alive and active; when one falls silent or leaves its state, all are brought down, the nodes that
-move the robot first to last in reverse order, and the process ends with exit code 1.
+alive and active; when one falls silent or leaves its state, all are brought down, and the process
+ends with exit code 1. The controller is deactivated before all others, so that the robot halts
+without waiting for a node that hangs.
+
+Its own heartbeat names the processes that were brought up; the nodes listen to those only. What
+started this process hears it, too (see ros/notify.py).
 
 Nothing is touched where another stack runs in the same namespace. A heartbeat names the process
 that sends it (`instance`), and only those of the processes that were brought up count.
@@ -26,17 +30,19 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from std_msgs.msg import Empty
 
+from vjepa2_ros.msg import StackMembers
+from vjepa2_ros.ros import notify
 from vjepa2_ros.ros.health import Health
 from vjepa2_ros.ros.managed_node import ENDING
 from vjepa2_ros.ros.parameters import declare, fix
 from vjepa2_ros.ros.runner import initialise
 from vjepa2_ros.ros.signals import stop_on_signal
-from vjepa2_ros.ros.supervision import HEARTBEAT_PERIOD, MANAGER_HEARTBEAT
+from vjepa2_ros.ros.supervision import HEARTBEAT_PERIOD, MANAGER_HEARTBEAT, MANAGER_PERIOD
 from vjepa2_ros.settings.declaration import SettingsError
 from vjepa2_ros.settings.manager import LifecycleManagerSettings
-from vjepa2_ros.settings.stack import MANAGER, READY
+from vjepa2_ros.settings.stack import MANAGER, READY, turn_to_end
+from vjepa2_ros.text import printable
 
 # A process that has not been heard for so long does not count as running [s].
 _LIVE = 2.5 * HEARTBEAT_PERIOD
@@ -100,8 +106,10 @@ class LifecycleManager:
         self._brought_up: list[str] = []
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 50)
         self._diagnostics = self._node.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._alive = self._node.create_publisher(Empty, MANAGER_HEARTBEAT, 1)
+        self._members = self._node.create_publisher(StackMembers, MANAGER_HEARTBEAT, 1)
+        self.starter = notify.Notifier()
         steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._node.create_timer(MANAGER_PERIOD, self._publish_members, clock=steady)
         self._node.create_timer(HEARTBEAT_PERIOD, self._publish_health, clock=steady)
         self._publish_health()
         self.log = self._node.get_logger()
@@ -138,9 +146,10 @@ class LifecycleManager:
                     raise BringUpError(f"{name} has been silent for {silence:.1f} s")
 
     def bring_down(self) -> bool:
-        """Deactivate all in reverse order, then clean them up, skipping one that does not answer.
+        """Deactivate all, then clean them up, skipping those that do not answer.
 
-        Takes at most `shutdown_timeout` for each node.
+        The controller is deactivated first, which halts the robot, the others in reverse order; all
+        are cleaned up in reverse order. Takes at most `shutdown_timeout` for each node.
 
         Returns:
             True if no node was left as it was; one whose process has ended counts as down.
@@ -148,11 +157,12 @@ class LifecycleManager:
         if not self._brought_up:
             return True
         self.log.info("bringing all nodes down")
+        self.starter.send(notify.STOPPING)
         left = list(reversed(self._brought_up))
-        failed = []
-        for transition in ("deactivate", "cleanup"):
-            failed += [name for name in left if not self._undo(name, transition)]
-            left = [name for name in left if name not in failed]
+        failed: list[str] = []
+        for transition, order in (("deactivate", sorted(left, key=turn_to_end)), ("cleanup", left)):
+            remaining = [name for name in order if name not in failed]
+            failed += [name for name in remaining if not self._undo(name, transition)]
         self._brought_up.clear()
         self.log.info("all nodes are down" if not failed else f"not down: {', '.join(failed)}")
         return not failed
@@ -161,6 +171,7 @@ class LifecycleManager:
         """Destroy the node."""
         self._executor.shutdown()
         self._node.destroy_node()
+        self.starter.close()
 
     # Other stacks ---------------------------------------------------------------------------
 
@@ -190,6 +201,8 @@ class LifecycleManager:
             raise BringUpError(f"{name} has fallen silent")
         self._check_alone(name)
         self._instances[name] = live[0]
+        # At once: the nodes refuse what it sends until they know of it.
+        self._publish_members()
 
     def _check_alone(self, name: str) -> None:
         """Raise BringUpError if several processes run as one node."""
@@ -338,10 +351,20 @@ class LifecycleManager:
             raise BringUpError("told to stop")
 
     def _publish_health(self) -> None:
-        self._alive.publish(Empty())
         message = DiagnosticArray(status=[self._health.report("active")])
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._diagnostics.publish(message)
+
+    def _publish_members(self) -> None:
+        nodes = self._settings.nodes
+        message = StackMembers(
+            instance=self._health.instance,
+            nodes=nodes,
+            instances=[self._instances.get(name, "") for name in nodes],
+        )
+        message.header.stamp = self._node.get_clock().now().to_msg()
+        self._members.publish(message)
+        self.starter.send(notify.WATCHDOG)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         prefix = self._node.get_namespace().rstrip("/") + "/"
@@ -353,7 +376,9 @@ class LifecycleManager:
             name, instance = status.name[len(prefix) :], values["instance"]
             if name != MANAGER and name not in self._settings.nodes:
                 continue
-            heartbeat = Heartbeat(time.monotonic(), values["lifecycle"], status.message)
+            heartbeat = Heartbeat(
+                time.monotonic(), printable(values["lifecycle"]), printable(status.message)
+            )
             self._heartbeats.setdefault(name, {})[instance] = heartbeat
             self._forget(name)
             self._warn_of_others(name, instance)
@@ -372,8 +397,8 @@ class LifecycleManager:
 
 
 def _process(instance: str) -> str:
-    """Host and process of an instance."""
-    return instance.rpartition(":")[0]
+    """Host and process of an instance, as it can be printed."""
+    return printable(instance.rpartition(":")[0])
 
 
 def main() -> int:
@@ -390,6 +415,7 @@ def main() -> int:
     try:
         manager.bring_up()
         manager.log.info(READY)
+        manager.starter.send(notify.READY)
         manager.watch()
         code = 0
     except BringUpError as error:

@@ -36,6 +36,7 @@ from vjepa2_ros.settings.declaration import (
     refuse_live,
     values_of,
 )
+from vjepa2_ros.text import printable
 
 ENDING = "ending"
 """State in the heartbeat of a node that was told to end while it is up."""
@@ -175,7 +176,7 @@ class ManagedNode(AwaitingNode):
         left_out = self.health.left_out(text if kind is None else kind)
         if left_out is not None:
             more = f" (and {left_out} more of this kind)" if left_out else ""
-            self.get_logger().warning(text + more)
+            self.get_logger().warning(printable(text + more))
 
     def announce_end(self) -> None:
         """Say at once that this process is about to end, so that the manager ends the stack."""
@@ -184,7 +185,7 @@ class ManagedNode(AwaitingNode):
 
     def fail(self, reason: str) -> None:
         """Give up after a fault that needs somebody: report it and deactivate."""
-        self.get_logger().error(f"{reason}; deactivating")
+        self.get_logger().error(printable(f"{reason}; deactivating"))
         self.health.error(reason)
         if self._is_active:
             self.trigger_deactivate()
@@ -322,7 +323,7 @@ class ManagedNode(AwaitingNode):
         # What goes wrong with every image must not fill the log; diagnostics count it.
         if self.health.is_news(text):
             detail = text if expected else "".join(traceback.format_exception(error))
-            self.get_logger().error(detail)
+            self.get_logger().error(printable(detail))
         self.health.error(text)
         return text
 

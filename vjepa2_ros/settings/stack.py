@@ -17,6 +17,10 @@ from vjepa2_ros.settings.simulator import SimulatorNodeSettings
 
 MANAGER = "lifecycle_manager"
 """Name of the node that brings the others up and down."""
+CONTROLLER = "controller_node"
+"""Name of the node that moves the robot."""
+PLANNER = "planner_node"
+"""Name of the node that commands it."""
 READY = "all nodes are active"
 """What the lifecycle manager logs once everything is up."""
 
@@ -90,8 +94,12 @@ def managed_nodes(where: str) -> tuple[str, ...]:
 
 
 def turn_to_end(name: str) -> int:
-    """How many nodes end before the one of this name where a whole stack goes down."""
-    order = [other for other in reversed(NODES) if other != MANAGER]
+    """How many nodes are deactivated before the one of this name where a whole stack goes down.
+
+    The controller is the first, since that halts the robot: a planner that hangs must not delay it.
+    The others follow in reverse order, so that a simulated robot is there until it has halted.
+    """
+    order = [CONTROLLER, *(n for n in reversed(NODES) if n not in (MANAGER, CONTROLLER))]
     return order.index(name) if name in order else 0
 
 

@@ -25,7 +25,8 @@ def start_stack(
 ) -> None:
     """Start a process for each node and the lifecycle manager, and wait until all are active.
 
-    There is no deadline here: the lifecycle manager has its own, and ends when one has passed.
+    There is no deadline here: the lifecycle manager has its own, and ends when one has passed. From
+    then on `group.check` also notices a lifecycle manager that hangs.
 
     Args:
         group: ends the processes.
@@ -38,7 +39,7 @@ def start_stack(
 
     Raises:
         ProcessGroupError: another stack runs in the namespace, and nothing was started; or a
-            process ended, with what it said.
+            process ended or hangs, with what it said.
     """
     nodes, parameters = list(nodes), dict(parameters or {})
     parameters[MANAGER] = {"nodes": nodes, **parameters.get(MANAGER, {})}
@@ -52,5 +53,6 @@ def start_stack(
         group.start_node(name, parameters.get(name), namespace, deadlines.wind_down)
     if on_started is not None:
         on_started()
+    group.watch(MANAGER)
     group.start_node(MANAGER, parameters[MANAGER], namespace, deadlines.wind_down)
     group.wait_for_line(MANAGER, READY, stop=stop)
