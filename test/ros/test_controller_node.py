@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The controller node alone: the probe stands in for the planner and the simulated robot."""
 
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -38,6 +40,7 @@ class Cell:
         self.talking = self.answering = self.following = True
         # Oscillates, so that it never comes to rest.
         self.swinging, self._side = False, 0.01
+        self.mode, self.mode_message = RobotState.READY, ""
         self.goals = 0
         self.targets = probe.mark("simulator/target")
         self._taken = self.targets
@@ -65,7 +68,10 @@ class Cell:
         if self.answering:
             self._states.publish(
                 RobotState(
-                    header=self.header(), pose=pose(self.position), mode=RobotState.READY
+                    header=self.header(),
+                    pose=pose(self.position),
+                    mode=self.mode,
+                    mode_message=self.mode_message,
                 )
             )
         if self.talking:
@@ -412,6 +418,37 @@ def test_before_the_robots_first_state_there_is_nothing_to_halt(bench):
                 assert probe.change("controller_node", transition)
         finally:
             probe.close()
+
+
+def test_text_from_the_network_cannot_steer_the_terminal_through_the_log():
+    escape = "\x1b[2J"
+    probe = Probe("/escapes")
+    probe.listen(RobotState, "robot_state", STREAM)
+    probe.listen(SimulatorTarget, "simulator/target", COMMAND)
+    cell = Cell(probe)
+    command = [sys.executable, "-m", "vjepa2_ros.nodes", "controller_node"]
+    process = subprocess.Popen(
+        [*command, "--ros-args", "-r", "__ns:=/escapes"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        assert probe.change("controller_node", "configure")
+        assert probe.change("controller_node", "activate")
+        cell.wait_state(lambda state: True)
+        header = cell.header()
+        header.frame_id = escape
+        cell.command(f"goal{escape}", header=header)
+        cell.wait_state(lambda s: s.refused_reason == Reason.WRONG_FRAME)
+        cell.mode, cell.mode_message = RobotState.FAULTED, f"reflex{escape}"
+        cell.wait_state(lambda s: s.fault)
+        process.terminate()
+        output = process.communicate(timeout=30.0)[0]
+    finally:
+        process.kill()
+        cell.close()
+        probe.close()
+    assert b"\x1b" not in output and b"reflex\\x1b[2J" in output
 
 
 def test_an_unknown_robot_is_refused_at_configure_with_the_known_ones(bench):

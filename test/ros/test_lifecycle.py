@@ -186,7 +186,8 @@ def manager(node, executor, context):
     """Heartbeats of a lifecycle manager, which has been heard; call it to silence it."""
     manager = rclpy.create_node(MANAGER, context=context)
     heartbeat = manager.create_publisher(StackMembers, MANAGER_HEARTBEAT, 1)
-    timer = node.create_timer(0.1, lambda: heartbeat.publish(StackMembers(instance="manager")))
+    message = StackMembers(instance="manager", nodes=["example_node"], instances=["example"])
+    timer = node.create_timer(0.1, lambda: heartbeat.publish(message))
     deadline = node.steady_now() + DEADLINE
     while not node.manager.is_there:
         assert node.steady_now() < deadline

@@ -59,6 +59,13 @@ def test_another_manager_is_not_listened_to_before_the_first_is_lost(manager):
     assert manager.members == {"planner_node": "c"} and manager.is_there and manager.silence == 0
 
 
+def test_a_manager_that_says_goodbye_makes_room_for_another_at_once(manager):
+    assert manager.heard("m", {"planner_node": "b"})
+    assert not manager.heard("n", {}), "another one's goodbye"
+    assert manager.heard("m", {}) and manager.silence is None
+    assert manager.heard("n", {"planner_node": "c"}) and manager.silence == 0
+
+
 def test_a_manager_that_was_never_heard_is_lost_but_not_silent(manager):
     wait(manager, 9)
     assert not manager.is_there and not manager.is_lost

@@ -20,7 +20,8 @@ import os
 import socket
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import rclpy
@@ -33,6 +34,17 @@ from rclpy.node import Node
 
 from vjepa2_ros.msg import StackMembers
 from vjepa2_ros.ros import notify
+from vjepa2_ros.ros.compatibility import (
+    BOOT,
+    CLOCK_SAMPLES,
+    MOST_CLOCK_SAMPLES,
+    boot,
+    build_problem,
+    clock_problem,
+    identity,
+    own_build,
+)
+from vjepa2_ros.ros.conversions import seconds
 from vjepa2_ros.ros.health import Health
 from vjepa2_ros.ros.managed_node import ENDING
 from vjepa2_ros.ros.parameters import declare, fix
@@ -76,11 +88,21 @@ class BringUpError(RuntimeError):
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """Last heartbeat of a process, and when it was received [s, steady]."""
+    """Last heartbeat of a process.
+
+    Attributes:
+        heard: when it was received [s, steady].
+        lifecycle: state of the node.
+        message: its own words.
+        identity: what it is built from, see `compatibility.identity`.
+        offsets: times from the stamps of the last heartbeats to their arrival [s].
+    """
 
     heard: float = 0.0
     lifecycle: str = ""
     message: str = ""
+    identity: Mapping[str, str] = field(default_factory=dict)
+    offsets: tuple[float, ...] = ()
 
 
 class LifecycleManager:
@@ -101,6 +123,8 @@ class LifecycleManager:
         }
         self._heartbeats: dict[str, dict[str, Heartbeat]] = {}
         self._health = Health(self._node.get_fully_qualified_name())
+        for key, value in identity().items():
+            self._health.set(key, value)
         self._instances = {MANAGER: self._health.instance}
         self._warned: set[str] = set()
         self._brought_up: list[str] = []
@@ -168,7 +192,8 @@ class LifecycleManager:
         return not failed
 
     def close(self) -> None:
-        """Destroy the node."""
+        """Say goodbye, so that another manager may take over at once, and destroy the node."""
+        self._members.publish(StackMembers(instance=self._health.instance))
         self._executor.shutdown()
         self._node.destroy_node()
         self.starter.close()
@@ -201,6 +226,7 @@ class LifecycleManager:
             raise BringUpError(f"{name} has fallen silent")
         self._check_alone(name)
         self._instances[name] = live[0]
+        self._check_compatible(name)
         # At once: the nodes refuse what it sends until they know of it.
         self._publish_members()
 
@@ -213,6 +239,23 @@ class LifecycleManager:
                 f"{self._node.context.get_domain_id()} ({name} are the processes "
                 f"{' and '.join(map(_process, live))}): stop it, or choose another namespace"
             )
+
+    def _check_compatible(self, name: str) -> None:
+        """Raise BringUpError if versions or clocks of a node's process do not fit this one's."""
+        if problem := build_problem(own_build(), self._heartbeat(name).identity):
+            raise BringUpError(f"{_process(self._instances[name])} cannot be {name}: {problem}")
+        if self._heartbeat(name).identity.get(BOOT) == boot():
+            # It has this process's clock.
+            return
+        while (count := len(offsets := self._heartbeat(name).offsets)) < CLOCK_SAMPLES or (
+            clock_problem(min(offsets)) and count < MOST_CLOCK_SAMPLES
+        ):
+            self._check_stop()
+            if not self._live(name):
+                raise BringUpError(f"{name} has fallen silent")
+            self._executor.spin_once(timeout_sec=0.1)
+        if problem := clock_problem(min(offsets)):
+            raise BringUpError(f"{_process(self._instances[name])} cannot be {name}: {problem}")
 
     def _in_graph(self, name: str) -> int:
         """Number of nodes of this name that could send heartbeats."""
@@ -350,6 +393,9 @@ class LifecycleManager:
         if self._stop.is_set():
             raise BringUpError("told to stop")
 
+    def _now(self) -> float:
+        return self._node.get_clock().now().nanoseconds * 1e-9
+
     def _publish_health(self) -> None:
         message = DiagnosticArray(status=[self._health.report("active")])
         message.header.stamp = self._node.get_clock().now().to_msg()
@@ -376,10 +422,17 @@ class LifecycleManager:
             name, instance = status.name[len(prefix) :], values["instance"]
             if name != MANAGER and name not in self._settings.nodes:
                 continue
-            heartbeat = Heartbeat(
-                time.monotonic(), printable(values["lifecycle"]), printable(status.message)
+            known = self._heartbeats.setdefault(name, {})
+            offset = self._now() - seconds(message.header.stamp)
+            offsets = known[instance].offsets if instance in known else ()
+            known[instance] = Heartbeat(
+                time.monotonic(),
+                printable(values["lifecycle"]),
+                printable(status.message),
+                {key: printable(value) for key, value in values.items() if key in identity()},
+                # Not all: a clock may be set.
+                (*offsets[1 - MOST_CLOCK_SAMPLES :], offset),
             )
-            self._heartbeats.setdefault(name, {})[instance] = heartbeat
             self._forget(name)
             self._warn_of_others(name, instance)
 

@@ -25,6 +25,7 @@ from rclpy.parameter import Parameter
 
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.ros.awaiting_node import AwaitingNode, Refused
+from vjepa2_ros.ros.compatibility import identity
 from vjepa2_ros.ros.health import Health
 from vjepa2_ros.ros.parameters import USE_SIM_TIME, declare, own_parameters
 from vjepa2_ros.ros.qos import SERVICE
@@ -68,6 +69,8 @@ class ManagedNode(AwaitingNode):
         self._configured_with: dict[str, Any] = {}
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.health = Health(self.get_fully_qualified_name())
+        for name, value in identity().items():
+            self.health.set(name, value)
         self.manager = ManagerWatch(self)
         self._is_active = self._is_configured = self._is_ending = False
         self._created: list[tuple[Callable, Any]] = []

@@ -59,10 +59,16 @@ class ManagerBinding:
             self._periods = 0
 
     def heard(self, instance: str, members: Mapping[str, str]) -> bool:
-        """Take a heartbeat; False if it is of another manager than the one that is listened to."""
+        """Take a heartbeat; False if it is of another manager than the one that is listened to.
+
+        One without members says that this manager ends: another one may take its place.
+        """
         if self.instance and instance != self.instance and not self.is_lost:
             return False
-        self.instance, self.members, self._periods = instance, dict(members), 0
+        if members:
+            self.instance, self.members, self._periods = instance, dict(members), 0
+        else:
+            self.instance, self.members = "", {}
         return True
 
     def tick(self) -> None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,14 +64,18 @@ class NodeEntry:
         attribute: of its settings in `StackSettings`.
         settings: class of its settings.
         where: stacks that it belongs to: "simulation", "hardware".
+        side: host that it runs on where there are two: "robot", "gpu".
     """
 
     name: str
     attribute: str
     settings: type
     where: frozenset[str]
+    side: str = "robot"
 
 
+SIDES = ("all", "robot", "gpu")
+"""Parts of a stack that can be started: all on one host, or one of two hosts."""
 _BOTH = frozenset({"simulation", "hardware"})
 NODES: dict[str, NodeEntry] = {
     entry.name: entry
@@ -80,8 +84,8 @@ NODES: dict[str, NodeEntry] = {
         NodeEntry("simulator_node", "simulator", SimulatorNodeSettings, frozenset({"simulation"})),
         NodeEntry("controller_node", "controller", ControllerNodeSettings, _BOTH),
         NodeEntry("camera_node", "camera", CameraNodeSettings, frozenset({"hardware"})),
-        NodeEntry("encoder_node", "encoder", EncoderNodeSettings, _BOTH),
-        NodeEntry("planner_node", "planner", PlannerNodeSettings, _BOTH),
+        NodeEntry("encoder_node", "encoder", EncoderNodeSettings, _BOTH, "gpu"),
+        NodeEntry("planner_node", "planner", PlannerNodeSettings, _BOTH, "gpu"),
         NodeEntry(MANAGER, "manager", LifecycleManagerSettings, frozenset()),
     )
 }
@@ -91,6 +95,11 @@ NODES: dict[str, NodeEntry] = {
 def managed_nodes(where: str) -> tuple[str, ...]:
     """Names of the managed nodes of a stack ("simulation" or "hardware"), as they come up."""
     return tuple(name for name, entry in NODES.items() if where in entry.where)
+
+
+def nodes_of_side(nodes: Iterable[str], side: str) -> tuple[str, ...]:
+    """Those of the managed nodes that run on one side of a stack, see `SIDES`."""
+    return tuple(name for name in nodes if side in ("all", NODES[name].side))
 
 
 def turn_to_end(name: str) -> int:
