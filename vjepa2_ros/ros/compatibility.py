@@ -24,7 +24,7 @@ MAX_CLOCK_OFFSET = 0.1
 """Largest difference of two clocks [s]."""
 CLOCK_SAMPLES = 3
 """Fewest heartbeats of another host to compare the clocks by: each was on its way for a while."""
-MOST_CLOCK_SAMPLES = 10
+MOST_CLOCK_SAMPLES = 5
 """Heartbeats after which clocks that seem to differ are refused."""
 BOOT = "boot"
 """Entry of the diagnostics by which processes with one clock know each other, see `boot`."""
