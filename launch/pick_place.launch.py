@@ -3,6 +3,8 @@
 
     ros2 launch vjepa2_ros pick_place.launch.py
     ros2 launch vjepa2_ros pick_place.launch.py simulation:=false camera:=/dev/video0
+    ros2 launch vjepa2_ros pick_place.launch.py simulation:=false side:=robot   # on one host,
+    ros2 launch vjepa2_ros pick_place.launch.py simulation:=false side:=gpu     # on the other one
     ros2 launch vjepa2_ros pick_place.launch.py checkpoint:=/models/vjepa2-ac-vitg.pt
 
 Each node is a process of its own; lifecycle_manager brings them up in order, and everything ends
@@ -15,10 +17,13 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 
+from rclpy.utilities import get_rmw_implementation_identifier
+
 from launch import LaunchDescription
 from vjepa2_ros.ros.deadlines import WIND_DOWN_OPTION
 from vjepa2_ros.stack.claim import claim
 from vjepa2_ros.stack.launching import ARGUMENTS, plan_stack
+from vjepa2_ros.stack.reach import network_report
 
 # Ends of a process that a shutdown may bring about: in order, or by a signal during its start.
 _ORDERLY = (0, -signal.SIGINT, -signal.SIGTERM)
@@ -30,7 +35,9 @@ def launch_nodes(context):
     """Build the nodes once the arguments have values; what is raised ends launch with code 1."""
     given = {name: LaunchConfiguration(name).perform(context) for name, _, _ in ARGUMENTS}
     plan = plan_stack(given)
-    _claims.append(claim(plan.namespace))
+    if plan.has_network:
+        print(network_report(get_rmw_implementation_identifier()), flush=True)
+    _claims.append(claim(plan.namespace, side=plan.side))
     return [_node(name, plan) for name in plan.nodes]
 
 

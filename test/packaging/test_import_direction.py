@@ -11,7 +11,7 @@ from vjepa2_ros.robot.reason import Reason
 
 PACKAGE = ROOT / "vjepa2_ros"
 LAYERS = (
-    {"share", "interrupts", "plain_json"},
+    {"share", "interrupts", "plain_json", "text"},
     {"settings"},
     {"world_model", "camera", "robot"},
     {"simulation", "planning"},

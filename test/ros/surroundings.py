@@ -31,6 +31,7 @@ class Surroundings:
         self.probe, self.model = probe, model
         self.grid = model.encoder.rows, model.encoder.columns
         self.seeing = self.feeling = True
+        self.sender = "the controller"
         self.latent_age = self.state_age = 0.0
         self.change_latent = self.change_state = lambda message: message
         self.obeying = True
@@ -93,6 +94,7 @@ class Surroundings:
         now = self.probe.now()
         point = Point(x=0.5, y=0.0, z=0.2)
         state = RobotState(
+            sender=self.sender,
             header=Header(stamp=stamp(now - self.state_age), frame_id="base"),
             pose=Pose(position=point, orientation=Quaternion(x=1.0, w=0.0)),
             goal_id=self.accepted[0],

@@ -270,7 +270,7 @@ def test_a_signal_to_all_at_once_brings_the_stack_down_in_order(group, pictures)
             assert group.wait_for_end(name, DEADLINE) == 0
     steps = [(name, line.split()[-2]) for name, line in ended if line.endswith(": done")]
     down = [name for name, step in steps if step == "deactivate:"]
-    assert down == ["camera_node", "controller_node"]
+    assert down == ["controller_node", "camera_node"]
 
 
 @pytest.fixture
@@ -295,7 +295,7 @@ def test_after_the_manager_was_killed_the_nodes_end_one_by_one_in_order(small_st
     begun = time.monotonic()
     group.stop()
     assert time.monotonic() - begun < 15.0 and group.killed == []
-    assert deactivated == ["camera_node", "controller_node"]
+    assert deactivated == ["controller_node", "camera_node"]
 
 
 def test_a_manager_that_hangs_is_noticed_by_the_nodes_which_end(small_stack):
@@ -316,7 +316,7 @@ def test_a_signal_to_one_node_brings_all_down_in_order(small_stack):
     assert "controller_node was told to end" in "".join(group.processes[MANAGER].lines)
     assert group.wait_for_end("controller_node", DEADLINE) == 0
     group.stop()
-    assert deactivated == ["camera_node", "controller_node"]
+    assert deactivated == ["controller_node", "camera_node"]
 
 
 def test_a_node_that_was_killed_does_not_hold_up_the_others(small_stack):

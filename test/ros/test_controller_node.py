@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The controller node alone: the probe stands in for the planner and the simulated robot."""
 
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pytest
 import rclpy
@@ -12,7 +16,7 @@ from rclpy.parameter import Parameter
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
-from vjepa2_ros.msg import Command, PlanningStatus, RobotState, SimulatorTarget
+from vjepa2_ros.msg import Command, PlanningStatus, RobotState, SimulatorTarget, StackMembers
 from vjepa2_ros.nodes.controller_node import ControllerNode
 from vjepa2_ros.robot.driver import RobotDescription
 from vjepa2_ros.robot.driver import RobotState as MeasuredState
@@ -20,9 +24,11 @@ from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.ros.conversions import duration, seconds, stamp
 from vjepa2_ros.ros.drivers import DRIVERS
 from vjepa2_ros.ros.qos import COMMAND, LATCHED, STREAM
+from vjepa2_ros.ros.supervision import MANAGER_HEARTBEAT
 from vjepa2_ros.stack.process_group import ProcessGroup
 
 START = (0.5, 0.0, 0.2)
+PLANNER = "the planner"
 
 
 class Cell:
@@ -34,6 +40,7 @@ class Cell:
         self.talking = self.answering = self.following = True
         # Oscillates, so that it never comes to rest.
         self.swinging, self._side = False, 0.01
+        self.mode, self.mode_message = RobotState.READY, ""
         self.goals = 0
         self.targets = probe.mark("simulator/target")
         self._taken = self.targets
@@ -61,11 +68,14 @@ class Cell:
         if self.answering:
             self._states.publish(
                 RobotState(
-                    header=self.header(), pose=pose(self.position), mode=RobotState.READY
+                    header=self.header(),
+                    pose=pose(self.position),
+                    mode=self.mode,
+                    mode_message=self.mode_message,
                 )
             )
         if self.talking:
-            self._statuses.publish(PlanningStatus(header=self.header()))
+            self._statuses.publish(PlanningStatus(header=self.header(), sender=PLANNER))
 
     def header(self, age=0.0):
         return Header(stamp=stamp(self.probe.now() - age), frame_id="base")
@@ -79,7 +89,7 @@ class Cell:
             goal_id=goal,
             sequence=sequence,
             pose=pose(self.position + np.array(offset)),
-            **{"header": self.header(age), **fields},
+            **{"header": self.header(age), "sender": PLANNER, **fields},
         )
         self.probe.publish("command", command, COMMAND)
 
@@ -256,6 +266,88 @@ def test_refused_commands_at_a_high_rate_do_not_fill_the_log(cell, controller):
     assert len([line for line in list(lines)[before:] if "refused" in line]) <= 1
 
 
+def test_commands_of_another_process_have_no_effect_until_the_next_activation(cell, controller):
+    goal = cell.new_goal()
+    cell.command(goal)
+    cell.wait_state(lambda s: s.goal_id == goal and not s.moving)
+    cell.command(goal, sequence=2, sender="a script")
+    controller.wait_for_line("controller_node", "FOREIGN_SENDER: ignored a message on `command`", 9)
+    cell.command(goal, sequence=2)
+    state = cell.wait_state(lambda s: s.sequence == 2)
+    assert state.refused_goal_id == "" and cell.modes() == [SimulatorTarget.MOVE] * 2
+    assert cell.probe.change("controller_node", "deactivate")
+    cell.talking = False
+    assert cell.probe.change("controller_node", "activate")
+    begun = cell.probe.now()
+    cell.wait_state(lambda s: seconds(s.header.stamp) > begun)
+    goal = cell.new_goal()
+    cell.command(goal, sender="another planner")
+    cell.wait_state(lambda s: s.goal_id == goal)
+
+
+@pytest.fixture
+def manager(bench):
+    """Heartbeats of a lifecycle manager in the namespace of the cell, which name a planner."""
+    publisher = bench.node.create_publisher(StackMembers, MANAGER_HEARTBEAT, 1)
+    message = StackMembers(instance="manager", nodes=["planner_node"], instances=[PLANNER])
+    timer = bench.node.create_timer(0.1, lambda: publisher.publish(message))
+    yield message
+    bench.run(lambda: (bench.node.destroy_timer(timer), bench.node.destroy_publisher(publisher)))
+
+
+def test_the_planner_that_the_manager_names_is_obeyed_and_no_other(cell, manager):
+    health = "/bench/controller_node"
+
+    def is_foreign(message):
+        values = {entry.key: entry.value for entry in message.status[0].values}
+        return message.status[0].name == health and int(values["foreign_messages"]) > 0
+
+    command_until_taken(cell)
+    taken = cell.modes()
+    manager.instances = ["a planner brought up later"]
+    cell.probe.wait("/diagnostics", is_foreign)
+    goal = cell.new_goal()
+    cell.command(goal)
+    cell.command(goal, sender=manager.instances[0], sequence=2)
+    state = cell.wait_state(lambda s: s.goal_id == goal)
+    assert state.sequence == 2 and cell.modes() == [*taken, SimulatorTarget.MOVE]
+
+
+def command_until_taken(cell, **fields):
+    """Command a new goal until a heartbeat of the manager has arrived; returns the goal."""
+
+    def is_taken():
+        goal = cell.new_goal()
+        cell.command(goal, **fields)
+        sent = cell.probe.now()
+        newest = cell.wait_state(lambda s: seconds(s.header.stamp) > sent + 0.1)
+        return goal if newest.goal_id == goal else ""
+
+    deadline = time.monotonic() + 10.0
+    while not (goal := is_taken()):
+        assert time.monotonic() < deadline
+    return goal
+
+
+def test_without_its_manager_the_robot_halts_and_needs_a_new_goal(cell, manager):
+    cell.following = False
+    goal = command_until_taken(cell, lifetime=duration(30.0))
+    cell.swinging = True
+    manager.instance = "another manager"
+    state = cell.wait_state(lambda s: s.reason == Reason.MANAGER_SILENT)
+    assert not state.moving and not state.fault
+    refused = cell.new_goal()
+    cell.command(refused)
+    again = cell.wait_state(lambda s: s.halts > state.halts)
+    assert again.reason == Reason.MANAGER_SILENT
+    manager.instance = "manager"
+    cell.following, cell.swinging = True, False
+    command_until_taken(cell)
+    cell.command(goal, sequence=2)
+    old = cell.wait_state(lambda s: s.refused_goal_id == goal)
+    assert old.refused_reason == Reason.FOREIGN_GOAL
+
+
 def test_a_bound_that_narrows_while_active_applies_to_the_next_command(cell):
     set_parameter(cell.probe, "workspace.upper", [0.52, 0.25, 0.36])
     goal = cell.new_goal()
@@ -326,6 +418,37 @@ def test_before_the_robots_first_state_there_is_nothing_to_halt(bench):
                 assert probe.change("controller_node", transition)
         finally:
             probe.close()
+
+
+def test_text_from_the_network_cannot_steer_the_terminal_through_the_log():
+    escape = "\x1b[2J"
+    probe = Probe("/escapes")
+    probe.listen(RobotState, "robot_state", STREAM)
+    probe.listen(SimulatorTarget, "simulator/target", COMMAND)
+    cell = Cell(probe)
+    command = [sys.executable, "-m", "vjepa2_ros.nodes", "controller_node"]
+    process = subprocess.Popen(
+        [*command, "--ros-args", "-r", "__ns:=/escapes"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        assert probe.change("controller_node", "configure")
+        assert probe.change("controller_node", "activate")
+        cell.wait_state(lambda state: True)
+        header = cell.header()
+        header.frame_id = escape
+        cell.command(f"goal{escape}", header=header)
+        cell.wait_state(lambda s: s.refused_reason == Reason.WRONG_FRAME)
+        cell.mode, cell.mode_message = RobotState.FAULTED, f"reflex{escape}"
+        cell.wait_state(lambda s: s.fault)
+        process.terminate()
+        output = process.communicate(timeout=30.0)[0]
+    finally:
+        process.kill()
+        cell.close()
+        probe.close()
+    assert b"\x1b" not in output and b"reflex\\x1b[2J" in output
 
 
 def test_an_unknown_robot_is_refused_at_configure_with_the_known_ones(bench):

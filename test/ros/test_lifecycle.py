@@ -13,6 +13,7 @@ from rclpy.parameter import Parameter as RosParameter
 from std_msgs.msg import Empty
 from std_srvs.srv import Trigger
 
+from vjepa2_ros.msg import StackMembers
 from vjepa2_ros.ros.awaiting_node import Refused
 from vjepa2_ros.ros.health import Health
 from vjepa2_ros.ros.mailbox import LatestWorker
@@ -184,8 +185,9 @@ def test_a_node_that_is_to_end_does_not_try_for_ever(node, executor, monkeypatch
 def manager(node, executor, context):
     """Heartbeats of a lifecycle manager, which has been heard; call it to silence it."""
     manager = rclpy.create_node(MANAGER, context=context)
-    heartbeat = manager.create_publisher(Empty, MANAGER_HEARTBEAT, 1)
-    timer = node.create_timer(0.1, lambda: heartbeat.publish(Empty()))
+    heartbeat = manager.create_publisher(StackMembers, MANAGER_HEARTBEAT, 1)
+    message = StackMembers(instance="manager", nodes=["example_node"], instances=["example"])
+    timer = node.create_timer(0.1, lambda: heartbeat.publish(message))
     deadline = node.steady_now() + DEADLINE
     while not node.manager.is_there:
         assert node.steady_now() < deadline

@@ -1,6 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole simulated stack: the way of a goal through all nodes, and what ends it."""
 
+import os
+import subprocess
+import sys
+
 import cv2
 import numpy as np
 import pytest
@@ -16,6 +20,7 @@ from vjepa2_ros.settings.cell import Workspace
 from vjepa2_ros.settings.stack import managed_nodes
 from vjepa2_ros.srv import EncodeImages, SetGoal
 from vjepa2_ros.stack.client import compressed_image
+from vjepa2_ros.stack.reach import on_this_machine
 
 
 def encoded(image, suffix=".png"):
@@ -131,6 +136,21 @@ def test_a_goal_image_that_cannot_be_decoded_is_refused_with_its_number(stack):
     assert not answer.accepted and answer.goal_id == ""
     assert "image 2 of 2" in answer.message and "JPEG or PNG" in answer.message
     assert stack.messages("command", commands) == []
+
+
+def test_a_client_finds_a_stack_that_stays_on_this_machine_without_any_setting(stack):
+    """`up` and `demo` keep a simulated stack on this machine; `goal` is started in another shell."""
+    ranged = {k: v for k, v in os.environ.items() if k != "ROS_AUTOMATIC_DISCOVERY_RANGE"}
+    assert on_this_machine(ranged)["ROS_AUTOMATIC_DISCOVERY_RANGE"] == (
+        os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"]
+    ), "the stack of this test is started as `up` starts it"
+    goal = subprocess.run(
+        [sys.executable, "-m", "vjepa2_ros.cli.main", "goal", "--cancel"],
+        env=ranged,
+        capture_output=True,
+        text=True,
+    )
+    assert goal.returncode == 1 and "there is no goal to cancel" in goal.stderr
 
 
 def test_a_tiny_goal_image_is_refused_with_the_size_it_needs(stack):

@@ -67,6 +67,17 @@ def test_a_seed_a_camera_and_a_checkpoint_reach_the_nodes_that_they_concern():
     assert parameters[MANAGER] == {"nodes": list(managed_nodes("hardware"))}
 
 
+@pytest.mark.parametrize("where", ["simulation", "hardware"])
+def test_the_two_sides_are_the_whole_stack_and_one_manager_manages_both(where):
+    given = {"simulation": str(where == "simulation")}
+    robot, gpu = (plan_stack({**given, "side": side}) for side in ("robot", "gpu"))
+    assert sorted(robot.nodes + gpu.nodes) == sorted((*managed_nodes(where), MANAGER))
+    assert MANAGER in robot.nodes and "controller_node" in robot.nodes
+    managed = robot.parameters[MANAGER].get("nodes", plan_stack({}).nodes[:-1])
+    assert list(managed) == list(managed_nodes(where))
+    assert robot.has_network and gpu.has_network
+
+
 def test_a_parameter_file_is_merged_and_checked(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("/**/planner_node: {ros__parameters: {status_rate: 8.0}}\n")
@@ -86,6 +97,8 @@ def test_a_parameter_file_is_merged_and_checked(tmp_path):
         ({"seed": "-1"}, "seed is -1"),
         ({"seed": "1", "simulation": "false"}, "seed:=1 has no effect without simulation"),
         ({"namespace": "no name"}, "namespace:='no name' is not a namespace"),
+        ({"side": "left"}, "side:=left is unknown: use all, robot, gpu"),
+        ({"side": "gpu", "seed": "1"}, "seed belong to the robot side"),
         ({"log_level": "loud"}, "log_level:=loud is unknown: use debug, info"),
         ({"params_file": "/no/such.yaml"}, "/no/such.yaml: No such file"),
         ({"preset": "peper"}, "unknown preset 'peper'"),
@@ -168,6 +181,13 @@ def test_a_process_that_fails_ends_launch_with_a_failure(launch_file):
     assert node.on_exit(SimpleNamespace(returncode=0), running).reason == "simulator_node ended"
     for code in (0, -2, -15):
         assert node.on_exit(SimpleNamespace(returncode=code), ending) is None
+
+
+def test_with_a_real_robot_it_says_what_the_network_can_reach(launch_file, capsys):
+    launch_file.launch_nodes({**DEFAULTS, "namespace": "simulated"})
+    assert capsys.readouterr().out == ""
+    launch_file.launch_nodes({**DEFAULTS, "simulation": "false"})
+    assert "discovery range" in capsys.readouterr().out
 
 
 def test_a_second_launch_in_the_namespace_is_refused(launch_file):

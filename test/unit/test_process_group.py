@@ -39,6 +39,12 @@ def test_lines_come_with_the_name_of_their_process():
     assert sorted(lines[:2]) == [("one", "hello"), ("two", "oops")]
 
 
+def test_what_a_process_prints_cannot_steer_the_terminal():
+    with ProcessGroup() as group:
+        group.start("loud", python("print('\\x1b[2Jgone'); " + PATIENT))
+        assert group.wait_for_line("loud", "gone", DEADLINE) == r"\x1b[2Jgone"
+
+
 def test_a_line_is_waited_for():
     with ProcessGroup() as group:
         group.start("patient", python(PATIENT))

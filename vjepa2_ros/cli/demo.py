@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from vjepa2_ros.cli.arguments import positive_integer, positive_number, seed
 from vjepa2_ros.cli.configuration import add_configuration_arguments, configuration
+from vjepa2_ros.stack.reach import on_this_machine
 from vjepa2_ros.tasks import load_task, task_names
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ def isolate() -> str:
     Raises:
         ValueError: the one that is set is none.
     """
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
+    os.environ.update(on_this_machine())
     domain = os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
     if domain and not (domain.isdecimal() and int(domain) <= LARGEST_DOMAIN):
         raise ValueError(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from vjepa2_ros.cli.arguments import namespace, seed
 from vjepa2_ros.cli.configuration import add_configuration_arguments, configuration, shown
+from vjepa2_ros.settings.stack import SIDES
 
 if TYPE_CHECKING:
     from vjepa2_ros.stack.process_group import ProcessGroup
@@ -23,6 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PATH",
         help="take images from a device, a video file or a folder instead of the simulation's "
         "camera; the robot is then the one of the parameter `robot`",
+    )
+    parser.add_argument(
+        "--side",
+        choices=SIDES,
+        default="all",
+        help="all nodes, or those of one of two hosts: robot (simulator or camera, controller and "
+        "lifecycle manager) or gpu (encoder and planner)",
     )
     add_configuration_arguments(parser)
     parser.add_argument(
@@ -42,10 +50,13 @@ def run(args: argparse.Namespace) -> int:
     stop = stop_on_signal()
     from vjepa2_ros.settings.declaration import SettingsError
     from vjepa2_ros.settings.stack import managed_nodes
-    from vjepa2_ros.stack.launching import stack_options
+    from vjepa2_ros.stack.launching import side_problem, stack_options
 
     if args.camera and args.seed is not None:
         print("--seed is of the simulation, --camera of a real robot: give one", file=sys.stderr)
+        return 2
+    if problem := side_problem(args.side, args.camera, args.seed is not None):
+        print(problem, file=sys.stderr)
         return 2
     nodes = managed_nodes("hardware" if args.camera else "simulation")
     try:
@@ -60,11 +71,21 @@ def run(args: argparse.Namespace) -> int:
         return 0
 
     from vjepa2_ros.stack.process_group import ProcessGroup, ProcessGroupError
+    from vjepa2_ros.stack.reach import network_report, on_this_machine
     from vjepa2_ros.stack.start import start_stack
 
+    environment = {}
+    if args.camera or args.side != "all":
+        from rclpy.utilities import get_rmw_implementation_identifier
+
+        print(network_report(get_rmw_implementation_identifier()), flush=True)
+    else:
+        environment = on_this_machine()
     try:
-        with ProcessGroup(hurry=lambda: stop.is_urgent) as group:
-            start_stack(group, nodes, effective.all_changes(), args.namespace, stop)
+        with ProcessGroup(environment=environment, hurry=lambda: stop.is_urgent) as group:
+            start_stack(group, nodes, effective.all_changes(), args.namespace, stop, side=args.side)
+            if args.side == "gpu":
+                print("waiting for the lifecycle manager of the robot side", flush=True)
             while not stop.wait(0.5):
                 group.check()
     except ProcessGroupError as error:

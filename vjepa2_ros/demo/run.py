@@ -25,7 +25,6 @@ from vjepa2_ros.stack.client import StackClient, read_images
 from vjepa2_ros.stack.observer import StackObserver
 from vjepa2_ros.stack.process_group import ProcessGroup
 from vjepa2_ros.stack.start import start_stack
-from vjepa2_ros.stack.text import printable
 from vjepa2_ros.tasks import load_task
 from vjepa2_ros.tasks.outcome import HOLD_TIME
 from vjepa2_ros.tasks.task import Episode, EpisodeError, Task, TaskOptions, draw_episode
@@ -119,7 +118,7 @@ def run_demo(settings: DemoSettings, console: Console, stop: threading.Event) ->
             )
         if not answer.accepted:
             raise DemoError(f"the goal was refused: {answer.message}")
-        console.print(f"{answer.goal_id} accepted: {answer.message}")
+        console.print(f"{answer.goal_id} accepted: {answer.message}", markup=False)
         _follow(record, answer.goal_id, episode, settings, console, stop, group)
         observer.finish_record()
     console.print("drawing …")
@@ -251,7 +250,6 @@ def _keep(log: TextIO, console: Console) -> Callable[[str, str], None]:
     """Function that writes the lines of the nodes into the log, and shows warnings and errors."""
 
     def on_line(name: str, line: str) -> None:
-        line = printable(line)
         log.write(f"[{name}] {line}\n")
         if "[WARN]" in line or "[ERROR]" in line or "[FATAL]" in line or "Traceback" in line:
             console.print(f"[{name}] {line}", style="yellow", markup=False, highlight=False)

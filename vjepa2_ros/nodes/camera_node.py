@@ -7,10 +7,11 @@ import sys
 import threading
 
 import numpy as np
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo
 
 from vjepa2_ros.camera.sources import CameraError, Source, open_source
-from vjepa2_ros.ros.conversions import camera_info, image_message
+from vjepa2_ros.ros.conversions import camera_info
+from vjepa2_ros.ros.image_transport import ImagePublisher
 from vjepa2_ros.ros.managed_node import ManagedNode
 from vjepa2_ros.ros.qos import LATEST
 from vjepa2_ros.ros.runner import run
@@ -27,7 +28,7 @@ class CameraNode(ManagedNode):
 
     def configure(self) -> None:
         self._source = open_source(self.settings)
-        self._images = self.advertise(Image, "camera/image_raw", LATEST)
+        self._images = ImagePublisher(self, self.settings.transport)
         self._infos = self.advertise(CameraInfo, "camera/camera_info", LATEST)
         self._stop = threading.Event()
 
@@ -59,10 +60,9 @@ class CameraNode(ManagedNode):
                     return
                 now = self.now()
                 image = source.retrieve()
-                message = image_message(image, now, self.settings.frame.camera_frame)
                 info = camera_info(matrix, image.shape[1], image.shape[0])
-                info.header = message.header
-                self._images.publish(message)
+                frame = self.settings.frame.camera_frame
+                info.header = self._images.publish(image, now, frame)
                 self._infos.publish(info)
                 self.post(self.health.beat)
         except CameraError as error:

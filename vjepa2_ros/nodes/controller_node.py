@@ -29,7 +29,13 @@ from vjepa2_ros.ros.drivers import DriverContext, create_robot
 from vjepa2_ros.ros.managed_node import ManagedNode
 from vjepa2_ros.ros.qos import COMMAND, LATCHED, STREAM
 from vjepa2_ros.ros.runner import run
+from vjepa2_ros.ros.senders import SenderBinding
 from vjepa2_ros.settings.controller import ControllerNodeSettings
+from vjepa2_ros.settings.stack import MANAGER, PLANNER
+from vjepa2_ros.text import printable
+
+LOG_PERIOD = 10.0
+"""Shortest time between two lines in the log about the manager's silence [s]."""
 
 
 class ControllerNode(ManagedNode):
@@ -45,6 +51,7 @@ class ControllerNode(ManagedNode):
         settings = self.settings
         self._frame = settings.limits.cell.frame.base_frame
         self._reported_fault = ""
+        self._planner = SenderBinding(PLANNER, self.manager)
         options = json.loads(settings.robot_options)
         context = DriverContext(self.now, self._frame, self, settings.franka, options)
         self._robot = create_robot(settings.robot, context)
@@ -64,6 +71,8 @@ class ControllerNode(ManagedNode):
         self._controller = MotionController(
             self._robot, self.settings.limits, self.settings.planner_timeout
         )
+        self._planner.release()
+        self._manager_is_silent = False
 
     def settings_changed(self) -> None:
         if self._controller is not None:
@@ -86,12 +95,46 @@ class ControllerNode(ManagedNode):
             robot.close()
 
     def _on_command(self, message: Command) -> None:
+        if not self._is_of_the_planner("command", message.sender):
+            return
+        if self._manager_is_silent:
+            # Ends the goal that it was planned for.
+            self._halt_without_manager()
+            return
         verdict = self._controller.command(motion_command(message), self.now(), self.steady_now())
         if not verdict.accepted:
             self.log_throttled(self._controller.message, f"refused: {verdict.reason.name}")
 
     def _on_status(self, message: PlanningStatus) -> None:
-        self._controller.planner_heard(self.steady_now())
+        if self._is_of_the_planner("status", message.sender):
+            self._controller.planner_heard(self.steady_now())
+
+    def _is_of_the_planner(self, topic: str, sender: str) -> bool:
+        """Whether a message is of the planner of this stack; another one has no effect at all."""
+        if self._planner.accepts(sender):
+            return True
+        self.log_throttled(
+            f"{Reason.FOREIGN_SENDER.name}: ignored a message on `{topic}` from {sender!r}, which "
+            f"is not the planner {self._planner.sender!r} of this stack",
+            f"foreign {topic}",
+        )
+        return False
+
+    def _watch_manager(self) -> None:
+        """Halt when the lifecycle manager falls silent: nobody would bring the stack down."""
+        silence = self.manager.silence or 0.0
+        was_silent = self._manager_is_silent
+        self._manager_is_silent = silence > self.settings.manager_timeout
+        if self._manager_is_silent and not was_silent:
+            self._halt_without_manager()
+
+    def _halt_without_manager(self) -> None:
+        text = (
+            f"{MANAGER} has been silent for {self.manager.silence or 0.0:.1f} s; no command is "
+            "taken until it is heard again"
+        )
+        self.get_logger().error(text, throttle_duration_sec=LOG_PERIOD)
+        self._controller.halt(Reason.MANAGER_SILENT, text, self.now())
 
     def _on_halt(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         response.success = self._controller.halt(
@@ -116,9 +159,10 @@ class ControllerNode(ManagedNode):
     def _on_tick(self) -> None:
         controller = self._controller
         assert controller is not None
+        self._watch_manager()
         state = controller.tick(self.now(), self.steady_now())
         if controller.fault and controller.fault != self._reported_fault:
-            self.get_logger().error(f"fault: {controller.fault}")
+            self.get_logger().error(printable(f"fault: {controller.fault}"))
         self._reported_fault = controller.fault
         self._report_health(controller, state is not None)
         if state is not None:
@@ -130,7 +174,9 @@ class ControllerNode(ManagedNode):
             self._publish(self._controller, self._controller.state)
 
     def _publish(self, controller: MotionController, state: MeasuredState) -> None:
-        self._states.publish(controller_state_message(controller, state, self._frame))
+        message = controller_state_message(controller, state, self._frame)
+        message.sender = self.health.instance
+        self._states.publish(message)
         if state.joint_positions is not None:
             self._joints.publish(joint_state_message(state, self._description))
         if state.wrench is not None:
@@ -138,6 +184,7 @@ class ControllerNode(ManagedNode):
 
     def _report_health(self, controller: MotionController, has_state: bool) -> None:
         self.health.set("message", controller.message)
+        self.health.set("foreign_messages", self._planner.refused)
         if controller.fault:
             self.health.error(f"fault: {controller.fault}; check the robot, then call reset_fault")
         elif has_state:

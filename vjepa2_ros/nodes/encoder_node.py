@@ -18,13 +18,15 @@ from vjepa2_ros.camera.decoding import ImageTooLargeError, check_image, decode_i
 from vjepa2_ros.msg import Latent
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.ros.awaiting_node import Refused
-from vjepa2_ros.ros.conversions import MessageError, image_array
+from vjepa2_ros.ros.conversions import MessageError, image_array, seconds
+from vjepa2_ros.ros.image_transport import COMPRESSED_TOPIC, RAW_TOPIC, LinkMeter
 from vjepa2_ros.ros.latents import latent_message
 from vjepa2_ros.ros.mailbox import LatestWorker
 from vjepa2_ros.ros.managed_node import ManagedNode
 from vjepa2_ros.ros.qos import LATEST
 from vjepa2_ros.ros.runner import run
 from vjepa2_ros.settings.encoder import EncoderNodeSettings
+from vjepa2_ros.settings.transport import COMPRESSED
 from vjepa2_ros.srv import EncodeImages
 from vjepa2_ros.world_model.checkpoint import open_world_model
 from vjepa2_ros.world_model.world_model import WorldModel
@@ -42,7 +44,7 @@ class EncoderNode(ManagedNode):
     NAME = "encoder_node"
     SETTINGS = EncoderNodeSettings
     _model: WorldModel | None = None
-    _worker: LatestWorker[Image] | None = None
+    _worker: LatestWorker[Image | CompressedImage] | None = None
 
     def configure(self) -> None:
         self._model = open_world_model(self.settings.model)
@@ -54,7 +56,11 @@ class EncoderNode(ManagedNode):
             self._encode_message, self._publish_later, self.post_error, "encoder"
         )
         self._latents = self.advertise(Latent, "latent", LATEST)
-        self.subscribe(Image, "camera/image_raw", self._worker.offer, LATEST)
+        self._link = LinkMeter()
+        if self.settings.subscription.image_transport == COMPRESSED:
+            self.subscribe(CompressedImage, COMPRESSED_TOPIC, self._on_image, LATEST)
+        else:
+            self.subscribe(Image, RAW_TOPIC, self._on_image, LATEST)
         self.serve(EncodeImages, "encode_images", self._on_encode_images)
 
     def deactivate(self) -> None:
@@ -66,9 +72,15 @@ class EncoderNode(ManagedNode):
             self._worker.close()
         self._worker = self._model = None
 
+    @property
+    def _max_pixels(self) -> int:
+        return round(self.settings.max_image_megapixels * 1e6)
+
     # In the worker's thread -----------------------------------------------------------------
 
-    def _encode_message(self, message: Image) -> Latent:
+    def _encode_message(self, message: Image | CompressedImage) -> Latent:
+        if isinstance(message, CompressedImage):
+            return self._encode_file(message, self._max_pixels)
         return self._encode(image_array(message), message.header)
 
     def _encode_file(self, message: CompressedImage, max_pixels: int) -> Latent:
@@ -92,10 +104,17 @@ class EncoderNode(ManagedNode):
 
     # In the executor's thread ---------------------------------------------------------------
 
+    def _on_image(self, message: Image | CompressedImage) -> None:
+        latency = self.now() - seconds(message.header.stamp)
+        self._link.add(len(message.data), latency, self.steady_now())
+        self._worker.offer(message)
+
     def _publish(self, message: Latent) -> None:
         self._latents.publish(message)
         self.health.set("encode_ms", f"{message.encode_seconds * 1e3:.1f}")
         self.health.set("dropped", self._worker.dropped)
+        for key, value in self._link.values().items():
+            self.health.set(key, value)
         self.health.beat()
 
     async def _on_encode_images(
@@ -110,7 +129,7 @@ class EncoderNode(ManagedNode):
             raise Refused(
                 f"{len(images)} images were sent, more than {MAX_IMAGES}", Reason.TOO_MANY_SUBGOALS
             )
-        max_pixels = round(self.settings.max_image_megapixels * 1e6)
+        max_pixels = self._max_pixels
         # All headers first: nothing is encoded for a request that will be refused.
         for number, image in enumerate(images, start=1):
             await self._work(partial(check_image, image.data, max_pixels), number, len(images))

@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Brings managed nodes up in order and down in reverse, and watches that they stay up.
+"""Brings managed nodes up in order and down, the robot first, and watches that they stay up.
 
 Every wait has a deadline. A node that refuses is named with its own words (from its diagnostics),
 and the others are brought down again. While all are up, each must say once a second that it is
-alive and active; when one falls silent or leaves its state, all are brought down, the nodes that
-move the robot first to last in reverse order, and the process ends with exit code 1.
+alive and active; when one falls silent or leaves its state, all are brought down, and the process
+ends with exit code 1. The controller is deactivated before all others, so that the robot halts
+without waiting for a node that hangs.
+
+Its own heartbeat names the processes that were brought up; the nodes listen to those only. What
+started this process hears it, too (see ros/notify.py).
 
 Nothing is touched where another stack runs in the same namespace. A heartbeat names the process
 that sends it (`instance`), and only those of the processes that were brought up count.
@@ -16,7 +20,8 @@ import os
 import socket
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import rclpy
@@ -26,17 +31,30 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.clock import Clock, ClockType
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from std_msgs.msg import Empty
 
+from vjepa2_ros.msg import StackMembers
+from vjepa2_ros.ros import notify
+from vjepa2_ros.ros.compatibility import (
+    BOOT,
+    CLOCK_SAMPLES,
+    MOST_CLOCK_SAMPLES,
+    boot,
+    build_problem,
+    clock_problem,
+    identity,
+    own_build,
+)
+from vjepa2_ros.ros.conversions import seconds
 from vjepa2_ros.ros.health import Health
 from vjepa2_ros.ros.managed_node import ENDING
 from vjepa2_ros.ros.parameters import declare, fix
 from vjepa2_ros.ros.runner import initialise
 from vjepa2_ros.ros.signals import stop_on_signal
-from vjepa2_ros.ros.supervision import HEARTBEAT_PERIOD, MANAGER_HEARTBEAT
+from vjepa2_ros.ros.supervision import HEARTBEAT_PERIOD, MANAGER_HEARTBEAT, MANAGER_PERIOD
 from vjepa2_ros.settings.declaration import SettingsError
 from vjepa2_ros.settings.manager import LifecycleManagerSettings
-from vjepa2_ros.settings.stack import MANAGER, READY
+from vjepa2_ros.settings.stack import MANAGER, READY, turn_to_end
+from vjepa2_ros.text import printable
 
 # A process that has not been heard for so long does not count as running [s].
 _LIVE = 2.5 * HEARTBEAT_PERIOD
@@ -70,11 +88,21 @@ class BringUpError(RuntimeError):
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """Last heartbeat of a process, and when it was received [s, steady]."""
+    """Last heartbeat of a process.
+
+    Attributes:
+        heard: when it was received [s, steady].
+        lifecycle: state of the node.
+        message: its own words.
+        identity: what it is built from, see `compatibility.identity`.
+        offsets: times from the stamps of the last heartbeats to their arrival [s].
+    """
 
     heard: float = 0.0
     lifecycle: str = ""
     message: str = ""
+    identity: Mapping[str, str] = field(default_factory=dict)
+    offsets: tuple[float, ...] = ()
 
 
 class LifecycleManager:
@@ -95,13 +123,17 @@ class LifecycleManager:
         }
         self._heartbeats: dict[str, dict[str, Heartbeat]] = {}
         self._health = Health(self._node.get_fully_qualified_name())
+        for key, value in identity().items():
+            self._health.set(key, value)
         self._instances = {MANAGER: self._health.instance}
         self._warned: set[str] = set()
         self._brought_up: list[str] = []
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 50)
         self._diagnostics = self._node.create_publisher(DiagnosticArray, "/diagnostics", 10)
-        self._alive = self._node.create_publisher(Empty, MANAGER_HEARTBEAT, 1)
+        self._members = self._node.create_publisher(StackMembers, MANAGER_HEARTBEAT, 1)
+        self.starter = notify.Notifier()
         steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self._node.create_timer(MANAGER_PERIOD, self._publish_members, clock=steady)
         self._node.create_timer(HEARTBEAT_PERIOD, self._publish_health, clock=steady)
         self._publish_health()
         self.log = self._node.get_logger()
@@ -138,9 +170,10 @@ class LifecycleManager:
                     raise BringUpError(f"{name} has been silent for {silence:.1f} s")
 
     def bring_down(self) -> bool:
-        """Deactivate all in reverse order, then clean them up, skipping one that does not answer.
+        """Deactivate all, then clean them up, skipping those that do not answer.
 
-        Takes at most `shutdown_timeout` for each node.
+        The controller is deactivated first, which halts the robot, the others in reverse order; all
+        are cleaned up in reverse order. Takes at most `shutdown_timeout` for each node.
 
         Returns:
             True if no node was left as it was; one whose process has ended counts as down.
@@ -148,19 +181,22 @@ class LifecycleManager:
         if not self._brought_up:
             return True
         self.log.info("bringing all nodes down")
+        self.starter.send(notify.STOPPING)
         left = list(reversed(self._brought_up))
-        failed = []
-        for transition in ("deactivate", "cleanup"):
-            failed += [name for name in left if not self._undo(name, transition)]
-            left = [name for name in left if name not in failed]
+        failed: list[str] = []
+        for transition, order in (("deactivate", sorted(left, key=turn_to_end)), ("cleanup", left)):
+            remaining = [name for name in order if name not in failed]
+            failed += [name for name in remaining if not self._undo(name, transition)]
         self._brought_up.clear()
         self.log.info("all nodes are down" if not failed else f"not down: {', '.join(failed)}")
         return not failed
 
     def close(self) -> None:
-        """Destroy the node."""
+        """Say goodbye, so that another manager may take over at once, and destroy the node."""
+        self._members.publish(StackMembers(instance=self._health.instance))
         self._executor.shutdown()
         self._node.destroy_node()
+        self.starter.close()
 
     # Other stacks ---------------------------------------------------------------------------
 
@@ -190,6 +226,9 @@ class LifecycleManager:
             raise BringUpError(f"{name} has fallen silent")
         self._check_alone(name)
         self._instances[name] = live[0]
+        self._check_compatible(name)
+        # At once: the nodes refuse what it sends until they know of it.
+        self._publish_members()
 
     def _check_alone(self, name: str) -> None:
         """Raise BringUpError if several processes run as one node."""
@@ -200,6 +239,23 @@ class LifecycleManager:
                 f"{self._node.context.get_domain_id()} ({name} are the processes "
                 f"{' and '.join(map(_process, live))}): stop it, or choose another namespace"
             )
+
+    def _check_compatible(self, name: str) -> None:
+        """Raise BringUpError if versions or clocks of a node's process do not fit this one's."""
+        if problem := build_problem(own_build(), self._heartbeat(name).identity):
+            raise BringUpError(f"{_process(self._instances[name])} cannot be {name}: {problem}")
+        if self._heartbeat(name).identity.get(BOOT) == boot():
+            # It has this process's clock.
+            return
+        while (count := len(offsets := self._heartbeat(name).offsets)) < CLOCK_SAMPLES or (
+            clock_problem(min(offsets)) and count < MOST_CLOCK_SAMPLES
+        ):
+            self._check_stop()
+            if not self._live(name):
+                raise BringUpError(f"{name} has fallen silent")
+            self._executor.spin_once(timeout_sec=0.1)
+        if problem := clock_problem(min(offsets)):
+            raise BringUpError(f"{_process(self._instances[name])} cannot be {name}: {problem}")
 
     def _in_graph(self, name: str) -> int:
         """Number of nodes of this name that could send heartbeats."""
@@ -337,11 +393,24 @@ class LifecycleManager:
         if self._stop.is_set():
             raise BringUpError("told to stop")
 
+    def _now(self) -> float:
+        return self._node.get_clock().now().nanoseconds * 1e-9
+
     def _publish_health(self) -> None:
-        self._alive.publish(Empty())
         message = DiagnosticArray(status=[self._health.report("active")])
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._diagnostics.publish(message)
+
+    def _publish_members(self) -> None:
+        nodes = self._settings.nodes
+        message = StackMembers(
+            instance=self._health.instance,
+            nodes=nodes,
+            instances=[self._instances.get(name, "") for name in nodes],
+        )
+        message.header.stamp = self._node.get_clock().now().to_msg()
+        self._members.publish(message)
+        self.starter.send(notify.WATCHDOG)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         prefix = self._node.get_namespace().rstrip("/") + "/"
@@ -353,8 +422,17 @@ class LifecycleManager:
             name, instance = status.name[len(prefix) :], values["instance"]
             if name != MANAGER and name not in self._settings.nodes:
                 continue
-            heartbeat = Heartbeat(time.monotonic(), values["lifecycle"], status.message)
-            self._heartbeats.setdefault(name, {})[instance] = heartbeat
+            known = self._heartbeats.setdefault(name, {})
+            offset = self._now() - seconds(message.header.stamp)
+            offsets = known[instance].offsets if instance in known else ()
+            known[instance] = Heartbeat(
+                time.monotonic(),
+                printable(values["lifecycle"]),
+                printable(status.message),
+                {key: printable(value) for key, value in values.items() if key in identity()},
+                # Not all: a clock may be set.
+                (*offsets[1 - MOST_CLOCK_SAMPLES :], offset),
+            )
             self._forget(name)
             self._warn_of_others(name, instance)
 
@@ -372,8 +450,8 @@ class LifecycleManager:
 
 
 def _process(instance: str) -> str:
-    """Host and process of an instance."""
-    return instance.rpartition(":")[0]
+    """Host and process of an instance, as it can be printed."""
+    return printable(instance.rpartition(":")[0])
 
 
 def main() -> int:
@@ -390,6 +468,7 @@ def main() -> int:
     try:
         manager.bring_up()
         manager.log.info(READY)
+        manager.starter.send(notify.READY)
         manager.watch()
         code = 0
     except BringUpError as error:

@@ -40,8 +40,11 @@ from vjepa2_ros.ros.mailbox import LatestWorker
 from vjepa2_ros.ros.managed_node import ManagedNode
 from vjepa2_ros.ros.qos import COMMAND, LATCHED, LATEST, STREAM
 from vjepa2_ros.ros.runner import run
+from vjepa2_ros.ros.senders import SenderBinding
 from vjepa2_ros.settings.planning import PlannerNodeSettings
+from vjepa2_ros.settings.stack import CONTROLLER
 from vjepa2_ros.srv import EncodeImages, SetGoal
+from vjepa2_ros.text import printable
 from vjepa2_ros.world_model.checkpoint import open_world_model
 from vjepa2_ros.world_model.world_model import WorldModel
 
@@ -83,6 +86,7 @@ class PlannerNode(ManagedNode):
             send=self._send,
             show=self._show,
         )
+        self._controller = SenderBinding(CONTROLLER, self.manager)
         self._latent_stamp: float | None = None
         self._camera_frame = ""
         self._status = GoalStatus()
@@ -102,6 +106,7 @@ class PlannerNode(ManagedNode):
         self.every(1.0 / settings.status_rate, self._on_tick)
 
     def activate(self) -> None:
+        self._controller.release()
         self._goals.publish(Goal(header=self._header()))
         self._show(GoalStatus())
 
@@ -280,7 +285,14 @@ class PlannerNode(ManagedNode):
         self._execution.observe(EncodedImage(latent, self._latent_stamp, message.encode_seconds))
 
     def _on_robot_state(self, message: RobotState) -> None:
-        self._execution.robot_moved(robot_report(message))
+        if self._controller.accepts(message.sender):
+            self._execution.robot_moved(robot_report(message))
+        else:
+            self.log_throttled(
+                f"{Reason.FOREIGN_SENDER.name}: ignored a robot_state from {message.sender!r}, "
+                f"which is not the controller {self._controller.sender!r} of this stack",
+                "foreign robot_state",
+            )
 
     @staticmethod
     def _plan(observation: Observation) -> tuple[Observation, Step | Exception]:
@@ -313,11 +325,12 @@ class PlannerNode(ManagedNode):
             self._publish_status()
         if self._latent_stamp is not None:
             self.health.set("latent_age_s", f"{self.now() - self._latent_stamp:.2f}")
+        self.health.set("foreign_messages", self._controller.refused)
         if execution.goal is not None and execution.hindrance is not None:
             self.health.warn(execution.hindrance.message)
 
     def _send(self, command: MotionCommand, reason: Reason) -> None:
-        self._commands.publish(command_message(command, reason))
+        self._commands.publish(command_message(command, reason, self.health.instance))
 
     def _show(self, status: GoalStatus) -> None:
         self._status = status
@@ -329,16 +342,18 @@ class PlannerNode(ManagedNode):
         self._images = ()
         if status.state == GoalState.FAILED:
             self.get_logger().error(
-                f"{status.goal_id} failed: {status.message}", throttle_duration_sec=LOG_PERIOD
+                printable(f"{status.goal_id} failed: {status.message}"),
+                throttle_duration_sec=LOG_PERIOD,
             )
             self.health.error(status.message)
         else:
             self.get_logger().info(
-                f"{status.goal_id} is over: {status.message}", throttle_duration_sec=LOG_PERIOD
+                printable(f"{status.goal_id} is over: {status.message}"),
+                throttle_duration_sec=LOG_PERIOD,
             )
 
     def _publish_status(self) -> None:
-        self._statuses.publish(status_message(self._status, self.now()))
+        self._statuses.publish(status_message(self._status, self.now(), self.health.instance))
 
     def _show_goal(self, goal: Goal) -> None:
         self._goals.publish(goal)

@@ -14,16 +14,16 @@ import time
 from typing import TYPE_CHECKING
 
 import numpy as np
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo
 
 from vjepa2_ros.msg import RobotState, SimulatorTarget, SimulatorTruth
 from vjepa2_ros.robot.driver import QUATERNION_TOLERANCE
 from vjepa2_ros.ros.conversions import (
     camera_info,
-    image_message,
     pose_arrays,
     robot_state_message,
 )
+from vjepa2_ros.ros.image_transport import ImagePublisher
 from vjepa2_ros.ros.managed_node import ManagedNode
 from vjepa2_ros.ros.qos import COMMAND, LATEST, STREAM
 from vjepa2_ros.ros.runner import run
@@ -59,7 +59,7 @@ class SimulatorNode(ManagedNode):
         self._target: SimulatorTarget | None = None
         self._states = self.advertise(RobotState, "simulator/state", STREAM)
         self._truths = self.advertise(SimulatorTruth, "simulator/truth", STREAM)
-        self._images = self.advertise(Image, "camera/image_raw", LATEST)
+        self._images = ImagePublisher(self, self.settings.transport)
         self._infos = self.advertise(CameraInfo, "camera/camera_info", LATEST)
         self.subscribe(SimulatorTarget, "simulator/target", self._on_target, COMMAND)
         self._started = threading.Event()
@@ -183,9 +183,7 @@ class SimulatorNode(ManagedNode):
         started = time.perf_counter()
         image = np.ascontiguousarray(simulator.render(self.settings.image_size))
         rendered = time.perf_counter() - started
-        message = image_message(image, now, self.settings.camera.camera_frame)
-        info.header = message.header
-        self._images.publish(message)
+        info.header = self._images.publish(image, now, self.settings.camera.camera_frame)
         self._infos.publish(info)
         self.post(self._report_image, rendered)
 

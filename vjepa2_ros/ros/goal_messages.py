@@ -35,9 +35,10 @@ def robot_report(message: RobotState) -> RobotReport:
     )
 
 
-def command_message(command: MotionCommand, reason: Reason) -> Command:
-    """Message of a command, with what it was planned from."""
+def command_message(command: MotionCommand, reason: Reason, sender: str) -> Command:
+    """Message of a command of a process, with what it was planned from."""
     return Command(
+        sender=sender,
         header=Header(stamp=stamp(command.observation_stamp), frame_id=command.frame),
         goal_id=command.goal_id,
         sequence=command.sequence,
@@ -49,9 +50,10 @@ def command_message(command: MotionCommand, reason: Reason) -> Command:
     )
 
 
-def status_message(status: GoalStatus, time: float) -> PlanningStatus:
-    """Message of a status that is published at `time` [s]."""
+def status_message(status: GoalStatus, time: float, sender: str) -> PlanningStatus:
+    """Message of a status that a process publishes at `time` [s]."""
     return PlanningStatus(
+        sender=sender,
         header=Header(stamp=stamp(time)),
         goal_id=status.goal_id,
         state=int(status.state),

@@ -25,6 +25,7 @@ from rclpy.parameter import Parameter
 
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.ros.awaiting_node import AwaitingNode, Refused
+from vjepa2_ros.ros.compatibility import identity
 from vjepa2_ros.ros.health import Health
 from vjepa2_ros.ros.parameters import USE_SIM_TIME, declare, own_parameters
 from vjepa2_ros.ros.qos import SERVICE
@@ -36,6 +37,7 @@ from vjepa2_ros.settings.declaration import (
     refuse_live,
     values_of,
 )
+from vjepa2_ros.text import printable
 
 ENDING = "ending"
 """State in the heartbeat of a node that was told to end while it is up."""
@@ -67,6 +69,8 @@ class ManagedNode(AwaitingNode):
         self._configured_with: dict[str, Any] = {}
         self.add_on_set_parameters_callback(self._on_set_parameters)
         self.health = Health(self.get_fully_qualified_name())
+        for name, value in identity().items():
+            self.health.set(name, value)
         self.manager = ManagerWatch(self)
         self._is_active = self._is_configured = self._is_ending = False
         self._created: list[tuple[Callable, Any]] = []
@@ -175,7 +179,7 @@ class ManagedNode(AwaitingNode):
         left_out = self.health.left_out(text if kind is None else kind)
         if left_out is not None:
             more = f" (and {left_out} more of this kind)" if left_out else ""
-            self.get_logger().warning(text + more)
+            self.get_logger().warning(printable(text + more))
 
     def announce_end(self) -> None:
         """Say at once that this process is about to end, so that the manager ends the stack."""
@@ -184,7 +188,7 @@ class ManagedNode(AwaitingNode):
 
     def fail(self, reason: str) -> None:
         """Give up after a fault that needs somebody: report it and deactivate."""
-        self.get_logger().error(f"{reason}; deactivating")
+        self.get_logger().error(printable(f"{reason}; deactivating"))
         self.health.error(reason)
         if self._is_active:
             self.trigger_deactivate()
@@ -322,7 +326,7 @@ class ManagedNode(AwaitingNode):
         # What goes wrong with every image must not fill the log; diagnostics count it.
         if self.health.is_news(text):
             detail = text if expected else "".join(traceback.format_exception(error))
-            self.get_logger().error(detail)
+            self.get_logger().error(printable(detail))
         self.health.error(text)
         return text
 

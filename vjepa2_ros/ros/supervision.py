@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the lifecycle manager of a node's stack is alive.
+"""Whether the lifecycle manager of a node's stack is alive, and which processes it manages.
 
 It publishes a heartbeat. The discovery graph is no measure: a process that was killed stays in it
 for some 20 s, one that hangs for ever.
@@ -9,50 +9,35 @@ from __future__ import annotations
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from std_msgs.msg import Empty
 
+from vjepa2_ros.msg import StackMembers
+from vjepa2_ros.ros.senders import ManagerBinding
 from vjepa2_ros.settings.stack import MANAGER
 
 HEARTBEAT_PERIOD = 1.0
-"""Of the lifecycle manager and of all nodes [s]."""
+"""Of all nodes on `/diagnostics` [s]."""
+MANAGER_PERIOD = 0.25
+"""Of the lifecycle manager on `MANAGER_HEARTBEAT` [s]."""
 MANAGER_HEARTBEAT = f"{MANAGER}/heartbeat"
-"""Topic on which the lifecycle manager says that it is alive."""
-# Periods without a heartbeat after which the manager is not there, and after which it is lost.
-_ABSENT = 3
-_LOST = 6
+"""Topic on which the lifecycle manager says that it is alive, and which processes it manages."""
+# Silence after which the manager is not there, and after which it is lost [s].
+_ABSENT = 3.0
+_LOST = 6.0
 
 
-class ManagerWatch:
-    """Listens for the lifecycle manager in the namespace of a node.
-
-    Silence is counted in periods in which the node itself worked, so that a node that loads a model
-    for a minute does not take that for the manager's silence.
-    """
+class ManagerWatch(ManagerBinding):
+    """Listens for the lifecycle manager in the namespace of a node."""
 
     def __init__(self, node: Node) -> None:
-        self._silence: int | None = None
-        node.create_subscription(Empty, MANAGER_HEARTBEAT, self._on_heartbeat, 1)
+        super().__init__(MANAGER_PERIOD, _ABSENT, _LOST)
+        self._node = node
+        node.create_subscription(StackMembers, MANAGER_HEARTBEAT, self._on_heartbeat, 1)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
-        node.create_timer(HEARTBEAT_PERIOD, self._on_period, clock=steady)
+        node.create_timer(MANAGER_PERIOD, self.tick, clock=steady)
 
-    @property
-    def is_there(self) -> bool:
-        """True if a heartbeat came lately, or was expected to begin lately."""
-        return self._silence is not None and self._silence < _ABSENT
-
-    @property
-    def is_lost(self) -> bool:
-        """True if heartbeats came once, or were expected, and none came for `_LOST` periods."""
-        return self._silence is not None and self._silence >= _LOST
-
-    def expect(self) -> None:
-        """Take the manager to be there now, so that it counts as lost if it is never heard."""
-        if self._silence is None:
-            self._silence = 0
-
-    def _on_heartbeat(self, message: Empty) -> None:
-        self._silence = 0
-
-    def _on_period(self) -> None:
-        if self._silence is not None:
-            self._silence += 1
+    def _on_heartbeat(self, message: StackMembers) -> None:
+        members = dict(zip(message.nodes, message.instances, strict=False))
+        if not self.heard(message.instance, members):
+            self._node.get_logger().warning(
+                f"ignoring another {MANAGER} in this namespace", throttle_duration_sec=10.0
+            )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vjepa2_ros.settings.cell import CameraFrame
 from vjepa2_ros.settings.declaration import Settings, SettingsError, inline, setting
+from vjepa2_ros.settings.transport import ImageTransport
 
 SOURCES = ("device", "video", "folder")
 
@@ -21,6 +22,7 @@ class CameraNodeSettings(Settings):
     """
 
     frame: CameraFrame = inline(CameraFrame)
+    transport: ImageTransport = inline(ImageTransport)
     source: str = setting(
         "device",
         "where images come from: a USB or V4L2 device, a video file, or a folder of images",

@@ -78,6 +78,12 @@ class ControllerNodeSettings(Settings):
         "ended",
         "s", 0.1, 60.0, live="lower",
     )  # fmt: skip
+    manager_timeout: float = setting(
+        1.5,
+        "longest silence of the lifecycle manager that has been heard since the activation; then "
+        "the robot is halted, the goal ended, and no command taken until it is heard again",
+        "s", 0.5, 60.0, live="lower",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         super().__post_init__()

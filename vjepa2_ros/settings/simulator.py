@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from vjepa2_ros.settings.cell import BaseFrame, CameraFrame, Workspace
 from vjepa2_ros.settings.declaration import Settings, group, inline, setting
+from vjepa2_ros.settings.transport import ImageTransport
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class SimulatorNodeSettings(Settings):
     base: BaseFrame = inline(BaseFrame)
     camera: CameraFrame = inline(CameraFrame)
     workspace: Workspace = group(Workspace)
+    transport: ImageTransport = inline(ImageTransport)
     seed: int = setting(
         0,
         "start pose of the arm and places of cup and box; the same seed gives the same scene, and "

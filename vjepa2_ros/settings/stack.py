@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,10 @@ from vjepa2_ros.settings.simulator import SimulatorNodeSettings
 
 MANAGER = "lifecycle_manager"
 """Name of the node that brings the others up and down."""
+CONTROLLER = "controller_node"
+"""Name of the node that moves the robot."""
+PLANNER = "planner_node"
+"""Name of the node that commands it."""
 READY = "all nodes are active"
 """What the lifecycle manager logs once everything is up."""
 
@@ -60,14 +64,18 @@ class NodeEntry:
         attribute: of its settings in `StackSettings`.
         settings: class of its settings.
         where: stacks that it belongs to: "simulation", "hardware".
+        side: host that it runs on where there are two: "robot", "gpu".
     """
 
     name: str
     attribute: str
     settings: type
     where: frozenset[str]
+    side: str = "robot"
 
 
+SIDES = ("all", "robot", "gpu")
+"""Parts of a stack that can be started: all on one host, or one of two hosts."""
 _BOTH = frozenset({"simulation", "hardware"})
 NODES: dict[str, NodeEntry] = {
     entry.name: entry
@@ -76,8 +84,8 @@ NODES: dict[str, NodeEntry] = {
         NodeEntry("simulator_node", "simulator", SimulatorNodeSettings, frozenset({"simulation"})),
         NodeEntry("controller_node", "controller", ControllerNodeSettings, _BOTH),
         NodeEntry("camera_node", "camera", CameraNodeSettings, frozenset({"hardware"})),
-        NodeEntry("encoder_node", "encoder", EncoderNodeSettings, _BOTH),
-        NodeEntry("planner_node", "planner", PlannerNodeSettings, _BOTH),
+        NodeEntry("encoder_node", "encoder", EncoderNodeSettings, _BOTH, "gpu"),
+        NodeEntry("planner_node", "planner", PlannerNodeSettings, _BOTH, "gpu"),
         NodeEntry(MANAGER, "manager", LifecycleManagerSettings, frozenset()),
     )
 }
@@ -89,9 +97,18 @@ def managed_nodes(where: str) -> tuple[str, ...]:
     return tuple(name for name, entry in NODES.items() if where in entry.where)
 
 
+def nodes_of_side(nodes: Iterable[str], side: str) -> tuple[str, ...]:
+    """Those of the managed nodes that run on one side of a stack, see `SIDES`."""
+    return tuple(name for name in nodes if side in ("all", NODES[name].side))
+
+
 def turn_to_end(name: str) -> int:
-    """How many nodes end before the one of this name where a whole stack goes down."""
-    order = [other for other in reversed(NODES) if other != MANAGER]
+    """How many nodes are deactivated before the one of this name where a whole stack goes down.
+
+    The controller is the first, since that halts the robot: a planner that hangs must not delay it.
+    The others follow in reverse order, so that a simulated robot is there until it has halted.
+    """
+    order = [CONTROLLER, *(n for n in reversed(NODES) if n not in (MANAGER, CONTROLLER))]
     return order.index(name) if name in order else 0
 
 

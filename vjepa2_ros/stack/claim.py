@@ -18,12 +18,15 @@ class StackRunningError(RuntimeError):
     """Another stack has the namespace; the text says what to do."""
 
 
-def claim(namespace: str, environment: Mapping[str, str] = os.environ) -> socket.socket:
+def claim(
+    namespace: str, environment: Mapping[str, str] = os.environ, side: str = "all"
+) -> socket.socket:
     """Take a namespace for the stack that is about to be started.
 
     Args:
         namespace: of the nodes.
         environment: of the nodes, for their ROS domain.
+        side: "gpu" for the part without a lifecycle manager, which may run beside the other one.
 
     Returns:
         Holds the namespace until it is closed or this process ends, however it ends.
@@ -34,7 +37,8 @@ def claim(namespace: str, environment: Mapping[str, str] = os.environ) -> socket
     domain, namespace = environment.get("ROS_DOMAIN_ID") or "0", "/" + namespace.strip("/")
     # A socket without a file: it is the same one for all users and leaves nothing behind. The
     # digest, since such a name must be short.
-    digest = hashlib.sha256(f"{domain} {namespace}".encode()).hexdigest()
+    part = " gpu" if side == "gpu" else ""
+    digest = hashlib.sha256(f"{domain} {namespace}{part}".encode()).hexdigest()
     holder = socket.socket(socket.AF_UNIX)
     try:
         holder.bind(f"\0vjepa2_ros/{digest}")

@@ -27,7 +27,7 @@ from vjepa2_ros.settings.declaration import parameters_of
 from vjepa2_ros.settings.encoder import EncoderNodeSettings
 from vjepa2_ros.settings.files import NAMESPACE
 from vjepa2_ros.srv import SetGoal
-from vjepa2_ros.stack.text import printable
+from vjepa2_ros.text import printable
 
 ANSWER_TIMEOUT = 620.0
 """Longest wait for an answer [s]: above the longest `encode_timeout` that a planner may have."""

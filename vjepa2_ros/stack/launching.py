@@ -14,7 +14,7 @@ from vjepa2_ros.ros.deadlines import Deadlines
 from vjepa2_ros.settings.camera import source_of
 from vjepa2_ros.settings.declaration import SettingsError
 from vjepa2_ros.settings.files import ALL_NODES, NAMESPACE, namespace_of, resolve
-from vjepa2_ros.settings.stack import MANAGER, managed_nodes
+from vjepa2_ros.settings.stack import MANAGER, SIDES, managed_nodes, nodes_of_side
 
 ARGUMENTS = (
     ("simulation", "true", "simulated robot and camera (true), or those of the parameters (false)"),
@@ -24,6 +24,7 @@ ARGUMENTS = (
     ("preset", "", "shipped settings under config/presets: contact, grasp, paper or push"),
     ("seed", "", "with simulation:=true: scene of the simulation"),
     ("namespace", NAMESPACE.strip("/"), "namespace of all nodes"),
+    ("side", "all", "all nodes, or those of one of two hosts: robot or gpu"),
     ("log_level", "info", "debug, info, warn, error or fatal"),
 )
 """Name, default and description of each argument. An empty text means: not given."""
@@ -39,9 +40,11 @@ class StackPlan:
     """What is to be started.
 
     Attributes:
-        nodes: all, the lifecycle manager last.
+        nodes: of the side that is started; the lifecycle manager is the last, if it belongs to it.
         parameters: values that differ from the declared defaults, by node.
         namespace: of the nodes, with a slash in front.
+        side: that is started, see `settings.stack.SIDES`.
+        has_network: whether others can see the stack by intention: a real robot, or two hosts.
         log_level: of the nodes.
         deadlines: for their end.
     """
@@ -49,6 +52,8 @@ class StackPlan:
     nodes: tuple[str, ...]
     parameters: Mapping[str, Mapping[str, Any]]
     namespace: str
+    side: str
+    has_network: bool
     log_level: str
     deadlines: Deadlines
 
@@ -71,6 +76,11 @@ def plan_stack(arguments: Mapping[str, str]) -> StackPlan:
         )
     if given["seed"] and not simulation:
         raise SettingsError(f"seed:={given['seed']} has no effect without simulation: leave it out")
+    side = given["side"]
+    if side not in SIDES:
+        raise SettingsError(f"side:={side} is unknown: use {', '.join(SIDES)}")
+    if problem := side_problem(side, given["camera"], given["seed"]):
+        raise SettingsError(problem)
     try:
         namespace = namespace_of(given["namespace"])
     except SettingsError as error:
@@ -85,13 +95,23 @@ def plan_stack(arguments: Mapping[str, str]) -> StackPlan:
     options[ALL_NODES] = {"checkpoint": given["checkpoint"]} if given["checkpoint"] else {}
     files = [given["params_file"]] if given["params_file"] else []
     effective = resolve(files, given["preset"] or None, options, namespace)
+    started = (*nodes_of_side(nodes, side), *(() if side == "gpu" else (MANAGER,)))
     return StackPlan(
-        nodes=(*nodes, MANAGER),
-        parameters={name: effective.changes(name) for name in (*nodes, MANAGER)},
+        nodes=started,
+        parameters={name: effective.changes(name) for name in started},
         namespace=namespace,
+        side=side,
+        has_network=not simulation or side != "all",
         log_level=given["log_level"].lower(),
         deadlines=Deadlines.of(effective.settings.manager),
     )
+
+
+def side_problem(side: str, *of_the_robot: object) -> str:
+    """Why options of robot or camera have no effect on a side; empty if they have, or are none."""
+    if side == "gpu" and any(of_the_robot):
+        return "camera and seed belong to the robot side: give them there, not with side gpu"
+    return ""
 
 
 def stack_options(

@@ -27,6 +27,7 @@ from vjepa2_ros.ros.conversions import image_array, pose_arrays, seconds
 from vjepa2_ros.ros.truth import truth_of
 from vjepa2_ros.settings.stack import NODES
 from vjepa2_ros.stack.recorder import Recorder
+from vjepa2_ros.text import printable
 from vjepa2_ros.world_model.poses import state_from_pose
 
 # Longest time for messages that still wait at the end, and without one all are taken [s].
@@ -166,7 +167,7 @@ class StackObserver:
         self.record.progress.append(
             Progress(
                 time=received,
-                goal_id=message.goal_id,
+                goal_id=printable(message.goal_id),
                 state=_STATES.get(message.state, "UNKNOWN"),
                 over=message.state in TERMINAL,
                 step=message.step,
@@ -177,7 +178,7 @@ class StackObserver:
                 encode_seconds=message.encode_seconds,
                 plan_seconds=message.plan_seconds,
                 command_latency=message.command_latency,
-                message=message.message,
+                message=printable(message.message),
             )
         )
 
@@ -189,7 +190,7 @@ class StackObserver:
         self.record.states.append((stamp, state, message.commanded_closedness))
         self.record.moving = message.moving
         if message.refused_goal_id:
-            self.record.refused.add(message.refused_goal_id)
+            self.record.refused.add(printable(message.refused_goal_id))
 
     def _on_truth(self, message: SimulatorTruth, received: float) -> None:
         self.record.truths.append(truth_of(message))

@@ -3,7 +3,8 @@
 
 Plain subprocesses: each line a process prints is passed on with the process's name, the group ends
 as a whole, and nothing outlives it, not even after a SIGKILL of the starter. What the processes
-print is always read, also if the output that it is passed on to fails.
+print is always read, also if the output that it is passed on to fails, and it cannot steer a
+terminal: nodes log texts that come from the network.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ import yaml
 from vjepa2_ros.ros.deadlines import WIND_DOWN_OPTION
 from vjepa2_ros.ros.signals import end_with_parent
 from vjepa2_ros.settings.files import NAMESPACE
+from vjepa2_ros.settings.stack import turn_to_end
+from vjepa2_ros.stack.watchdog import SILENCE, Watchdog
+from vjepa2_ros.text import printable
 
 QUEUED_LINES = 10_000
 """Lines that wait for an output that is not read; the oldest are dropped first."""
@@ -38,7 +42,7 @@ _LAST_STEPS = 3.0
 
 
 class ProcessGroupError(RuntimeError):
-    """A process ended or a line did not come; the text holds what the process last said."""
+    """A process ended or hangs, or a line did not come; the text holds what it last said."""
 
 
 class Process:
@@ -93,7 +97,9 @@ class ProcessGroup:
         environment: Mapping[str, str] | None = None,
         hurry: Callable[[], bool] = lambda: False,
     ) -> None:
-        self.environment = {**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})}
+        # Without colours, whose escape sequences would be shown as text.
+        own = {"PYTHONUNBUFFERED": "1", "RCUTILS_COLORIZED_OUTPUT": "0"}
+        self.environment = {**os.environ, **own, **(environment or {})}
         self.processes: dict[str, Process] = {}
         self.stop_timeout, self.kill_timeout = 15.0, 8.0
         self.hurry = hurry
@@ -102,6 +108,7 @@ class ProcessGroup:
         self._readers: list[threading.Thread] = []
         self._printer = _Printer(on_line or print_line)
         self._at_end: list[Callable[[], None]] = []
+        self._watchdogs: dict[str, Watchdog] = {}
 
     def __enter__(self) -> ProcessGroup:
         return self
@@ -111,9 +118,10 @@ class ProcessGroup:
 
     def start(self, name: str, command: list[str]) -> Process:
         """Start a process under a name."""
+        watchdog = self._watchdogs.get(name)
         popen = subprocess.Popen(
             command,
-            env=self.environment,
+            env={**self.environment, **(watchdog.environment if watchdog else {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -157,6 +165,15 @@ class ProcessGroup:
             command += ["-p", f"{key}:={text.removesuffix('...' + chr(10)).strip()}"]
         return self.start(name, command)
 
+    def watch(self, name: str) -> None:
+        """Take a process that is started after this for lost if it ceases to say that it lives.
+
+        It says so by the convention of systemd, see `ros/notify.py`; before its first sign of life
+        it is given any time.
+        """
+        self._watchdogs[name] = watchdog = Watchdog()
+        self.at_end(watchdog.close)
+
     def at_end(self, callback: Callable[[], None]) -> None:
         """Have something called once all processes have ended."""
         self._at_end.append(callback)
@@ -180,8 +197,8 @@ class ProcessGroup:
             The line.
 
         Raises:
-            ProcessGroupError: a process of the group ended first, the time is over, or `stop` is
-                set.
+            ProcessGroupError: a process of the group ended or hangs, the time is over, or `stop`
+                is set.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
@@ -192,6 +209,7 @@ class ProcessGroup:
                     return found
                 if ended is not None:
                     raise _end_of(ended)
+                self._check_signs_of_life()
                 if stop is not None and stop.is_set():
                     raise ProcessGroupError("told to stop")
                 if deadline is not None and time.monotonic() > deadline:
@@ -210,17 +228,19 @@ class ProcessGroup:
         return process.popen.wait()
 
     def check(self) -> None:
-        """Raise ProcessGroupError if a process has ended."""
+        """Raise ProcessGroupError if a process has ended, or one that is watched hangs."""
         with self._changed:
             ended = self._first_ended()
         if ended is not None:
             raise _end_of(ended)
+        self._check_signs_of_life()
 
     def stop(self, timeout: float | None = None) -> None:
         """End all: terminate, wait, and kill what is left, whose names go to `killed`.
 
         The process started last (the lifecycle manager) brings the others down. If it has died, or
-        `hurry` says so, they end one by one in the reverse order of their start.
+        `hurry` says so, they end one by one: the controller first, so that the robot halts, then
+        the others in the reverse order of their start.
 
         Args:
             timeout: longest wait [s]; `stop_timeout` if None.
@@ -231,7 +251,8 @@ class ProcessGroup:
             # Not SIGINT: Python answers it with a traceback until a program has its own handler.
             process.send(signal.SIGTERM)
         if processes:
-            self._bring_down(processes[0], processes[1:], deadline)
+            others = sorted(processes[1:], key=lambda process: turn_to_end(process.name))
+            self._bring_down(processes[0], others, deadline)
         self.killed = [process.name for process in processes if process.is_running]
         for process in processes:
             process.send(signal.SIGKILL)
@@ -262,6 +283,15 @@ class ProcessGroup:
             process.wait(min(self.kill_timeout, max(_GENTLY, deadline - time.monotonic())))
         manager.wait(min(_LAST_STEPS, max(_POLL, deadline - time.monotonic())))
 
+    def _check_signs_of_life(self) -> None:
+        for name, watchdog in self._watchdogs.items():
+            silence = watchdog.silence
+            if silence > SILENCE:
+                raise ProcessGroupError(
+                    f"{name} hangs: it has given no sign of life for {silence:.1f} s; it last "
+                    f"said:\n{self.processes[name].tail()}"
+                )
+
     def _first_ended(self) -> Process | None:
         """A process that has ended, once its last words are known."""
         for process in self.processes.values():
@@ -272,7 +302,7 @@ class ProcessGroup:
 
     def _read(self, process: Process) -> None:
         for line in process.popen.stdout:
-            line = line.rstrip("\n")
+            line = printable(line.rstrip("\n"))
             with self._changed:
                 process.lines.append(line)
                 self._changed.notify_all()

@@ -10,7 +10,7 @@ from typing import Any
 from vjepa2_ros.ros.deadlines import Deadlines
 from vjepa2_ros.settings.declaration import build
 from vjepa2_ros.settings.files import NAMESPACE
-from vjepa2_ros.settings.stack import MANAGER, NODES, READY, managed_nodes
+from vjepa2_ros.settings.stack import MANAGER, NODES, READY, managed_nodes, nodes_of_side
 from vjepa2_ros.stack.claim import StackRunningError, claim
 from vjepa2_ros.stack.process_group import ProcessGroup, ProcessGroupError
 
@@ -22,10 +22,15 @@ def start_stack(
     namespace: str = NAMESPACE,
     stop: threading.Event | None = None,
     on_started: Callable[[], None] | None = None,
+    side: str = "all",
 ) -> None:
     """Start a process for each node and the lifecycle manager, and wait until all are active.
 
-    There is no deadline here: the lifecycle manager has its own, and ends when one has passed.
+    Of a stack on two hosts only one side is started. The lifecycle manager belongs to that of the
+    robot, and brings up the nodes of both; without it there is nothing to wait for.
+
+    There is no deadline here: the lifecycle manager has its own, and ends when one has passed. From
+    then on `group.check` also notices a lifecycle manager that hangs.
 
     Args:
         group: ends the processes.
@@ -35,22 +40,26 @@ def start_stack(
         stop: ends the wait.
         on_started: called when the nodes' processes have been started, before the lifecycle manager
             configures them.
+        side: "all", "robot" or "gpu".
 
     Raises:
         ProcessGroupError: another stack runs in the namespace, and nothing was started; or a
-            process ended, with what it said.
+            process ended or hangs, with what it said.
     """
     nodes, parameters = list(nodes), dict(parameters or {})
     parameters[MANAGER] = {"nodes": nodes, **parameters.get(MANAGER, {})}
     try:
-        group.at_end(claim(namespace, group.environment).close)
+        group.at_end(claim(namespace, group.environment, side).close)
     except StackRunningError as error:
         raise ProcessGroupError(str(error)) from None
     deadlines = Deadlines.of(build(NODES[MANAGER].settings, parameters[MANAGER]))
     group.stop_timeout, group.kill_timeout = deadlines.terminate, deadlines.kill
-    for name in nodes:
+    for name in nodes_of_side(nodes, side):
         group.start_node(name, parameters.get(name), namespace, deadlines.wind_down)
     if on_started is not None:
         on_started()
+    if side == "gpu":
+        return
+    group.watch(MANAGER)
     group.start_node(MANAGER, parameters[MANAGER], namespace, deadlines.wind_down)
     group.wait_for_line(MANAGER, READY, stop=stop)

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A stack on two hosts: two network namespaces of this machine with a cable between them."""
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager, suppress
+
+import pytest
+from conftest import make_probe, wait_for_latents
+from diagnostic_msgs.msg import DiagnosticStatus
+from sensor_msgs.msg import CompressedImage
+
+from vjepa2_ros.execution.goal_status import TERMINAL
+from vjepa2_ros.msg import PlanningStatus
+from vjepa2_ros.ros.conversions import image_array
+from vjepa2_ros.ros.image_transport import COMPRESSED_TOPIC, jpeg
+from vjepa2_ros.ros.qos import LATEST
+from vjepa2_ros.settings.stack import MANAGER
+from vjepa2_ros.srv import SetGoal
+from vjepa2_ros.stack.client import compressed_image
+
+DEADLINE = 60.0
+NETWORK = {
+    "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET",
+    # Shared memory would go past the cable: it is the same machine.
+    "FASTDDS_BUILTIN_TRANSPORTS": "UDPv4",
+}
+needs_namespaces = pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("ip") is None,
+    reason="NO ROOT OR NO `ip` (package iproute2): a stack on two hosts is NOT TESTED",
+)
+
+
+def ip(*words):
+    subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+
+
+@pytest.fixture
+def hosts():
+    """Names of two network namespaces, robot and gpu, with one cable between them."""
+    names = [f"vj{os.getpid()}{side}" for side in "rg"]
+    cables = [f"vj{os.getpid()}{side}" for side in "ab"]
+    try:
+        for name in names:
+            ip("netns", "add", name)
+        ip("link", "add", cables[0], "type", "veth", "peer", "name", cables[1])
+        for number, (name, cable) in enumerate(zip(names, cables, strict=True), 1):
+            ip("link", "set", cable, "netns", name)
+            ip("-n", name, "address", "add", f"10.77.0.{number}/24", "dev", cable)
+            ip("-n", name, "link", "set", cable, "up")
+            ip("-n", name, "link", "set", "lo", "up")
+            ip("-n", name, "route", "add", "224.0.0.0/4", "dev", cable)
+        yield names
+    finally:
+        for name in names:
+            with suppress(subprocess.CalledProcessError):
+                ip("netns", "delete", name)
+
+
+@contextmanager
+def inside(name):
+    """This thread in a network namespace; sockets and threads made there stay in it."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    with open(f"/run/netns/{name}") as there, open("/proc/thread-self/ns/net") as here:
+        assert libc.setns(there.fileno(), 0) == 0, os.strerror(ctypes.get_errno())
+        try:
+            yield
+        finally:
+            assert libc.setns(here.fileno(), 0) == 0, os.strerror(ctypes.get_errno())
+
+
+class Side:
+    """`vjepa2-ros up --side` on one of the hosts, and what it has printed."""
+
+    def __init__(self, host, *words):
+        command = ["ip", "netns", "exec", host, sys.executable, "-m", "vjepa2_ros.cli.main", "up"]
+        self.process = subprocess.Popen(
+            [*command, *words],
+            env={**os.environ, **NETWORK},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.lines, self._changed = [], threading.Condition()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self):
+        for line in self.process.stdout:
+            with self._changed:
+                self.lines.append(line)
+                self._changed.notify_all()
+
+    def wait_for(self, text):
+        with self._changed:
+            found = self._changed.wait_for(lambda: any(text in x for x in self.lines), DEADLINE)
+        assert found, "".join(self.lines[-30:])
+
+    def end(self):
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(DEADLINE)
+
+
+@needs_namespaces
+def test_a_goal_is_reached_with_robot_and_gpu_on_two_hosts(hosts, tiny_model, tmp_path, monkeypatch):
+    robot, gpu = hosts
+    settings = tmp_path / "wire.yaml"
+    settings.write_text("/**: {ros__parameters: {image_transport: compressed}}\n")
+    common = ["--config", str(settings), "--checkpoint", str(tiny_model)]
+    for name, value in NETWORK.items():
+        monkeypatch.setenv(name, value)
+    with inside(robot):
+        probe = make_probe("/vjepa2")
+    probe.listen(CompressedImage, COMPRESSED_TOPIC, LATEST)
+    sides = [Side(gpu, "--side", "gpu", *common), Side(robot, "--side", "robot", *common)]
+    try:
+        sides[1].wait_for("all nodes are active")
+        assert not any(MANAGER in line for line in sides[0].lines if line.startswith("["))
+        assert any("discovery range SUBNET" in line for line in sides[0].lines)
+        wait_for_latents(probe)
+        link = probe.wait("/diagnostics", lambda m: "image_mbit_s" in values_of(m), after=0)
+        assert link.status[0].name == "/vjepa2/encoder_node"
+        raw, wire = probe.wait("camera/image_raw"), probe.wait(COMPRESSED_TOPIC)
+        assert len(wire.data) < len(raw.data) / 4
+        assert 0.0 < float(values_of(link)["image_mbit_s"]) < 8e-6 * len(raw.data) * 10
+        assert -100.0 < float(values_of(link)["image_latency_ms"]) < 1e3 * DEADLINE
+        # What the camera sees now is to be seen: the planner finds nothing to improve.
+        image = compressed_image(jpeg(image_array(raw), 95).tobytes())
+        mark = probe.mark("status")
+        answer = probe.call(SetGoal, "set_goal", SetGoal.Request(images=[image]))
+        assert answer.accepted, answer.message
+        end = probe.wait(
+            "status", lambda s: s.goal_id == answer.goal_id and s.state in TERMINAL, mark
+        )
+        assert end.state == PlanningStatus.REACHED, end.message
+        # The robot side brings the nodes of both down; those of the other host wait for a next one.
+        assert sides[1].end() == 0
+        sides[0].wait_for("[planner_node] [INFO]")
+        assert sides[0].process.poll() is None
+        assert any("clean up: done" in line for line in sides[0].lines)
+        assert sides[0].end() == 0
+    finally:
+        for side in sides:
+            side.process.kill()
+        probe.close()
+
+
+def values_of(message):
+    """Entries of a diagnostics message."""
+    assert isinstance(message.status[0], DiagnosticStatus)
+    return {entry.key: entry.value for entry in message.status[0].values}
+
+
+SHIFTED = """
+import sys
+from rclpy.duration import Duration
+from vjepa2_ros.nodes.camera_node import CameraNode, main
+from vjepa2_ros.ros import managed_node
+from vjepa2_ros.ros.compatibility import BOOT, identity
+
+class Clock:
+    def __init__(self, clock):
+        self.clock = clock
+
+    def now(self):
+        return self.clock.now() + Duration(seconds=0.5)
+
+    def __getattr__(self, name):
+        return getattr(self.clock, name)
+
+CameraNode.get_clock = lambda self: Clock(super(CameraNode, self).get_clock())
+managed_node.identity = lambda: {**identity(), BOOT: "another machine"}
+sys.exit(main())
+"""
+
+
+def test_a_host_whose_clock_differs_is_refused_with_what_to_do(group):
+    namespace = ["--ros-args", "-r", "__ns:=/shifted"]
+    group.start("camera_node", [sys.executable, "-c", SHIFTED, *namespace])
+    parameters = {"nodes": ["camera_node"], "listening_time": 0.1}
+    group.start_node(MANAGER, parameters, "/shifted")
+    assert group.wait_for_end(MANAGER, DEADLINE) == 1
+    said = "\n".join(group.processes[MANAGER].lines)
+    assert "cannot be camera_node: its clock is 0.5" in said and "s ahead" in said
+    assert "chrony" in said and "bringing all nodes down" not in said

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is said about the network, by what the environment says to ROS."""
+
+import pytest
+
+from vjepa2_ros.stack.reach import on_this_machine, network_report
+
+RANGE = "ROS_AUTOMATIC_DISCOVERY_RANGE"
+
+
+def test_nodes_stay_on_this_machine_unless_the_user_has_decided():
+    assert on_this_machine({"ROS_DOMAIN_ID": "3", RANGE: ""}) == {RANGE: "LOCALHOST"}
+    for name in (RANGE, "ROS_STATIC_PEERS", "ROS_DISCOVERY_SERVER", "ROS_LOCALHOST_ONLY"):
+        assert on_this_machine({name: "something"}) == {}
+
+
+def test_without_any_setting_the_whole_network_is_named_and_every_way_to_narrow_it():
+    report = network_report("rmw_x", {})
+    assert "ROS domain 0, discovery range SUBNET, rmw_x, SROS 2 off" in report
+    assert "on every network of this machine can stop, command" in report
+    for remedy in (f"{RANGE}=LOCALHOST", "ROS_STATIC_PEERS=", "ROS_DOMAIN_ID=", "vjepa2-ros security"):
+        assert remedy in report
+
+
+@pytest.mark.parametrize(
+    "environment, text",
+    [
+        ({"ROS_DOMAIN_ID": "7"}, "ROS domain 7"),
+        ({RANGE: "LOCALHOST", "ROS_STATIC_PEERS": "10.0.0.2"}, "on this machine and on 10.0.0.2"),
+        ({"ROS_LOCALHOST_ONLY": "1"}, "discovery range LOCALHOST"),
+        ({"ROS_SECURITY_ENABLE": "true"}, "SROS 2 on, but not enforced"),
+    ],
+)
+def test_what_is_set_is_said(environment, text):
+    assert text in network_report("rmw_x", environment)
+
+
+def test_where_sros_is_enforced_nothing_else_needs_to_be_narrowed():
+    secured = {"ROS_SECURITY_ENABLE": "true", "ROS_SECURITY_STRATEGY": "Enforce"}
+    report = network_report("rmw_x", secured)
+    assert "SROS 2 enforced" in report and "\n" not in report
