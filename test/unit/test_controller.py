@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vjepa2_ros.robot.controller import MotionController
-from vjepa2_ros.robot.driver import RobotError, RobotState
+from vjepa2_ros.robot.driver import RobotDescription, RobotError, RobotState
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.robot.safety import MotionCommand
 from vjepa2_ros.settings.cell import MotionCell, Workspace
@@ -29,16 +29,22 @@ class Cell:
         self.speed = 0.25
         self.frozen = False
         self.broken = ""
+        self.wrench = None
         self.stamp = self.time
         self.controller = MotionController(self, MotionLimits(), planner_timeout=1.0)
 
     # the robot
+    def describe(self):
+        return RobotDescription("point", self.speed, 0.08)
+
     def read_state(self):
         if self.broken == "read":
             raise RobotError("cable pulled")
         if self.broken == "driver":
             raise KeyError("a mistake in the driver")
-        return RobotState(self.position.copy(), self.quaternion, 0.0, self.stamp)
+        return RobotState(
+            self.position.copy(), self.quaternion, 0.0, self.stamp, wrench=self.wrench
+        )
 
     def move_to(self, position, quaternion_xyzw, gripper_closedness):
         if self.broken == "move":
@@ -233,6 +239,7 @@ def test_a_halt_of_a_robot_that_does_not_stop_says_so_and_is_tried_again(cell):
 
 def test_a_reset_stops_the_robot_first_if_that_is_still_to_be_done(cell):
     assert cell.command().accepted
+    cell.run(0.1)
     cell.broken = "stop"
     cell.controller.halt(Reason.HALT_REQUESTED, "operator", cell.time)
     assert not cell.controller.reset_fault(cell.time)
@@ -271,9 +278,11 @@ def test_narrower_limits_apply_while_the_robot_moves(cell):
         cell=MotionCell(workspace=Workspace(upper=(0.52, 0.25, 0.36)))
     )
     assert cell.controller.moving, "the motion in execution goes on"
+    cell.run(0.1)
     verdict = cell.command(sequence=2, offset=(0.05, 0.0, 0.0))
     assert verdict.reason is Reason.CLAMPED and cell.target[0] == 0.52
     cell.controller.limits = MotionLimits(max_step=0.03)
+    cell.run(0.1)
     assert cell.command(sequence=3).reason is Reason.STEP_TOO_LARGE
 
 
@@ -327,3 +336,56 @@ def test_after_a_reset_the_motion_starts_from_where_the_robot_was_put(cell):
     cell.run(0.2)
     assert cell.command(goal="next", offset=(0.0, 0.05, 0.0)).accepted
     np.testing.assert_allclose(cell.target, [0.4, 0.15, 0.3])
+
+
+def test_a_state_far_from_the_last_one_latches_a_fault_until_it_is_reset(cell):
+    cell.position = cell.position + [0.0, 0.0, 0.3]
+    cell.run(0.1)
+    assert cell.calls == ["stop"] and cell.controller.fault_reason is Reason.STATE_JUMPED
+    assert cell.controller.reset_fault(cell.time)
+    cell.run(0.3)
+    assert not cell.controller.fault
+
+
+def test_an_arm_that_is_moved_during_a_fault_has_not_jumped_after_it(cell):
+    cell.command(offset=(np.nan, 0, 0))
+    cell.position = cell.position + [0.0, 0.0, 0.3]
+    cell.run(0.3)
+    assert cell.controller.fault_reason is Reason.NOT_FINITE
+    assert cell.controller.reset_fault(cell.time)
+    cell.run(0.3)
+    assert not cell.controller.fault
+
+
+def test_a_robot_faster_than_allowed_latches_a_fault(cell):
+    cell.speed = 0.6
+    assert cell.command(offset=(0.09, 0.0, 0.0)).accepted
+    cell.run(0.3)
+    assert cell.calls == ["move", "stop"]
+    assert cell.controller.fault_reason is Reason.SPEED_TOO_HIGH
+
+
+def test_a_robot_that_is_pressed_hard_in_motion_halts_and_latches_a_fault(cell):
+    assert cell.command().accepted
+    cell.wrench = np.array([0.0, 0.0, 50.0, 0.0, 0.0, 0.0])
+    cell.run(TICK)
+    assert cell.calls == ["move", "stop"] and not cell.controller.moving
+    assert cell.controller.fault_reason is Reason.FORCE_TOO_LARGE
+
+
+def test_a_person_may_push_the_arm_at_rest_and_meanwhile_no_command_is_taken(cell):
+    cell.wrench = np.array([0.0, 0.0, 50.0, 0.0, 0.0, 0.0])
+    cell.run(0.1)
+    assert cell.command().reason is Reason.FORCE_TOO_LARGE
+    assert cell.calls == [] and not cell.controller.fault
+    cell.wrench = np.zeros(6)
+    cell.run(0.1)
+    assert cell.command().accepted
+
+
+def test_commands_faster_than_allowed_are_dropped_and_the_motion_goes_on(cell):
+    assert cell.command().accepted
+    assert cell.command(sequence=2).reason is Reason.TOO_FREQUENT
+    assert cell.calls == ["move"] and cell.controller.moving
+    cell.run(0.1)
+    assert cell.command(sequence=2).accepted

@@ -6,16 +6,25 @@ Times are arguments: `now` on the clock of the stamps, `steady` on a clock that 
 - A motion ends on arrival or when its lifetime expires.
 - The goal ends as well when the planner is silent or a halt is requested.
 - A fault halts the robot and stays until `reset_fault`: the robot cannot be read, does not move or
-  does not stop, a measured state is invalid, too old or from the future, or a command indicates a
-  broken planner.
+  does not stop, a measured state is invalid, too old, from the future or far from the last one, the
+  robot is too fast, or pressed too hard in motion, or a command indicates a broken planner.
 """
 
 from __future__ import annotations
 
 from vjepa2_ros.robot.arrival import ArrivalDetector
 from vjepa2_ros.robot.driver import Robot, RobotError, RobotMode, RobotState
+from vjepa2_ros.robot.reachability import Reachability
 from vjepa2_ros.robot.reason import Reason
-from vjepa2_ros.robot.safety import CommandGate, MotionCommand, Verdict, check_state, refuse
+from vjepa2_ros.robot.safety import (
+    CommandGate,
+    MotionCommand,
+    Verdict,
+    check_force,
+    check_state,
+    refuse,
+)
+from vjepa2_ros.robot.state_watch import StateWatch
 from vjepa2_ros.settings.controller import MotionLimits
 
 
@@ -52,7 +61,8 @@ class MotionController:
         self.reason, self.message = Reason.NO_ROBOT_STATE, "waiting for the first robot state"
         self.fault_reason, self.fault = Reason.NONE, ""
         self._robot = robot
-        self._gate = CommandGate(limits)
+        self._gate = CommandGate(limits, Reachability.of(robot.describe()))
+        self._watch = StateWatch()
         self._arrival = ArrivalDetector()
         self._moving = False
         self._mode, self._gripper_problem = RobotMode.READY, ""
@@ -84,7 +94,7 @@ class MotionController:
     def command(self, command: MotionCommand, now: float, steady: float) -> Verdict:
         """Check a command and, if it passes, start the motion; it preempts the one in execution."""
         self.planner_heard(steady)
-        verdict = self._start(command, self._judge(command, now), now, steady)
+        verdict = self._start(command, self._judge(command, now, steady), now, steady)
         self.reason = verdict.reason
         if verdict.accepted:
             self.accepted = command.goal_id, command.sequence
@@ -122,7 +132,7 @@ class MotionController:
         self._watch_state(state, now)
         self._watch_mode(state, now)
         if self._moving:
-            self._watch_motion(now, steady)
+            self._watch_motion(state, now, steady)
         return state
 
     def halt(self, reason: Reason, text: str, now: float) -> bool:
@@ -165,7 +175,7 @@ class MotionController:
 
     # ----------------------------------------------------------------------------------------
 
-    def _judge(self, command: MotionCommand, now: float) -> Verdict:
+    def _judge(self, command: MotionCommand, now: float, steady: float) -> Verdict:
         if self.fault:
             return refuse(
                 Reason.FAULT_LATCHED, f"{self.fault}; check the robot, then call `reset_fault`"
@@ -174,7 +184,7 @@ class MotionController:
             return refuse(Reason.NO_ROBOT_STATE, "see that the robot's driver is running")
         if self.state.mode != RobotMode.READY:
             return refuse(Reason.ROBOT_NOT_READY, self.state.mode_text)
-        return self._gate.check(command, self.state, now)
+        return self._gate.check(command, self.state, now, steady)
 
     def _start(
         self, command: MotionCommand, verdict: Verdict, now: float, steady: float
@@ -224,9 +234,10 @@ class MotionController:
             self.fault_reason, self.fault = reason, text
 
     def _watch_state(self, state: RobotState, now: float) -> None:
-        if self.fault:
-            return
-        if problem := check_state(state, now, self.limits.max_state_age):
+        limits = self.limits
+        # During a fault as well, so that the states after its reset are compared with newer ones.
+        problem = check_state(state, now, limits.max_state_age) or self._watch.check(state, limits)
+        if problem and not self.fault:
             self._latch(problem.reason, problem.text, now)
 
     def _watch_mode(self, state: RobotState, now: float) -> None:
@@ -248,8 +259,10 @@ class MotionController:
             self.halt(Reason.GRIPPER_BLOCKED, problem, now)
         self._mode, self._gripper_problem = mode, problem
 
-    def _watch_motion(self, now: float, steady: float) -> None:
-        if self._arrival.arrived():
+    def _watch_motion(self, state: RobotState, now: float, steady: float) -> None:
+        if pressed := check_force(state, self.limits):
+            self._latch(pressed.reason, pressed.text, now)
+        elif self._arrival.arrived():
             self._moving = False
         elif steady > self._deadline:
             text = f"halted: command {self.accepted[1]} outlived its lifetime"

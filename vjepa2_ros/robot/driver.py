@@ -13,6 +13,8 @@ from typing import Protocol
 
 import numpy as np
 
+from vjepa2_ros.robot.kinematics import FrankaKinematics
+
 QUATERNION_TOLERANCE = 1e-3
 """Largest deviation from unit length that rounding explains."""
 
@@ -45,6 +47,7 @@ class RobotDescription:
         joint_names: of the arm's joints, in the order of `RobotState.joint_positions`; empty for a
             driver that knows no joints.
         joint_lower, joint_upper: float64 limits of the joints [rad]; None without joints.
+        kinematics: of a Franka arm, for the check that its joints allow a target; None for others.
     """
 
     name: str
@@ -53,6 +56,7 @@ class RobotDescription:
     joint_names: tuple[str, ...] = ()
     joint_lower: np.ndarray | None = None
     joint_upper: np.ndarray | None = None
+    kinematics: FrankaKinematics | None = None
 
 
 @dataclass(frozen=True)

@@ -16,17 +16,32 @@ from vjepa2_ros.settings.franka import FrankaSettings
 
 @dataclass(frozen=True)
 class MotionLimits(Settings):
-    """Limits of a single command.
+    """Limits of each command and of the measured state.
 
     Attributes:
         cell: workspace, base frame and the oldest observation that a command may come from.
+        table_height: lowest z of the tool centre point of any target [m], base frame.
         max_step: largest distance from the measured position on each axis [m].
         max_rotation: largest angle from the measured orientation [rad].
+        max_command_rate: how often a command is accepted [Hz].
+        joint_margin: distance that every joint keeps from its limits [rad].
         max_state_age: oldest measured state to compare with [s].
+        max_state_speed: speed between two measured states that a real motion explains [m/s].
+        max_speed: of the tool centre point, as measured [m/s].
+        max_force, max_torque: external force [N] and torque [Nm], as measured.
         lifetime: how long a command without a lifetime of its own may keep the robot moving [s].
+
+    Raises:
+        ValueError: the table is not below the upper corner of the workspace.
     """
 
     cell: MotionCell = inline(MotionCell)
+    table_height: float = setting(
+        0.0,
+        "lowest z of the tool centre point of any target, base frame; a lower target is moved up to "
+        "it, whatever the workspace allows",
+        "m", -2.0, 2.0, live="raise",
+    )  # fmt: skip
     max_step: float = setting(
         0.10,
         "largest step of one command on each axis, from the measured pose; a larger one latches a "
@@ -37,15 +52,60 @@ class MotionLimits(Settings):
         0.5, "largest turn of one command, from the measured pose; a larger one latches a fault",
         "rad", 0.001, 3.2, live="lower",
     )  # fmt: skip
+    max_command_rate: float = setting(
+        20.0,
+        "how often a command is accepted; one that comes sooner after the last accepted one is "
+        "refused",
+        "Hz", 0.1, 1000.0, live="lower",
+    )  # fmt: skip
+    joint_margin: float = setting(
+        0.05,
+        "distance that every joint keeps from its limits, for arms whose kinematics are known; a "
+        "target that takes a joint nearer is refused",
+        "rad", 0.0, 0.5, live="raise",
+    )  # fmt: skip
     max_state_age: float = setting(
         0.5, "oldest measured state; an older one latches a fault", "s", 0.01, 10.0, live="lower"
     )
+    max_state_speed: float = setting(
+        2.0,
+        "speed between two measured states that a motion of the robot explains; positions further "
+        "apart (by more than 1 cm) are a jump of the measurement and latch a fault",
+        "m/s", 0.1, 100.0, live="lower",
+    )  # fmt: skip
+    max_speed: float = setting(
+        0.5,
+        "largest measured speed of the tool centre point, over 0.1 s; a higher one latches a fault, "
+        "unless a person has stopped the robot and guides it",
+        "m/s", 0.01, 10.0, live="lower",
+    )  # fmt: skip
+    max_force: float = setting(
+        40.0,
+        "largest external force on the tool centre point, where the robot estimates it; above it "
+        "commands are refused, and in motion a fault is latched",
+        "N", 1.0, 1000.0, live="lower",
+    )  # fmt: skip
+    max_torque: float = setting(
+        15.0,
+        "largest external torque on the tool centre point, where the robot estimates it; above it "
+        "commands are refused, and in motion a fault is latched",
+        "Nm", 0.1, 1000.0, live="lower",
+    )  # fmt: skip
     lifetime: float = setting(
         4.0,
         "how long a command without a lifetime of its own may keep the robot moving; then it is "
         "halted where it is, and the next command is taken",
         "s", 0.1, 60.0, live="lower",
     )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        top = self.cell.workspace.upper[2]
+        if self.table_height >= top:
+            raise ValueError(
+                f"table_height {self.table_height} m must be below workspace.upper, whose z is "
+                f"{top} m"
+            )
 
 
 @dataclass(frozen=True)

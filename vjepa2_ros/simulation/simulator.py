@@ -12,6 +12,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from vjepa2_ros.robot.driver import RobotDescription, RobotState
+from vjepa2_ros.robot.kinematics import FrankaKinematics
 from vjepa2_ros.settings.cell import Workspace
 from vjepa2_ros.simulation.kinematics import HOME, InverseKinematics, PoseReference
 from vjepa2_ros.simulation.rendering import create_renderer, mujoco
@@ -276,7 +277,13 @@ class Simulator:
         lower, upper = self.model.jnt_range[:7].T
         names = tuple(self.model.joint(number).name for number in range(7))
         return RobotDescription(
-            "simulated Franka arm", self.config.max_speed, MAX_WIDTH, names, lower, upper
+            "simulated Franka arm",
+            self.config.max_speed,
+            MAX_WIDTH,
+            names,
+            lower,
+            upper,
+            FrankaKinematics(),
         )
 
     @property
