@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import socket
 import sys
 from collections.abc import Iterator
@@ -105,8 +104,9 @@ def _table(group: str, findings: list[Finding], printable) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, show_header=False, title=group, title_justify="left", expand=True)
-    table.add_column(width=18)
+    table = Table(box=None, show_header=False, title=f"\n{group}", expand=True)
+    table.title_justify, table.title_style = "left", "bold"
+    table.add_column(width=20)
     table.add_column(width=8)
     table.add_column(ratio=1)
     table.add_column(ratio=1)
@@ -182,7 +182,7 @@ class _Preflight:
             return [fail("server version", str(error), advice)]
         self._arm = arm_of(version)
         installed = installed_franky()
-        if not installed or importlib.util.find_spec("franky") is None:
+        if not installed:
             return [version_finding(version, "", False)]
         try:
             reading = self._read_robot()
@@ -226,13 +226,14 @@ class _Preflight:
         from vjepa2_ros.preflight.process import MeasurementError, measure
         from vjepa2_ros.preflight.robot import gripper_findings
         from vjepa2_ros.preflight.robot_reading import read_gripper
+        from vjepa2_ros.preflight.server_version import installed_franky
 
         if GRIPPER_PORT not in self._open:
             self._open[GRIPPER_PORT] = not knock(self._host, GRIPPER_PORT).error
         if not self._open[GRIPPER_PORT]:
             text = f"port {GRIPPER_PORT} of {self._host} is not open"
             return [skipped("gripper", text, "see network")]
-        if importlib.util.find_spec("franky") is None:
+        if not installed_franky():
             return [skipped("gripper", "franky is not installed", "see server version")]
         try:
             reading = measure(read_gripper, self._host, timeout=_CONNECTING)

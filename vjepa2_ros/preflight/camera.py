@@ -13,7 +13,7 @@ from vjepa2_ros.preflight.finding import Finding, fail, ok, warn
 from vjepa2_ros.settings.camera import CameraNodeSettings
 
 MEASURED = 2.0
-"""How long images are taken [s]."""
+"""How long images are taken, if nothing else is said [s]."""
 _DARK, _BRIGHT = 15.0, 240.0  # mean of all pixels, 0 to 255
 _FLAT = 3.0  # standard deviation of an image without a scene
 
@@ -41,21 +41,27 @@ class CameraReading:
 
 
 def read_camera(
-    progress: Callable[[float], None], settings: CameraNodeSettings
+    progress: Callable[[float], None], settings: CameraNodeSettings, seconds: float = MEASURED
 ) -> CameraReading | str:
-    """Take images from a device, a video or a folder; a text says why there are none."""
+    """Take images from a device, a video or a folder; a text says why there are none.
+
+    Args:
+        progress: called with the part done.
+        settings: of camera_node.
+        seconds: how long to take images.
+    """
     from vjepa2_ros.camera.sources import CameraError, open_source
 
     times, ages, image = [], [], None
     try:
         source = open_source(settings)
         begin = time.monotonic()
-        while (now := time.monotonic()) < begin + MEASURED and source.grab():
+        while (now := time.monotonic()) < begin + seconds and source.grab():
             captured = time.monotonic()
             image = source.retrieve()
             times.append(captured)
             ages.append(time.monotonic() - captured)
-            progress((now - begin) / MEASURED)
+            progress((now - begin) / seconds)
         source.close()
     except CameraError as error:
         return str(error)

@@ -62,12 +62,13 @@ def read_model(
             latent = model.encode(pictures[0]).cpu()
             encoded = time.perf_counter()
             planner = make_planner(settings.search)
-            gripper = ["hold"]
-            loop = make_loop(settings, planner, model, goal[None], gripper=gripper)
+            loop = make_loop(settings, planner, model, goal[None], gripper=["hold"])
             loop.step(latent, torch.tensor([0.5, 0.0, 0.2, torch.pi, 0.0, 0.0, 0.0]))
             times = [encoded - start, time.perf_counter() - encoded]
-        free, memory = torch.cuda.mem_get_info(model.device) if model.device.type == "cuda" else (0, 0)
-        device = torch.cuda.get_device_name(model.device) if memory else "CPU"
+        free, memory, device = 0, 0, "CPU"
+        if model.device.type == "cuda":
+            free, memory = torch.cuda.mem_get_info(model.device)
+            device = torch.cuda.get_device_name(model.device)
     except (CheckpointError, ValueError, RuntimeError) as error:  # torch's are RuntimeErrors
         return str(error)
     dtype = str(model.compute_dtype).removeprefix("torch.")
@@ -91,8 +92,8 @@ def model_findings(reading: ModelReading | str, max_age: float) -> list[Finding]
     loaded = f"{reading.name}, {reading.dtype}, loaded in {reading.load_seconds:.1f} s"
     seconds = reading.encode_seconds + reading.plan_seconds
     text = (
-        f"{1e3 * reading.encode_seconds:.0f} ms for an image and {1e3 * reading.plan_seconds:.0f} ms "
-        f"for a plan; max_observation_age is {max_age:g} s"
+        f"{1e3 * reading.encode_seconds:.0f} ms for an image and "
+        f"{1e3 * reading.plan_seconds:.0f} ms for a plan; max_observation_age is {max_age:g} s"
     )
     advice = "raise max_observation_age, lower the evaluations of the search, or use a GPU"
     findings = [device, ok("model", loaded)]

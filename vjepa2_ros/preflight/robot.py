@@ -171,8 +171,8 @@ def drift_finding(reading: RobotReading) -> Finding:
         return warn(
             "robot time",
             text,
-            "see system clock, and read for longer with `--seconds`; a simulated robot falls behind "
-            "under load",
+            "see system clock, and read for longer with `--seconds`; a simulated robot falls "
+            "behind under load",
         )
     return ok("robot time", text)
 
@@ -192,7 +192,7 @@ def gripper_findings(reading: GripperReading | Refusal) -> list[Finding]:
             fail(
                 "homed",
                 f"max_width is {reading.max_width:g} m",
-                "home it: in Desk, or by franky's `Gripper(host).homing()`, which moves the fingers",
+                "home it in Desk, or by franky's `Gripper(host).homing()`; the fingers will move",
             )
         )
     else:

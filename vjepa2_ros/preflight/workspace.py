@@ -21,7 +21,7 @@ from vjepa2_ros.settings.cell import Workspace
 _READY = np.array([0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785])  # Franka's ready posture [rad]
 _DOWN = Rotation.from_euler("x", np.pi)
 _POINTS = 5  # on each axis
-_ITERATIONS = 100
+_ITERATIONS = 50
 _TOLERANCE = 1e-3  # [m]
 
 
