@@ -6,8 +6,8 @@ from __future__ import annotations
 import argparse
 import socket
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     import numpy as np
     from rich.table import Table
 
+    from vjepa2_ros.preflight.camera import CameraReading
     from vjepa2_ros.preflight.finding import Finding
-    from vjepa2_ros.preflight.robot_reading import RobotReading
+    from vjepa2_ros.preflight.robot_reading import Refusal, RobotReading
+    from vjepa2_ros.settings.camera import CameraNodeSettings
     from vjepa2_ros.settings.stack import StackSettings
 
 GROUPS = ("network", "computer", "robot", "gripper", "workspace", "camera", "model", "ros")
@@ -100,7 +102,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if fit else 1
 
 
-def _table(group: str, findings: list[Finding], printable) -> Table:
+def _table(group: str, findings: list[Finding], printable: Callable[[str], str]) -> Table:
     from rich.table import Table
     from rich.text import Text
 
@@ -202,7 +204,7 @@ class _Preflight:
             *robot.load_findings(reading),
         ]
 
-    def _read_robot(self) -> RobotReading:
+    def _read_robot(self) -> RobotReading | Refusal:
         from tqdm import tqdm
 
         from vjepa2_ros.preflight.process import measure
@@ -270,7 +272,7 @@ class _Preflight:
         age = self._settings.planner.execution.cell.age.max_observation_age
         return camera.camera_findings(reading, rate, age)
 
-    def _topic(self, name: str):
+    def _topic(self, name: str) -> CameraReading | str:
         from vjepa2_ros.preflight.camera import MEASURED
 
         try:
@@ -313,10 +315,9 @@ class _Preflight:
         return [*findings, hosts_finding(hosts, socket.gethostname())]
 
 
-def _source(settings, name: str):
-    """Camera settings with this device, video or folder."""
-    from dataclasses import replace
-
+def _source(settings: CameraNodeSettings, name: str) -> CameraNodeSettings:
+    """Camera settings with this device, video or folder; SettingsError if there is none."""
     from vjepa2_ros.settings.camera import source_of
 
-    return replace(settings, **source_of(name))
+    source = source_of(name)
+    return replace(settings, source=source["source"], path=source["path"])

@@ -11,6 +11,7 @@ import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.context import Context
+from rclpy.exceptions import NameValidationException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import Image
@@ -74,8 +75,8 @@ def read_topic(topic: str, wait: float, duration: float) -> CameraReading | str:
     with _listener() as (node, executor):
         try:
             node.create_subscription(Image, topic, on_image, LATEST)
-        except ValueError as error:  # no name of a topic
-            return str(error)
+        except NameValidationException as error:
+            return str(error).splitlines()[0]
         deadline = time.monotonic() + wait
         while time.monotonic() < (times[0] + duration if times else deadline):
             executor.spin_once(timeout_sec=0.1)
