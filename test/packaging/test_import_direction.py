@@ -19,7 +19,7 @@ LAYERS = (
     {"policies"},
     {"evaluation", "verification"},
     {"training", "benchmark"},
-    {"diagnosis"},
+    {"diagnosis", "preflight"},
     # From here on ROS may be imported.
     {"msg", "srv"},
     {"ros"},

@@ -15,6 +15,7 @@ from vjepa2_ros.simulation import SimulatorError
 COMMANDS = {
     "demo": "start all nodes on the simulated robot, send a goal image and record the run",
     "up": "start the nodes as processes and bring them up, without `ros2 launch`",
+    "preflight": "tell whether a Franka arm, network and computer are fit for a first motion",
     "goal": "upload goal images to the running planner",
     "verify": "compare world model and planner with tensors of the reference implementation",
     "bench": "measure what plans are worth and what they cost",
