@@ -33,6 +33,8 @@ _FINGER_STIFFNESS, _FINGER_DAMPING = 2000.0, 40.0
 """[N/m, Ns/m]"""
 _TORQUE_FILTER = 0.1
 """Share of the newest value in the external torque: a time constant of 10 ms."""
+_YIELD, _YIELD_PERIODS = 0.05, 300
+"""Share of a joint's error that is given up in a period, and for how many: it halves in 14 ms."""
 _NULL_SPACE_RATE, _NULL_SPACE_SPEED = 1.0, 0.05
 """With which the redundant joint is drawn to `HOME` during a Cartesian motion [1/s, rad/s]."""
 _EE_MASS, _EE_CENTRE = 0.73, (-0.01, 0.0, 0.03)
@@ -82,6 +84,7 @@ class FrankaArm:
         self.q_d = self.data.qpos[:7].copy()
         self.dq_d, self.ddq_d = np.zeros(7), np.zeros(7)
         self._torques: np.ndarray | None = None
+        self._yielding = 0
         self._external = np.zeros(7)
         self._applied = np.zeros(7)
         self.F_T_NE, self.NE_T_EE, self.EE_T_K = _hand_pose(), np.eye(4), np.eye(4)
@@ -130,13 +133,20 @@ class FrankaArm:
     def hold(self) -> None:
         """Brake all joints alike within their acceleration limit, then hold."""
         self._end_command()
+        if self._yielding:
+            self._yielding -= 1
+            self.q_d = self.q_d + _YIELD * (self.data.qpos[:7] - self.q_d)
+            return
         speed = float(np.abs(self.dq_d).max())
         rest = max(0.0, 1.0 - _DECELERATION * PERIOD / speed) if speed else 0.0
         self._move_to(self.q_d + self.dq_d * (rest * PERIOD))
 
-    def release(self) -> None:
-        """Take where the arm is for where it should be, so that it no longer presses on."""
-        self.q_d, self.dq_d = self.data.qpos[:7].copy(), self.data.qvel[:7].copy()
+    def yield_to_contact(self) -> None:
+        """Stop at once, and while it holds give way for a moment, so that no force remains."""
+        self._end_torques()
+        self.q_d = self.data.qpos[:7].copy()
+        self.dq_d, self.ddq_d = np.zeros(7), np.zeros(7)
+        self._yielding = _YIELD_PERIODS
 
     def extrapolate(self) -> None:
         """Go on at the present speed: no command has come for this period."""
@@ -194,6 +204,7 @@ class FrankaArm:
 
     def begin_command(self) -> None:
         """A motion begins here: the first command's velocity is measured from here."""
+        self._yielding = 0
         self._pose_c = self._planned()[0]
 
     def _end_command(self) -> None:
@@ -204,7 +215,7 @@ class FrankaArm:
     def _end_torques(self) -> None:
         if self._torques is not None:
             self._torques = None
-            self.release()
+            self.q_d, self.dq_d = self.data.qpos[:7].copy(), self.data.qvel[:7].copy()
 
     def _move_to(self, q: np.ndarray) -> None:
         self._end_torques()
@@ -276,11 +287,12 @@ class FrankaArm:
         if not self.fingers_blocked:
             step = self._hand_speed * PERIOD
             ahead = min(max(self.hand_goal / 2 - self._finger_reference, -step), step)
-            # At an object it runs ahead as far as the force needs and no further: the fingers
-            # would else be late to open.
+            # At an object it runs ahead as far as the force needs. On the way back it begins at
+            # the fingers: they would else be late.
             reach = force / _FINGER_STIFFNESS
-            reference = self._finger_reference + ahead
-            self._finger_reference = min(max(reference, middle - reach), middle + reach)
+            lowest = middle if ahead > 0 else middle - reach
+            highest = middle if ahead < 0 else middle + reach
+            self._finger_reference = min(max(self._finger_reference + ahead, lowest), highest)
         wanted = _FINGER_STIFFNESS * (self._finger_reference - fingers) - _FINGER_DAMPING * speeds
         return np.clip(wanted, -force, force)
 

@@ -162,7 +162,7 @@ class ArmServer(FrankaServer):
             self.arm.state[field][error] = 1
         if error in (Error.CARTESIAN_REFLEX, Error.JOINT_REFLEX):
             # Else the arm would go on pressing on what it has met.
-            self.arm.release()
+            self.arm.yield_to_contact()
         self.end(status)
 
     def set_user_stop(self, pressed: bool) -> None:
@@ -319,9 +319,11 @@ class GripperServer(FrankaGripperServer):
         host: address that it listens on.
     """
 
-    def __init__(self, arm: FrankaArm, host: str) -> None:
-        super().__init__(arm, host)
-        self._arm = arm
+    def start_grasp(self, width: float, speed: float, force: float, *arguments: Any) -> None:
+        """Close, or open, until something stops the fingers; `width` only judges the outcome."""
+        opens = width > self._robot.hand_width
+        super().start_grasp(width, speed, force, *arguments)
+        self._robot.set_hand_goal(self._robot.max_width if opens else 0.0, speed, force)
 
     def stop(self, command_id: int, tcp_socket: Any) -> None:
         """Hold the fingers where they are; a command under way is answered as aborted."""
@@ -337,7 +339,7 @@ class GripperServer(FrankaGripperServer):
         super().stop(command_id, tcp_socket)
 
     def _check_motion_state(self) -> None:
-        if not self._arm.fingers_blocked:
+        if not self._robot.fingers_blocked:
             super()._check_motion_state()
 
     def _reset_state(self) -> None:
