@@ -179,6 +179,16 @@ class Simulator:
         self._joints, self._closedness = snapshot.joints.copy(), snapshot.closedness
         self._reference.set(*snapshot.reference)
 
+    def show(self, data: mujoco.MjData, closedness: float) -> None:
+        """Take over a state of this cell that is simulated elsewhere, to measure and render it.
+
+        Args:
+            data: of a model of this cell.
+            closedness: what the gripper was told last there, 0 (open) to 1 (closed).
+        """
+        mujoco.mj_copyData(self.data, self.model, data)
+        self._closedness = closedness
+
     def place(self, position: np.ndarray, rotation: Rotation, closedness: float) -> None:
         """Put the hand at a pose at once, at rest; no motion is simulated, and no object moves.
 
