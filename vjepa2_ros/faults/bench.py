@@ -22,12 +22,12 @@ from std_srvs.srv import Trigger
 
 from vjepa2_ros.execution.goal_status import TERMINAL
 from vjepa2_ros.faults import motion
-from vjepa2_ros.faults.fault import FRANKA, SIMULATED, SLOW, Fault, Repeat
+from vjepa2_ros.faults.fault import FRANKA, SLOW, Fault, Repeat
 from vjepa2_ros.msg import Command, Latent, PlanningStatus, RobotState, SimulatorTruth
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.ros.context import init
 from vjepa2_ros.ros.qos import COMMAND, LATCHED, LATEST, STREAM
-from vjepa2_ros.settings.stack import MANAGER, managed_nodes
+from vjepa2_ros.settings.stack import managed_nodes
 from vjepa2_ros.simulation.simulator import DOWN, Simulator
 from vjepa2_ros.srv import InjectFault, SetGoal
 from vjepa2_ros.stack.client import compressed_image
@@ -46,7 +46,7 @@ STEPS = 12
 """Steps of a goal."""
 NAMESPACE = "/vjepa2"
 SLOW_SPEED = 0.04
-"""Speed of the arm in the stack where one step lasts longer than the planner may be silent [m/s]."""
+"""Speed of the arm where one step lasts longer than the planner may be silent [m/s]."""
 STARTING = 120.0
 """Longest wait for what comes without a fault [s]."""
 RESUMING = 12.0
@@ -125,13 +125,14 @@ class FaultBench:
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         self._clients: dict[str, Any] = {}
-        for kind, topic, keep, qos in (
+        listeners: tuple[tuple[type, str, Callable, Any], ...] = (
             (SimulatorTruth, "simulator/truth", self._on_truth, STREAM),
             (RobotState, "robot_state", self._on_state, STREAM),
             (PlanningStatus, "status", self._on_status, LATCHED),
             (Command, "command", self._on_command, COMMAND),
             (Latent, "latent", self._on_latent, LATEST),
-        ):
+        )
+        for kind, topic, keep, qos in listeners:
             self._node.create_subscription(kind, topic, keep, qos)
         self._commands = self._node.create_publisher(Command, "command", COMMAND)
         self._latents = self._node.create_publisher(Latent, "latent", LATEST)
@@ -300,9 +301,13 @@ class FaultBench:
         """Publish a latent beside the encoder's."""
         self._latents.publish(latent)
 
-    def replace_goal(self) -> None:
-        """Set the other goal while the arm moves."""
-        self._set_goal(check=True)
+    def set_goal(self, gripper: str = "open") -> None:
+        """Set the other goal while the arm moves.
+
+        Raises:
+            FaultBenchError: it was not accepted.
+        """
+        self._set_goal(check=True, gripper=gripper)
 
     # The stack ------------------------------------------------------------------------------
 
@@ -392,11 +397,11 @@ class FaultBench:
             return True
         return bool(self.seen.statuses) and self.seen.statuses[-1][1].state in TERMINAL
 
-    def _set_goal(self, check: bool) -> None:
+    def _set_goal(self, check: bool, gripper: str = "open") -> None:
         """Set the next goal."""
         self._goal += 1
         picture = self._pictures[self._goal % len(self._pictures)]
-        request = SetGoal.Request(images=[picture], steps=[STEPS], gripper=["open"])
+        request = SetGoal.Request(images=[picture], steps=[STEPS], gripper=[gripper])
         answer = self._call(SetGoal, "set_goal", request)
         if answer is not None and answer.accepted:
             self.goal_id = answer.goal_id
@@ -485,7 +490,3 @@ def _goal_pictures() -> list[CompressedImage]:
         _, data = cv2.imencode(".png", cv2.cvtColor(simulator.render(), cv2.COLOR_RGB2BGR))
         pictures.append(compressed_image(data.tobytes()))
     return pictures
-
-
-NODES = (*managed_nodes("simulation"), MANAGER)
-"""Processes of a stack."""

@@ -8,12 +8,11 @@ import signal
 import time
 from array import array
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 
 from vjepa2_ros.faults.bench import FaultBench
-from vjepa2_ros.faults.fault import FRANKA, SLOW, Fault
+from vjepa2_ros.faults.fault import FRANKA, SIMULATED, SLOW, Fault
 from vjepa2_ros.msg import Command, Latent
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.ros.conversions import seconds, stamp
@@ -22,29 +21,50 @@ FOREIGN = "another-host:1:ffffffff"
 """A sender that nobody has brought up."""
 LATE = 60.0
 """Age of the observation of a command that comes late [s]."""
-_PAUSE = 3.0
 # Time for which messages are sent again and again, and between two [s].
 _FLOOD, _PERIOD = 2.0, 0.05
 
 
-def _cell(name: str) -> dict[str, Callable[[FaultBench], None]]:
-    """A fault of the simulated cell."""
-    return {
-        "inject": lambda bench: bench.switch(name, True),
-        "end": lambda bench: bench.switch(name, False),
-    }
+def _cell(
+    name: str,
+    switch: str,
+    text: str,
+    *codes: Reason,
+    stack: str = SIMULATED,
+    stops: bool = True,
+    goes_on: bool = False,
+) -> Fault:
+    """A fault that the simulated cell has; see `simulation/faults.py`."""
+    return Fault(
+        name,
+        text,
+        lambda bench: bench.switch(switch, True),
+        codes,
+        lambda bench: bench.switch(switch, False),
+        stack,
+        stops,
+        goes_on,
+    )
 
 
 def _kill(node: str) -> Callable[[FaultBench], None]:
     return lambda bench: bench.send_signal(node, signal.SIGKILL)
 
 
-def _stop(node: str) -> dict[str, Callable[[FaultBench], None]]:
+def _hang(
+    name: str, node: str, seconds: float, *codes: Reason, stack: str = SLOW, stops: bool = True
+) -> Fault:
     """A process that hangs, and goes on when it is told to."""
-    return {
-        "inject": lambda bench: bench.send_signal(node, signal.SIGSTOP),
-        "end": lambda bench: bench.send_signal(node, signal.SIGCONT),
-    }
+    return Fault(
+        name,
+        f"{node}: SIGSTOP for {seconds:.0f} s, then SIGCONT",
+        lambda bench: bench.send_signal(node, signal.SIGSTOP),
+        codes,
+        lambda bench: bench.send_signal(node, signal.SIGCONT),
+        stack,
+        stops,
+        duration=seconds,
+    )
 
 
 def _command(change: Callable[[Command], None]) -> Callable[[FaultBench], None]:
@@ -112,6 +132,12 @@ def _of_another_model(latent: Latent) -> None:
     latent.model = "0123456789ab"
 
 
+def _blocked_gripper(bench: FaultBench) -> None:
+    """Hold the fingers, and have the next goal open or close them."""
+    bench.switch("gripper_blocked", True)
+    bench.set_goal(gripper="close")
+
+
 def _reflexes(count: int) -> Callable[[FaultBench], None]:
     """Reflexes one after the other, each once the arm has recovered from the one before."""
 
@@ -126,89 +152,83 @@ def _reflexes(count: int) -> Callable[[FaultBench], None]:
 _STATE = (Reason.STATE_STALE, Reason.ROBOT_UNREADABLE)
 _NO_PLANNER = (Reason.PLANNER_SILENT, Reason.CONTROLLER_HALTED, Reason.DEACTIVATED)
 _NO_IMAGE = (Reason.NO_IMAGE, Reason.IMAGE_STALE)
-_DOWN = (Reason.DEACTIVATED,)
+_DOWN = Reason.DEACTIVATED
+_KILLED = (
+    ("encoder_node", (_DOWN,)),
+    ("planner_node", _NO_PLANNER),
+    ("controller_node", (_DOWN,)),
+    ("lifecycle_manager", (Reason.MANAGER_SILENT, _DOWN)),
+    ("simulator_node", (*_STATE, _DOWN)),
+)
 
 FAULTS: tuple[Fault, ...] = (
     # The camera: the step in execution ends, and no other begins.
-    Fault("camera_frozen", "the camera repeats its image with the old stamp", codes=_NO_IMAGE,
-          stops=False, **_cell("frozen")),
-    Fault("camera_gone", "no images", codes=_NO_IMAGE, stops=False, **_cell("gone")),
-    Fault("camera_slow", "one image a second: slower, nothing to notice", stops=False,
-          goes_on=True, **_cell("slow")),
-    Fault("camera_resized", "images of half the size: scaled, nothing to notice", stops=False,
-          goes_on=True, **_cell("resized")),
+    _cell("camera_frozen", "frozen", "the camera repeats its image with the old stamp", *_NO_IMAGE,
+          stops=False),
+    _cell("camera_gone", "gone", "no images", *_NO_IMAGE, stops=False),
+    _cell("camera_slow", "slow", "one image a second: slower, nothing to notice", stops=False,
+          goes_on=True),
+    _cell("camera_resized", "resized", "images of half the size: scaled, nothing to notice",
+          stops=False, goes_on=True),
     # Processes.
     *(
-        Fault(f"{node}_killed", f"{node}: kill -9", partial(_kill(node)), codes, stack=stack,
-              duration=15.0)
-        for node, codes, stack in (
-            ("encoder_node", _DOWN, SLOW),
-            ("planner_node", _NO_PLANNER, SLOW),
-            ("controller_node", _DOWN, SLOW),
-            ("lifecycle_manager", (Reason.MANAGER_SILENT, *_DOWN), SLOW),
-            ("simulator_node", (*_STATE, *_DOWN), SLOW),
-        )
+        Fault(f"{node}_killed", f"{node}: kill -9", _kill(node), codes, stack=SLOW, duration=15.0)
+        for node, codes in _KILLED
     ),
-    *(
-        Fault(f"{node}_hangs", f"{node}: SIGSTOP for {seconds_:.0f} s, then SIGCONT", codes=codes,
-              stack=SLOW, duration=seconds_, stops=stops, **_stop(node))
-        for node, codes, stops, seconds_ in (
-            ("encoder_node", _NO_IMAGE, False, 4.0),
-            ("planner_node", _NO_PLANNER, True, 4.0),
-            ("controller_node", (), True, 3.0),
-            ("lifecycle_manager", (Reason.MANAGER_SILENT,), True, 4.0),
-            ("simulator_node", _STATE, True, 3.0),
-        )
-    ),
+    _hang("encoder_node_hangs", "encoder_node", 4.0, *_NO_IMAGE, stops=False),
+    _hang("planner_node_hangs", "planner_node", 4.0, *_NO_PLANNER),
+    _hang("controller_node_hangs", "controller_node", 3.0),
+    _hang("lifecycle_manager_hangs", "lifecycle_manager", 4.0, Reason.MANAGER_SILENT),
+    _hang("simulator_node_hangs", "simulator_node", 3.0, *_STATE),
     # The measured state.
-    Fault("state_frozen", "the robot repeats its state with the old stamp", codes=_STATE,
-          **_cell("state_frozen")),
-    Fault("state_gone", "no states of the robot", codes=_STATE, **_cell("state_gone")),
-    Fault("state_from_the_future", "states stamped 10 s ahead",
-          codes=(Reason.STATE_FROM_THE_FUTURE,), **_cell("state_from_the_future")),
-    Fault("state_not_finite", "a measured position that is not a number",
-          codes=(Reason.STATE_INVALID,), **_cell("state_not_finite")),
-    Fault("state_jumped", "a measured position that is 30 cm off", codes=(Reason.STATE_JUMPED,),
-          **_cell("state_jumped")),
+    _cell("state_frozen", "state_frozen", "the robot repeats its state with the old stamp",
+          *_STATE),
+    _cell("state_gone", "state_gone", "no states of the robot", *_STATE),
+    _cell("state_from_the_future", "state_from_the_future", "states stamped 10 s ahead",
+          Reason.STATE_FROM_THE_FUTURE),
+    _cell("state_not_finite", "state_not_finite", "a measured position that is not a number",
+          Reason.STATE_INVALID),
+    _cell("state_jumped", "state_jumped", "a measured position that is 30 cm off",
+          Reason.STATE_JUMPED),
     # Latents.
     Fault("latent_not_finite", "latents that are not numbers, for 2 s", _latent(_without_numbers),
           (Reason.LATENT_INVALID,), stops=False, goes_on=True),
     Fault("latent_of_another_model", "latents of another model, for 2 s",
           _latent(_of_another_model), (Reason.LATENT_INVALID,), stops=False, goes_on=True),
-    # Commands. Those of the planner's own name pass the check of the sender.
+    # Commands. Those in the planner's own name pass the check of the sender.
     Fault("command_duplicated", "the last command twice", _command(lambda command: None),
           (Reason.OUT_OF_SEQUENCE,), stops=False, goes_on=True),
     Fault("commands_reordered", "an older command after the last one", _reordered,
-          (Reason.OUT_OF_SEQUENCE,), stops=False, goes_on=True),
+          (Reason.OUT_OF_SEQUENCE, Reason.FOREIGN_GOAL), stops=False, goes_on=True),
     Fault("command_delayed", "a command from an image of a minute ago", _command(_late),
           (Reason.STALE,), stops=False, goes_on=True),
     Fault("command_far", "a target 50 cm away", _command(_far), (Reason.STEP_TOO_LARGE,)),
     Fault("command_not_finite", "a target that is not a number", _command(_not_finite),
           (Reason.NOT_FINITE,)),
     Fault("sequence_leap", "a command with the sequence number 2^64 - 1",
-          _command(lambda command: _next(command, 2**64)), (Reason.OUT_OF_SEQUENCE,), stops=False, goes_on=True),
+          _command(lambda command: _next(command, 2**64)), (Reason.OUT_OF_SEQUENCE,),
+          stops=False, goes_on=True),
     Fault("second_planner", "a valid command of another process", _command(_of_another),
           (Reason.FOREIGN_SENDER,), stops=False, goes_on=True),
     # Goals.
-    Fault("goal_replaced", "another goal in mid-motion", lambda bench: bench.replace_goal(),
+    Fault("goal_replaced", "another goal in mid-motion", lambda bench: bench.set_goal(),
           (Reason.REPLACED, Reason.WAITING_FOR_ROBOT), stops=False, goes_on=True),
     # Behind the Franka control interface.
     Fault("reflex", "a reflex of the arm", _reflexes(1), (Reason.ROBOT_RECOVERING,), stack=FRANKA,
           goes_on=True),
     Fault("reflexes", "more reflexes than are cleared without a person", _reflexes(4),
           (Reason.ROBOT_ERROR,), stack=FRANKA, duration=15.0),
-    Fault("user_stop", "the user stop is pressed", codes=(Reason.USER_STOPPED,), stack=FRANKA,
-          **_cell("user_stop")),
-    Fault("gripper_blocked", "something holds the fingers", codes=(Reason.GRIPPER_BLOCKED,),
-          stack=FRANKA, stops=False, **_cell("gripper_blocked")),
-    Fault("connection_lost", "the connection to the control unit breaks", codes=_STATE,
-          stack=FRANKA, **_cell("connection_lost")),
-    Fault("states_of_the_arm_frozen", "the control unit repeats its state", codes=_STATE,
-          stack=FRANKA, **_cell("state_frozen")),
+    _cell("user_stop", "user_stop", "the user stop is pressed", Reason.USER_STOPPED, stack=FRANKA),
+    Fault("gripper_blocked", "something holds the fingers, and they are told to open",
+          _blocked_gripper, (Reason.GRIPPER_BLOCKED,),
+          lambda bench: bench.switch("gripper_blocked", False), FRANKA, stops=False),
+    _cell("connection_lost", "connection_lost", "the connection to the control unit breaks",
+          *_STATE, stack=FRANKA),
+    _cell("states_of_the_arm_frozen", "state_frozen", "the control unit repeats its state",
+          *_STATE, stack=FRANKA),
     Fault("controller_killed_with_the_arm", "controller_node: kill -9", _kill("controller_node"),
-          _DOWN, stack=FRANKA, duration=15.0),
-    Fault("controller_hangs_with_the_arm", "controller_node: SIGSTOP for 3 s", stack=FRANKA,
-          duration=3.0, **_stop("controller_node")),
+          (_DOWN,), stack=FRANKA, duration=15.0),
+    _hang("controller_hangs_with_the_arm", "controller_node", 3.0, stack=FRANKA),
 )  # fmt: skip
 """All faults, in the order of the table."""
 
