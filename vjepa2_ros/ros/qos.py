@@ -9,6 +9,8 @@ LATEST = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.BEST_EFFORT)
 STREAM = QoSProfile(depth=10, reliability=QoSReliabilityPolicy.BEST_EFFORT)
 # Must arrive; a newer message replaces the one before.
 COMMAND = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
+# Must arrive, each of them: a sign of life must not replace the target before it.
+TARGET = QoSProfile(depth=10, reliability=QoSReliabilityPolicy.RELIABLE)
 # Late subscribers get the last message.
 LATCHED = QoSProfile(
     depth=1,

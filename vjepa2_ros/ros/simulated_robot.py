@@ -12,7 +12,7 @@ from vjepa2_ros.robot.driver import RobotDescription, RobotError, RobotState
 from vjepa2_ros.robot.franka_limits import ARMS
 from vjepa2_ros.ros.conversions import pose_message, robot_state, stamp
 from vjepa2_ros.ros.managed_node import ManagedNode
-from vjepa2_ros.ros.qos import COMMAND, STREAM
+from vjepa2_ros.ros.qos import STREAM, TARGET
 
 SPEED = 0.25
 """Highest speed of the simulated arm with its default settings [m/s]."""
@@ -32,7 +32,7 @@ class SimulatedRobot:
         self._node = node
         self._base_frame = base_frame
         self._state: RobotState | None = None
-        self._targets = node.advertise(SimulatorTarget, "simulator/target", COMMAND)
+        self._targets = node.advertise(SimulatorTarget, "simulator/target", TARGET)
         node.subscribe(RobotStateMessage, "simulator/state", self._on_state, STREAM)
 
     def describe(self) -> RobotDescription:
@@ -40,7 +40,8 @@ class SimulatedRobot:
         return ARMS["fr3"].describe("simulated Franka arm", SPEED, STROKE)
 
     def read_state(self) -> RobotState:
-        """Return the newest state; RobotError before the first."""
+        """Return the newest state, and give a sign of life; RobotError before the first state."""
+        self._send(SimulatorTarget(mode=SimulatorTarget.ALIVE))
         if self._state is None:
             raise RobotError("no state on simulator/state yet; is simulator_node active?")
         return self._state
@@ -71,6 +72,9 @@ class SimulatedRobot:
 
     def _publish(self, target: SimulatorTarget) -> None:
         self._require_simulator()
+        self._send(target)
+
+    def _send(self, target: SimulatorTarget) -> None:
         target.header = Header(stamp=stamp(self._node.now()), frame_id=self._base_frame)
         self._targets.publish(target)
 

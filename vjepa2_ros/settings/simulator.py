@@ -39,3 +39,24 @@ class SimulatorNodeSettings(Settings):
         10.0, "rate of images; rendered in software, each costs about 10 ms",
         "Hz", 0.1, 50.0,
     )  # fmt: skip
+    max_speed: float = setting(
+        0.25, "speed of the arm that targets on `simulator/target` move", "m/s", 0.01, 1.0
+    )
+    driver_timeout: float = setting(
+        0.2,
+        "the arm is held when it moves and nothing has come on `simulator/target` for so long: its "
+        "driver has died or hangs",
+        "s", 0.05, 3600.0,
+    )  # fmt: skip
+    franka_server: str = setting(
+        "",
+        "address of this machine, such as 127.0.0.1, at which the arm is served over the Franka "
+        "control interface (ports 1337 and 1338), in the place of `simulator/target`; empty: it "
+        "is not",
+    )
+    franka_silence: float = setting(
+        0.02,
+        "time without a packet after which the arm served there ends a motion, 0.02 on a real one; "
+        "more for a machine that is too slow for it, 0: never",
+        "s", 0.0, 10.0,
+    )  # fmt: skip

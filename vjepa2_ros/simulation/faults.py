@@ -7,6 +7,7 @@ Camera and measured state are changed here; those of the robot itself are the me
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -48,7 +49,7 @@ class FaultError(ValueError):
 
 
 class Faults:
-    """Which faults are injected at present.
+    """Which faults are injected at present; may be used from several threads.
 
     Args:
         names: those that this cell can have.
@@ -61,6 +62,7 @@ class Faults:
         self._names = names
         self._switch = switch
         self._ends: dict[str, float] = {}
+        self._lock = threading.Lock()
 
     def inject(self, name: str, active: bool, duration: float, now: float) -> str:
         """Begin or end a fault.
@@ -79,34 +81,31 @@ class Faults:
         """
         if not np.isfinite(duration) or duration < 0.0:
             raise FaultError(f"the duration must be 0 (until it is ended) or more, not {duration}")
-        if not name and not active:
-            ended = [fault for fault in list(self._ends) if self._end(fault)]
-            return f"ended: {', '.join(ended) or 'nothing'}"
-        if name not in self._names:
-            known = ", ".join(self._names)
-            reason = "needs franka_server" if name in FAULTS else "is not known"
-            raise FaultError(f"fault {name!r} {reason}; here there are {known}")
-        if not active:
-            return f"ended: {name if self._end(name) else 'nothing'}"
-        if name not in self._ends:
-            self._switch(name, True)
-        self._ends[name] = now + duration if duration else np.inf
-        if name == "reflex":
-            del self._ends[name]  # it is over at once; the robot keeps the error
-        return f"{name}: {FAULTS[name]}"
+        if name not in self._names and (name or active):
+            reason = "needs the setting franka_server" if name in FAULTS else "is not known"
+            raise FaultError(f"fault {name[:40]!r} {reason}; here there are {', '.join(self._names)}")
+        with self._lock:
+            if not active:
+                ended = [fault for fault in self._ends if name in ("", fault)]
+                self._end(ended)
+                return f"ended: {', '.join(ended) or 'nothing'}"
+            if name not in self._ends:
+                self._switch(name, True)
+            # A reflex is over at once; its error stays with the robot.
+            if name != "reflex":
+                self._ends[name] = now + duration if duration else np.inf
+            return f"{name}: {FAULTS[name]}"
 
-    def _end(self, name: str) -> bool:
-        if name not in self._ends:
-            return False
-        del self._ends[name]
-        self._switch(name, False)
-        return True
+    def _end(self, names: list[str]) -> None:
+        for name in names:
+            del self._ends[name]
+            self._switch(name, False)
 
     def active(self, now: float) -> tuple[str, ...]:
         """Names of the faults at a time [s]; those whose time is over end."""
-        for name in [name for name, end in self._ends.items() if end <= now]:
-            self._end(name)
-        return tuple(self._ends)
+        with self._lock:
+            self._end([name for name, end in self._ends.items() if end <= now])
+            return tuple(self._ends)
 
 
 class FaultyCamera:
@@ -169,19 +168,9 @@ class FaultyStates:
         return state
 
 
-def state_distortion(faults: tuple[str, ...]) -> Callable[[np.void], None] | None:
-    """What changes a state of the FCI as the faults do, for `FrankaCell.distort_states`."""
-    if "state_frozen" in faults:
-        frozen: list[np.void] = []
-
-        def freeze(state: np.void) -> None:
-            if not frozen:
-                frozen.append(state.copy())
-            state[()] = frozen[0]
-
-        return freeze
+def distort(state: np.void, faults: tuple[str, ...]) -> None:
+    """Apply those faults to a state of the FCI, an array of one `STATE`, that change its numbers."""
     if "state_not_finite" in faults:
-        return lambda state: state["O_T_EE"].__setitem__(slice(12, 15), np.nan)
+        state["O_T_EE"][12:15] = np.nan
     if "state_jumped" in faults:
-        return lambda state: state["O_T_EE"].__setitem__(12, state["O_T_EE"][12] + _JUMP)
-    return None
+        state["O_T_EE"][12] += _JUMP

@@ -31,6 +31,8 @@ _STIFFNESS, _DAMPING = 2500.0, 100.0
 """Of the joints' error dynamics [1/s², 1/s]; critically damped."""
 _FINGER_STIFFNESS, _FINGER_DAMPING = 2000.0, 40.0
 """[N/m, Ns/m]"""
+_CATCH_UP = 0.05
+"""Share of a lag that is made up for in a period."""
 _TORQUE_FILTER = 0.1
 """Share of the newest value in the external torque: a time constant of 10 ms."""
 _YIELD, _YIELD_PERIODS = 0.05, 300
@@ -85,6 +87,8 @@ class FrankaArm:
         self.dq_d, self.ddq_d = np.zeros(7), np.zeros(7)
         self._torques: np.ndarray | None = None
         self._yielding = 0
+        # What the joints are still off by since commands have come late.
+        self._lag, self._commanded = np.zeros(7), self.q_d
         self._external = np.zeros(7)
         self._applied = np.zeros(7)
         self.F_T_NE, self.NE_T_EE, self.EE_T_K = _hand_pose(), np.eye(4), np.eye(4)
@@ -143,22 +147,23 @@ class FrankaArm:
 
     def yield_to_contact(self) -> None:
         """Stop at once, and while it holds give way for a moment, so that no force remains."""
-        self._end_torques()
-        self.q_d = self.data.qpos[:7].copy()
-        self.dq_d, self.ddq_d = np.zeros(7), np.zeros(7)
+        self._torques = None
+        self._be_where_measured()
         self._yielding = _YIELD_PERIODS
 
     def extrapolate(self) -> None:
         """Go on at the present speed: no command has come for this period."""
         if self._torques is None:
-            self._move_to(self.q_d + self.dq_d * PERIOD)
+            self.q_d, self.ddq_d = self.q_d + self.dq_d * PERIOD, np.zeros(7)
 
-    def follow_joint_positions(self, q: np.ndarray) -> None:
-        """Be at joint angles [7] rad."""
-        self._move_to(q)
+    def follow_joint_positions(self, q: np.ndarray, periods: int) -> None:
+        """Be at joint angles [7] rad, so many periods after the last ones."""
+        self._end_torques()
+        self._move_to(q, periods)
 
     def follow_joint_velocities(self, dq: np.ndarray) -> None:
         """Move at joint velocities [7] rad/s."""
+        self._end_torques()
         self._move_to(self.q_d + dq * PERIOD)
 
     def follow_pose(self, pose: np.ndarray, elbow: float | None, periods: int) -> None:
@@ -167,14 +172,14 @@ class FrankaArm:
         Args:
             pose: [4, 4] in the base frame.
             elbow: angle of joint 3 [rad], None to leave it open.
-            periods: since the last pose, from which its velocity follows.
+            periods: since the last pose.
         """
         self._end_torques()
         now, jacobian = self._planned()
         error = np.empty(6)
         error[:3] = pose[:3, 3] - now[:3, 3]
         error[3:] = _rotation_vector(pose[:3, :3] @ now[:3, :3].T)
-        self._move_to(self.q_d + self._joint_step(jacobian, error, elbow))
+        self._move_to(self.q_d + self._joint_step(jacobian, error, elbow), periods)
         last, self._pose_c = self._pose_c, pose
         twist = np.zeros(6)
         if last is not None:
@@ -202,6 +207,10 @@ class FrankaArm:
         """Apply joint torques [7] Nm, beside those that carry the arm's weight."""
         self._torques = torques
 
+    def _be_where_measured(self) -> None:
+        self.q_d = self._commanded = self.data.qpos[:7].copy()
+        self.dq_d, self.ddq_d, self._lag = np.zeros(7), np.zeros(7), np.zeros(7)
+
     def begin_command(self) -> None:
         """A motion begins here: the first command's velocity is measured from here."""
         self._yielding = 0
@@ -215,13 +224,17 @@ class FrankaArm:
     def _end_torques(self) -> None:
         if self._torques is not None:
             self._torques = None
-            self.q_d, self.dq_d = self.data.qpos[:7].copy(), self.data.qvel[:7].copy()
+            self._be_where_measured()
+            self.dq_d = self.data.qvel[:7].copy()
 
-    def _move_to(self, q: np.ndarray) -> None:
-        self._end_torques()
+    def _move_to(self, q: np.ndarray, periods: int = 1) -> None:
         dq = (q - self.q_d) / PERIOD
-        self.ddq_d = (dq - self.dq_d) / PERIOD
-        self.q_d, self.dq_d = q, dq
+        if periods > 1:
+            # The arm has gone on meanwhile. It is led to where it should be by now, not thrown.
+            self._lag = self._lag + self.q_d + self.dq_d * PERIOD - q
+            dq = (q - self._commanded) / (periods * PERIOD)
+        self.ddq_d = (dq - self.dq_d) / (periods * PERIOD)
+        self.q_d, self.dq_d, self._commanded = q, dq, q
 
     def _planned(self) -> tuple[np.ndarray, np.ndarray]:
         """Pose [4, 4] and Jacobian [6, 7] of the end effector at `q_d`."""
@@ -310,10 +323,11 @@ class FrankaArm:
         rest = data.qfrc_bias[:7] - data.qfrc_passive[:7]
         if self._torques is None:
             mujoco.mj_fullM(self.model, data, self._inertia)
+            q_d = self.q_d + self._lag
+            dq_d = self.dq_d - self._lag * (_CATCH_UP / PERIOD)
+            self._lag = self._lag * (1.0 - _CATCH_UP)
             acceleration = (
-                self.ddq_d
-                + _STIFFNESS * (self.q_d - data.qpos[:7])
-                + _DAMPING * (self.dq_d - data.qvel[:7])
+                self.ddq_d + _STIFFNESS * (q_d - data.qpos[:7]) + _DAMPING * (dq_d - data.qvel[:7])
             )
             torques = self._inertia[:7, :7] @ acceleration + rest
         else:

@@ -14,10 +14,8 @@ import time
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
 
-import mujoco
-import numpy as np
-
 from vjepa2_ros.simulation import SimulatorError
+from vjepa2_ros.simulation.faults import STATE_FAULTS
 from vjepa2_ros.simulation.franka_arm import PERIOD, FrankaArm
 from vjepa2_ros.simulation.franka_server import (
     ARM_PORT,
@@ -128,31 +126,22 @@ class FrankaCell:
         """Whether the arm moves, or is told to."""
         return not self._arm.at_rest
 
-    # Faults -----------------------------------------------------------------------------------
+    def switch(self, fault: str, active: bool) -> None:
+        """Begin or end, in the next period, a fault of `ROBOT_FAULTS` or `STATE_FAULTS`."""
+        self._requests.put(lambda: self._switch(fault, active))
 
-    def reflex(self) -> None:
-        """Let the arm's controller believe that the arm has hit something."""
-        self._requests.put(lambda: self._server.reflex(Error.CARTESIAN_REFLEX))
-
-    def set_user_stop(self, pressed: bool) -> None:
-        """Press or release the user stop."""
-        self._requests.put(lambda: self._server.set_user_stop(pressed))
-
-    def block_gripper(self, blocked: bool) -> None:
-        """Hold the fingers where they are, or let go: meanwhile no command of theirs ends."""
-        self._requests.put(lambda: self._arm.block_fingers(blocked))
-
-    def set_connected(self, connected: bool) -> None:
-        """Drop all connections and refuse new ones, or take them again."""
-        self._requests.put(lambda: self._connect() if connected else self._disconnect())
-
-    def freeze_states(self, frozen: bool) -> None:
-        """Send no states of the arm, or send them again."""
-        self._requests.put(lambda: setattr(self._server, "states_frozen", frozen))
-
-    def distort_states(self, distort: Callable[[np.void], None] | None) -> None:
-        """Change each state, an array of one `STATE`, before it is sent; None: none."""
-        self._requests.put(lambda: setattr(self._server, "distort", distort))
+    def _switch(self, fault: str, active: bool) -> None:
+        if fault == "reflex" and active:
+            self._server.reflex(Error.CARTESIAN_REFLEX)
+        elif fault == "user_stop":
+            self._server.set_user_stop(active)
+        elif fault == "gripper_blocked":
+            self._arm.block_fingers(active)
+        elif fault == "connection_lost":
+            self._disconnect() if active else self._connect()
+        elif fault in STATE_FAULTS:
+            others = tuple(name for name in self._server.state_faults if name != fault)
+            self._server.state_faults = (*others, fault) if active else others
 
     def _connect(self) -> None:
         self._server.init()

@@ -7,7 +7,6 @@ live with, raised as the robot's controller raises them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +36,7 @@ from franky_sim.franka_robot_protocol import (
 )
 from franky_sim.franka_server import BaseCommand, FrankaServer
 
+from vjepa2_ros.simulation.faults import distort
 from vjepa2_ros.simulation.franka_arm import PERIOD, FrankaArm
 from vjepa2_ros.simulation.franka_state import Error, pose_matrix
 
@@ -86,8 +86,7 @@ class ArmServer(FrankaServer):
         checks: what it watches.
 
     Attributes:
-        states_frozen: whether it sends no states.
-        distort: changes a state before it is sent, or is None.
+        state_faults: names of the faults of its states, see `faults.STATE_FAULTS`.
     """
 
     def __init__(self, arm: FrankaArm, host: str, checks: Checks) -> None:
@@ -109,8 +108,8 @@ class ArmServer(FrankaServer):
         # Those of libfranka's examples, until a client sets others.
         self.torque_thresholds = np.array([20.0, 20.0, 18.0, 18.0, 16.0, 14.0, 12.0])
         self.force_thresholds = np.array([20.0, 20.0, 20.0, 25.0, 25.0, 25.0])
-        self.states_frozen = False
-        self.distort: Callable[[np.void], None] | None = None
+        self.state_faults: tuple[str, ...] = ()
+        self._sent = b""
         self._user_stopped = False
         self._recovering: tuple[_AutomaticErrorRecovery, int] | None = None
         self._motion_id = 0
@@ -250,7 +249,7 @@ class ArmServer(FrankaServer):
         if self._controller is StateControllerMode.kExternalController:
             self.arm.apply_torques(values)
         elif self._generator is StateMotionGeneratorMode.kJointPosition:
-            self.arm.follow_joint_positions(values)
+            self.arm.follow_joint_positions(values, self._silent)
         elif self._generator is StateMotionGeneratorMode.kJointVelocity:
             self.arm.follow_joint_velocities(values)
         elif self._generator is StateMotionGeneratorMode.kCartesianPosition:
@@ -282,7 +281,7 @@ class ArmServer(FrankaServer):
 
     def send_state(self) -> None:
         """Send the present state to the client, if there is one."""
-        if not self.states_frozen:
+        if "state_gone" not in self.state_faults:
             super().send_state()
 
     def _get_state_bytes(self) -> bytes:
@@ -290,10 +289,13 @@ class ArmServer(FrankaServer):
         state["robot_mode"] = self.mode
         state["controller_mode"], state["motion_generator_mode"] = self._controller, self._generator
         state["control_command_success_rate"] = self._success if self._motion_id else 0.0
-        if self.distort is not None:
+        if self.state_faults:
+            if "state_frozen" in self.state_faults:
+                return self._sent or state.tobytes()
             state = state.copy()
-            self.distort(state)
-        return state.tobytes()
+            distort(state, self.state_faults)
+        self._sent = state.tobytes()
+        return self._sent
 
     # Connection -------------------------------------------------------------------------------
 
