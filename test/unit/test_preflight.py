@@ -191,6 +191,15 @@ def test_without_franky_the_version_is_read_all_the_same(healthy, capsys, tmp_pa
     assert found["gripper"]["status"] == "SKIPPED"
 
 
+def test_an_arm_in_use_by_another_program_is_told(healthy, capsys, tmp_path):
+    words = (*ROBOT_ONLY, "workspace", "gripper")
+    with socket.create_connection((ADDRESSES["healthy"], ARM_PORT)):
+        code, found = report(capsys, tmp_path, ADDRESSES["healthy"], *words)
+    assert code == 1
+    assert found["server version"]["status"] == "FAIL"
+    assert "other programs" in found["server version"]["advice"]
+
+
 def test_versions_without_a_wheel_get_no_line_to_install_one():
     assert server_version.install_line(1) == server_version.install_line(11) == ""
     assert server_version.version_finding(11, "2.0.0", True).status is Status.FAIL

@@ -180,7 +180,10 @@ class _Preflight:
         try:
             version = read_server_version(self._host)
         except ServerVersionError as error:
-            advice = "is this the address of a Franka control unit? Start it again in Desk"
+            advice = (
+                "end other programs that use the arm, such as a running controller; is this the "
+                "address of a Franka control unit?"
+            )
             return [fail("server version", str(error), advice)]
         self._arm = arm_of(version)
         installed = installed_franky()
