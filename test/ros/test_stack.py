@@ -201,7 +201,8 @@ def test_stop_halts_the_robot_at_once_and_a_new_goal_goes_on(stack):
     stack.wait("status", status_of(goal.goal_id, PlanningStatus.STOPPED), mark)
     stack.wait("simulator/target", lambda t: t.mode == SimulatorTarget.HOLD, targets)
     stack.wait("robot_state", lambda state: not state.moving)
-    assert stack.messages("simulator/target", targets)[-1].mode == SimulatorTarget.HOLD
+    modes = [target.mode for target in stack.messages("simulator/target", targets)]
+    assert [mode for mode in modes if mode != SimulatorTarget.ALIVE][-1] == SimulatorTarget.HOLD
     following = set_goal(stack, steps=[1])
     assert following.accepted, following.message
     stack.wait("status", status_of(following.goal_id, PlanningStatus.STEP_LIMIT), mark)
