@@ -28,7 +28,7 @@ from vjepa2_ros.msg import (  # noqa: E402
     SimulatorTarget,
     SimulatorTruth,
 )
-from vjepa2_ros.ros.qos import COMMAND, LATCHED, LATEST, STREAM  # noqa: E402
+from vjepa2_ros.ros.qos import COMMAND, LATCHED, LATEST, STREAM, TARGET  # noqa: E402
 from vjepa2_ros.settings.stack import managed_nodes  # noqa: E402
 from vjepa2_ros.share import share_directory  # noqa: E402
 from vjepa2_ros.stack.process_group import ProcessGroup  # noqa: E402
@@ -44,7 +44,7 @@ TOPICS = (
     (PlanningStatus, "status", LATCHED),
     (Goal, "goal", LATCHED),
     (CompressedImage, "goal_image/compressed", LATCHED),
-    (SimulatorTarget, "simulator/target", COMMAND),
+    (SimulatorTarget, "simulator/target", TARGET),
     (SimulatorTruth, "simulator/truth", STREAM),
     (DiagnosticArray, "/diagnostics", 50),
 )

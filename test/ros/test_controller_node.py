@@ -23,7 +23,7 @@ from vjepa2_ros.robot.driver import RobotState as MeasuredState
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.ros.conversions import duration, seconds, stamp
 from vjepa2_ros.ros.drivers import DRIVERS
-from vjepa2_ros.ros.qos import COMMAND, LATCHED, STREAM
+from vjepa2_ros.ros.qos import COMMAND, LATCHED, STREAM, TARGET
 from vjepa2_ros.ros.supervision import MANAGER_HEARTBEAT
 from vjepa2_ros.stack.process_group import ProcessGroup
 
@@ -59,8 +59,9 @@ class Cell:
     def _tick(self):
         new = self.probe.messages("simulator/target", self._taken)
         self._taken += len(new)
-        if new and self.following and new[-1].mode == SimulatorTarget.MOVE:
-            point = new[-1].pose.position
+        moves = [target for target in new if target.mode == SimulatorTarget.MOVE]
+        if moves and self.following:
+            point = moves[-1].pose.position
             self.position = np.array([point.x, point.y, point.z])
         if self.swinging:
             self._side = -self._side
@@ -94,13 +95,19 @@ class Cell:
         self.probe.publish("command", command, COMMAND)
 
     def modes(self):
-        return [target.mode for target in self.probe.messages("simulator/target", self.targets)]
+        return [target.mode for target in told(self.probe, self.targets)]
 
     def wait_state(self, predicate):
         return self.probe.wait("robot_state", predicate, after=self._mark())
 
     def _mark(self):
         return max(0, self.probe.mark("robot_state") - 1)
+
+
+def told(probe, mark=0):
+    """Targets since a mark, without the driver's signs of life."""
+    targets = probe.messages("simulator/target", mark)
+    return [target for target in targets if target.mode != SimulatorTarget.ALIVE]
 
 
 def pose(position):
@@ -196,7 +203,7 @@ def test_a_target_outside_the_workspace_is_clamped_and_reported(cell):
     cell.command(goal, offset=(0.0, 0.0, -0.05))
     state = cell.wait_state(lambda s: s.goal_id == goal)
     assert state.reason == Reason.CLAMPED
-    target = cell.probe.messages("simulator/target", cell.targets)[-1]
+    target = told(cell.probe, cell.targets)[-1]
     assert target.pose.position.z == pytest.approx(0.03)
 
 
@@ -355,7 +362,7 @@ def test_a_bound_that_narrows_while_active_applies_to_the_next_command(cell):
     state = cell.wait_state(lambda s: s.goal_id == goal)
     set_parameter(cell.probe, "workspace.upper", [0.66, 0.25, 0.36])
     assert state.reason == Reason.CLAMPED
-    target = cell.probe.messages("simulator/target", cell.targets)[-1]
+    target = told(cell.probe, cell.targets)[-1]
     assert target.pose.position.x == pytest.approx(0.52)
 
 
@@ -404,8 +411,9 @@ def test_deactivation_fails_while_the_robot_cannot_be_halted_and_halts_are_tried
     assert state.reason == Reason.ROBOT_NOT_STOPPED and "own stop" in state.message
     answer = probe.call(Trigger, "reset_fault", Trigger.Request())
     assert not answer.success and "own stop" in answer.message
-    probe.listen(SimulatorTarget, "simulator/target", COMMAND)
-    assert probe.wait("simulator/target", after=0).mode == SimulatorTarget.HOLD
+    probe.listen(SimulatorTarget, "simulator/target", TARGET)
+    probe.wait_until(lambda: told(probe))
+    assert told(probe)[0].mode == SimulatorTarget.HOLD
     assert probe.change("controller_node", "deactivate")
 
 

@@ -11,7 +11,7 @@ from std_msgs.msg import Header
 
 from vjepa2_ros.msg import RobotState, SimulatorTarget, SimulatorTruth
 from vjepa2_ros.nodes.simulator_node import SimulatorNode, falls_on
-from vjepa2_ros.ros.qos import COMMAND, STREAM
+from vjepa2_ros.ros.qos import STREAM, TARGET
 from vjepa2_ros.ros.truth import truth_of
 from vjepa2_ros.settings.declaration import parameters_of
 from vjepa2_ros.simulation.simulator import Simulator, SimulatorConfig
@@ -133,7 +133,9 @@ def simulator():
     probe.listen(RobotState, "simulator/state", STREAM)
     try:
         with ProcessGroup() as group:
-            node = group.start_node("simulator_node", namespace="/targets")
+            # No driver gives a sign of life here.
+            patient = {"driver_timeout": 3600.0}
+            node = group.start_node("simulator_node", patient, namespace="/targets")
             assert probe.change("simulator_node", "configure")
             assert probe.change("simulator_node", "activate")
             yield probe, node
@@ -144,13 +146,13 @@ def simulator():
 @pytest.mark.parametrize("name", REFUSED)
 def test_the_simulation_goes_on_after_a_foreign_target_with(name, simulator):
     probe, _ = simulator
-    probe.publish("simulator/target", REFUSED[name], COMMAND)
+    probe.publish("simulator/target", REFUSED[name], TARGET)
     # The depth of the topic is 1: a second target would replace the first before it is taken.
     for _ in range(10):
         probe.wait("simulator/state")
     assert probe.state("simulator_node") == "active"
     good = target(x=0.52 + 0.01 * list(REFUSED).index(name))
-    probe.publish("simulator/target", good, COMMAND)
+    probe.publish("simulator/target", good, TARGET)
     probe.wait(
         "simulator/state",
         lambda state: abs(state.pose.position.x - good.pose.position.x) < 2e-3 and not state.moving,

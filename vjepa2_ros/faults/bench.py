@@ -42,7 +42,7 @@ SEED = 2
 """A scene that starts high above the table, where steps in any direction meet nothing."""
 GOALS = ((0.42, -0.18, 0.30), (0.58, 0.18, 0.30))
 """Places of the hand in the goal pictures, taken in turn [m]."""
-STEPS = 12
+STEPS = 60
 """Steps of a goal."""
 NAMESPACE = "/vjepa2"
 SLOW_SPEED = 0.04

@@ -9,6 +9,7 @@ of `simulator/target`.
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
 import time
@@ -225,6 +226,8 @@ class SimulatorNode(ManagedNode):
             silence = time.monotonic() - self._heard
             if silence > self.settings.driver_timeout and not simulator.settled():
                 simulator.halt()
+                # Once: each halt brakes from the present speed, and does not go on with the last.
+                self._heard = math.inf
                 text = f"nothing on simulator/target for {silence:.2f} s: the arm is held"
                 self.post(self.log_throttled, text, "silent driver")
         elif target.mode == SimulatorTarget.MOVE:

@@ -83,7 +83,8 @@ class Faults:
             raise FaultError(f"the duration must be 0 (until it is ended) or more, not {duration}")
         if name not in self._names and (name or active):
             reason = "needs the setting franka_server" if name in FAULTS else "is not known"
-            raise FaultError(f"fault {name[:40]!r} {reason}; here there are {', '.join(self._names)}")
+            known = ", ".join(self._names)
+            raise FaultError(f"fault {name[:40]!r} {reason}; here there are {known}")
         with self._lock:
             if not active:
                 ended = [fault for fault in self._ends if name in ("", fault)]
@@ -169,7 +170,7 @@ class FaultyStates:
 
 
 def distort(state: np.void, faults: tuple[str, ...]) -> None:
-    """Apply those faults to a state of the FCI, an array of one `STATE`, that change its numbers."""
+    """Apply the faults that change numbers to a state of the FCI, an array of one `STATE`."""
     if "state_not_finite" in faults:
         state["O_T_EE"][12:15] = np.nan
     if "state_jumped" in faults:

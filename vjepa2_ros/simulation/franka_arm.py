@@ -351,7 +351,7 @@ class FrankaArm:
         torques = -self._external
         wrench = np.linalg.solve(jacobian @ jacobian.T + 1e-5 * np.eye(6), jacobian @ torques)
         state["O_T_EE"], state["O_T_EE_d"] = column_major(pose), column_major(planned)
-        state["O_T_EE_c"] = state["O_T_EE_d"] if self._pose_c is None else column_major(self._pose_c)
+        state["O_T_EE_c"] = column_major(planned if self._pose_c is None else self._pose_c)
         state["O_dP_EE_d"] = jacobian_d @ self.dq_d
         state["O_dP_EE_c"], state["O_ddP_EE_c"] = self._twist_c, self._acceleration_c
         state["q"] = state["theta"] = data.qpos[:7]

@@ -42,12 +42,12 @@ class FrankaCell:
 
     Args:
         simulator: the cell. It must not be advanced while this serves it.
-        checks: what the arm's controller watches.
+        checks: what the arm's controller watches; None for what a real one does.
     """
 
-    def __init__(self, simulator: Simulator, checks: Checks = Checks()) -> None:
+    def __init__(self, simulator: Simulator, checks: Checks | None = None) -> None:
         self._simulator = simulator
-        self._checks = checks
+        self._checks = checks or Checks()
         self._arm = FrankaArm(simulator.model, simulator.data, simulator.commanded_closedness)
         self._lock = threading.Lock()
         self._requests: SimpleQueue[Callable[[], None]] = SimpleQueue()

@@ -112,7 +112,7 @@ class ArmServer(FrankaServer):
         self._sent = b""
         self._user_stopped = False
         self._recovering: tuple[_AutomaticErrorRecovery, int] | None = None
-        self._motion_id = 0
+        self._motion_id = self._last_message = 0
         self._end_session()
 
     # Modes ------------------------------------------------------------------------------------
