@@ -16,7 +16,6 @@ import signal
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
-
 from rclpy.utilities import get_rmw_implementation_identifier
 
 from launch import LaunchDescription

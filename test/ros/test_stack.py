@@ -161,7 +161,7 @@ def test_a_goal_image_that_cannot_be_decoded_is_refused_with_its_number(stack):
 
 
 def test_a_client_finds_a_stack_that_stays_on_this_machine_without_any_setting(stack):
-    """`up` and `demo` keep a simulated stack on this machine; `goal` is started in another shell."""
+    """`up` and `demo` keep a simulated stack here; `goal` is started in another shell."""
     ranged = {k: v for k, v in os.environ.items() if k != "ROS_AUTOMATIC_DISCOVERY_RANGE"}
     assert on_this_machine(ranged)["ROS_AUTOMATIC_DISCOVERY_RANGE"] == (
         os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"]

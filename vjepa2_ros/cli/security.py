@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vjepa2-ros security`: keys and permissions, so that only the stack's own nodes take part in it."""
+"""`vjepa2-ros security`: keys and permissions, so that only the stack's own nodes take part."""
 
 from __future__ import annotations
 
