@@ -16,7 +16,6 @@ import signal
 from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
-
 from rclpy.utilities import get_rmw_implementation_identifier
 
 from launch import LaunchDescription
@@ -24,6 +23,7 @@ from vjepa2_ros.ros.deadlines import WIND_DOWN_OPTION
 from vjepa2_ros.stack.claim import claim
 from vjepa2_ros.stack.launching import ARGUMENTS, plan_stack
 from vjepa2_ros.stack.reach import network_report
+from vjepa2_ros.stack.security import enclave_arguments
 
 # Ends of a process that a shutdown may bring about: in order, or by a signal during its start.
 _ORDERLY = (0, -signal.SIGINT, -signal.SIGTERM)
@@ -60,6 +60,7 @@ def _node(name, plan):
         arguments=[
             *(WIND_DOWN_OPTION, str(plan.deadlines.wind_down)),
             *("--ros-args", "--log-level", plan.log_level),
+            *enclave_arguments(name, plan.namespace),
         ],
         output="screen",
         emulate_tty=True,

@@ -16,10 +16,12 @@ import cv2
 import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from policy import allowed, graph_of
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
 from std_srvs.srv import Trigger
 
+from vjepa2_ros.ros.image_transport import COMPRESSED_TOPIC
 from vjepa2_ros.settings.stack import MANAGER
 from vjepa2_ros.stack.process_group import ProcessGroup, ProcessGroupError
 from vjepa2_ros.stack.start import start_stack
@@ -152,6 +154,9 @@ def test_a_folder_of_pictures_is_a_camera(group, pictures, bench):
     info = bench.wait("camera/camera_info")
     assert info.width == 64 and info.k[0] == 0.0, "not calibrated"
     bench.wait("camera/image_raw", lambda m: m.data[0] == 120)
+    compressed = ("publisher", f"/bench/{COMPRESSED_TOPIC}")
+    expected = allowed("camera_node", "/bench") - {compressed, ("subscriber", "/clock")}
+    assert graph_of(bench.node, "camera_node", "/bench") == expected, "the policy of SROS 2"
 
 
 def test_a_camera_that_breaks_off_brings_the_stack_down(group, pictures):

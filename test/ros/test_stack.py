@@ -8,6 +8,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from policy import allowed, graph_of
 from sensor_msgs.msg import CompressedImage
 from std_srvs.srv import Trigger
 
@@ -15,11 +16,12 @@ from vjepa2_ros.execution.goal_status import TERMINAL
 from vjepa2_ros.msg import Latent, PlanningStatus, SimulatorTarget
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.ros.conversions import image_array, seconds
+from vjepa2_ros.ros.image_transport import COMPRESSED_TOPIC
 from vjepa2_ros.ros.qos import LATCHED
 from vjepa2_ros.settings.cell import Workspace
-from vjepa2_ros.settings.stack import managed_nodes
+from vjepa2_ros.settings.stack import MANAGER, managed_nodes
 from vjepa2_ros.srv import EncodeImages, SetGoal
-from vjepa2_ros.stack.client import compressed_image
+from vjepa2_ros.stack.client import StackClient, compressed_image
 from vjepa2_ros.stack.reach import on_this_machine
 
 
@@ -55,6 +57,26 @@ def test_every_node_says_that_it_is_active_and_how_fast_it_works(stack):
         message = stack.wait("/diagnostics", lambda m, n=name: m.status[0].name == f"/vjepa2/{n}")
         values = {entry.key: entry.value for entry in message.status[0].values}
         assert values["lifecycle"] == "active" and float(values["rate_hz"]) >= 0.0
+
+
+@pytest.mark.parametrize("name", [*managed_nodes("simulation"), MANAGER, "client"])
+def test_the_policy_of_sros_allows_what_a_node_does_and_nothing_else(name, stack):
+    """In this configuration: a real camera, compressed images and simulated time take more."""
+    others = {
+        ("subscriber", "/clock"),
+        ("publisher", f"/vjepa2/{COMPRESSED_TOPIC}"),
+        ("subscriber", f"/vjepa2/{COMPRESSED_TOPIC}"),
+        ("client", "/vjepa2/camera_node/change_state"),
+        ("client", "/vjepa2/camera_node/get_state"),
+        # They are there while the client asks.
+        *(("client", f"/vjepa2/{service}") for service in ("set_goal", "cancel", "stop")),
+    }
+    permitted = allowed(name, "/vjepa2")
+    with StackClient() as client:
+        assert name != "client" or not client.cancel().accepted
+        stack.wait_until(
+            lambda: permitted - others <= graph_of(stack.node, name, "/vjepa2") <= permitted
+        )
 
 
 def test_images_are_rgb_of_the_configured_size_with_a_calibrated_camera(stack):
@@ -139,7 +161,7 @@ def test_a_goal_image_that_cannot_be_decoded_is_refused_with_its_number(stack):
 
 
 def test_a_client_finds_a_stack_that_stays_on_this_machine_without_any_setting(stack):
-    """`up` and `demo` keep a simulated stack on this machine; `goal` is started in another shell."""
+    """`up` and `demo` keep a simulated stack here; `goal` is started in another shell."""
     ranged = {k: v for k, v in os.environ.items() if k != "ROS_AUTOMATIC_DISCOVERY_RANGE"}
     assert on_this_machine(ranged)["ROS_AUTOMATIC_DISCOVERY_RANGE"] == (
         os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"]

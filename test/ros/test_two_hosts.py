@@ -106,7 +106,7 @@ class Side:
 
 
 @needs_namespaces
-def test_a_goal_is_reached_with_robot_and_gpu_on_two_hosts(hosts, tiny_model, tmp_path, monkeypatch):
+def test_a_goal_is_reached_on_two_hosts(hosts, tiny_model, tmp_path, monkeypatch):
     robot, gpu = hosts
     settings = tmp_path / "wire.yaml"
     settings.write_text("/**: {ros__parameters: {image_transport: compressed}}\n")

@@ -48,7 +48,9 @@ def no_process(monkeypatch):
 
 def test_a_camera_takes_the_place_of_the_simulation(tmp_path, monkeypatch):
     started = []
-    monkeypatch.setattr("vjepa2_ros.stack.start.start_stack", lambda *given, **_: started.append(given))
+    monkeypatch.setattr(
+        "vjepa2_ros.stack.start.start_stack", lambda *given, **_: started.append(given)
+    )
     monkeypatch.setattr(ProcessGroup, "check", lambda self: os.kill(os.getpid(), signal.SIGINT))
     for words, where in ((["--seed", 0], "simulation"), (["--camera", tmp_path], "hardware")):
         assert up.run(parse(*words)) == 0

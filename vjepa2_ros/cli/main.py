@@ -17,6 +17,7 @@ COMMANDS = {
     "up": "start the nodes as processes and bring them up, without `ros2 launch`",
     "preflight": "tell whether a Franka arm, network and computer are fit for a first motion",
     "goal": "upload goal images to the running planner",
+    "security": "make the keys and permissions of SROS 2 for the nodes",
     "verify": "compare world model and planner with tensors of the reference implementation",
     "bench": "measure what plans are worth and what they cost",
     "evaluate": "measure closed-loop trials in the simulation",

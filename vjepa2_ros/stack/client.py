@@ -27,6 +27,7 @@ from vjepa2_ros.settings.declaration import parameters_of
 from vjepa2_ros.settings.encoder import EncoderNodeSettings
 from vjepa2_ros.settings.files import NAMESPACE
 from vjepa2_ros.srv import SetGoal
+from vjepa2_ros.stack.security import enclave_arguments
 from vjepa2_ros.text import printable
 
 ANSWER_TIMEOUT = 620.0
@@ -108,7 +109,7 @@ class StackClient:
     def __init__(self, namespace: str = NAMESPACE) -> None:
         self._context = Context()
         try:
-            init(context=self._context)
+            init(["--ros-args", *enclave_arguments("client", namespace)], self._context)
             self._node = rclpy.create_node("client", namespace=namespace, context=self._context)
         except Exception as error:
             self._context.try_shutdown()

@@ -27,6 +27,7 @@ from vjepa2_ros.ros.deadlines import WIND_DOWN_OPTION
 from vjepa2_ros.ros.signals import end_with_parent
 from vjepa2_ros.settings.files import NAMESPACE
 from vjepa2_ros.settings.stack import turn_to_end
+from vjepa2_ros.stack.security import enclave_arguments
 from vjepa2_ros.stack.watchdog import SILENCE, Watchdog
 from vjepa2_ros.text import printable
 
@@ -159,6 +160,7 @@ class ProcessGroup:
         command = [sys.executable, "-m", "vjepa2_ros.nodes", name]
         command += [WIND_DOWN_OPTION, str(wind_down)] if wind_down else []
         command += ["--ros-args", "-r", f"__ns:={namespace}", *ros_arguments]
+        command += enclave_arguments(name, namespace, self.environment)
         for key, value in (parameters or {}).items():
             # As one line of YAML: what rcl would read from a file.
             text = yaml.safe_dump(value, default_flow_style=True, width=10_000)
