@@ -124,7 +124,9 @@ def set_parameter(probe, name, value):
 @pytest.fixture(scope="module")
 def controller(bench):
     with ProcessGroup() as group:
-        group.start_node("controller_node", {"max_state_age": 1.0}, namespace="/bench")
+        # The arm of these tests arrives at once.
+        limits = {"max_state_age": 1.0, "max_speed": 10.0, "max_state_speed": 100.0}
+        group.start_node("controller_node", limits, namespace="/bench")
         assert bench.change("controller_node", "configure")
         yield group
 

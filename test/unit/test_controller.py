@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vjepa2_ros.robot.controller import MotionController
-from vjepa2_ros.robot.driver import RobotDescription, RobotError, RobotState
+from vjepa2_ros.robot.driver import RobotDescription, RobotError, RobotMode, RobotState
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.robot.safety import MotionCommand
 from vjepa2_ros.settings.cell import MotionCell, Workspace
@@ -30,6 +30,8 @@ class Cell:
         self.frozen = False
         self.broken = ""
         self.wrench = None
+        self.mode = RobotMode.READY
+        self.gripper_problem = ""
         self.stamp = self.time
         self.controller = MotionController(self, MotionLimits(), planner_timeout=1.0)
 
@@ -43,7 +45,13 @@ class Cell:
         if self.broken == "driver":
             raise KeyError("a mistake in the driver")
         return RobotState(
-            self.position.copy(), self.quaternion, 0.0, self.stamp, wrench=self.wrench
+            self.position.copy(),
+            self.quaternion,
+            0.0,
+            self.stamp,
+            mode=self.mode,
+            gripper_problem=self.gripper_problem,
+            wrench=self.wrench,
         )
 
     def move_to(self, position, quaternion_xyzw, gripper_closedness):
@@ -389,3 +397,78 @@ def test_commands_faster_than_allowed_are_dropped_and_the_motion_goes_on(cell):
     assert cell.calls == ["move"] and cell.controller.moving
     cell.run(0.1)
     assert cell.command(sequence=2).accepted
+
+
+def test_an_error_that_the_robot_reports_without_words_latches_a_fault(cell):
+    cell.mode = RobotMode.FAULTED
+    cell.run(0.1)
+    assert cell.calls == ["stop"] and cell.controller.fault_reason is Reason.ROBOT_ERROR
+    cell.mode = RobotMode.READY
+    cell.run(0.1)
+    assert cell.command().reason is Reason.FAULT_LATCHED
+
+
+def test_after_a_clock_was_set_back_a_motion_ends_on_arrival_again(cell):
+    for change in (-3600.0, 3600.0):
+        cell.time += change
+        cell.run(0.1)
+        if change < 0.0:
+            assert cell.controller.fault_reason is Reason.STATE_JUMPED
+        assert cell.controller.reset_fault(cell.time)
+        cell.run(0.5)
+        assert cell.command(goal=f"after {change}", lifetime=30.0).accepted
+        cell.run(1.5)
+        assert not cell.controller.moving and not cell.controller.fault
+
+
+def test_a_first_state_without_a_time_does_not_keep_motions_from_ending():
+    cell = Cell()
+    cell.stamp, cell.frozen = np.nan, True
+    cell.run(0.1)
+    assert cell.controller.fault_reason is Reason.STATE_INVALID
+    cell.frozen = False
+    assert cell.controller.reset_fault(cell.time)
+    cell.run(0.5)
+    assert cell.command(lifetime=30.0).accepted
+    cell.run(1.5)
+    assert not cell.controller.moving and not cell.controller.fault
+
+
+def test_a_robot_that_recovers_takes_no_command_and_afterwards_none_from_an_older_image(cell):
+    assert cell.command().accepted
+    cell.mode = RobotMode.RECOVERING
+    cell.run(0.1)
+    assert not cell.controller.moving and cell.controller.reason is Reason.ROBOT_RECOVERING
+    assert cell.command(sequence=2).reason is Reason.ROBOT_NOT_READY
+    cell.mode = RobotMode.READY
+    cell.run(0.06)
+    assert cell.command(sequence=2).reason is Reason.BEFORE_HALT
+    cell.run(0.2)
+    assert cell.command(sequence=2).accepted, "the goal goes on"
+
+
+@pytest.mark.parametrize(
+    "change, reason",
+    [
+        (dict(mode=RobotMode.USER_STOPPED), Reason.USER_STOPPED),
+        (dict(gripper_problem="the fingers do not move"), Reason.GRIPPER_BLOCKED),
+    ],
+)
+def test_a_user_stop_and_a_blocked_gripper_halt_and_end_the_goal_without_a_fault(
+    cell, change, reason
+):
+    assert cell.command().accepted
+    vars(cell).update(change)
+    cell.run(0.1)
+    assert cell.calls == ["move", "stop"] and cell.controller.reason is reason
+    cell.mode, cell.gripper_problem = RobotMode.READY, ""
+    cell.run(0.2)
+    assert cell.command(sequence=2).reason is Reason.FOREIGN_GOAL
+    assert cell.command(goal="next").accepted
+
+
+def test_a_reset_ends_what_was_planned_before_it(cell):
+    cell.command(offset=(np.nan, 0, 0))
+    cell.run(0.3)
+    assert cell.controller.reset_fault(cell.time)
+    assert cell.command(goal="next").reason is Reason.BEFORE_HALT

@@ -40,7 +40,8 @@ def test_noise_of_states_with_close_stamps_is_no_jump():
 
 
 def test_a_state_that_is_repeated_or_out_of_order_is_ignored():
-    assert reasons(state(1.0, 0.4), state(1.0, 0.7), state(0.6, 0.7), state(1.02, 0.4)) == [None] * 4
+    states = state(1.0, 0.4), state(1.0, 0.7), state(0.6, 0.7), state(1.02, 0.4)
+    assert reasons(*states) == [None] * 4
 
 
 def test_a_clock_that_is_set_back_is_a_jump_once():

@@ -128,7 +128,6 @@ class MotionController:
                 return None
             self.reason, self.message = Reason.READY, "ready"
         self.state = state
-        self._arrival.add(state)
         self._watch_state(state, now)
         self._watch_mode(state, now)
         if self._moving:
@@ -231,12 +230,19 @@ class MotionController:
     def _set_fault(self, reason: Reason, text: str) -> None:
         # The first fault is the cause; the ones that follow from it must not replace it.
         if not self.fault:
-            self.fault_reason, self.fault = reason, text
+            # A robot may report an error without words, and an empty text would be no fault.
+            self.fault_reason, self.fault = reason, text or reason.text
 
     def _watch_state(self, state: RobotState, now: float) -> None:
         limits = self.limits
-        # During a fault as well, so that the states after its reset are compared with newer ones.
-        problem = check_state(state, now, limits.max_state_age) or self._watch.check(state, limits)
+        problem = check_state(state, now, limits.max_state_age)
+        if problem is None:
+            # During a fault as well: the states after its reset are compared with these.
+            problem = self._watch.check(state, limits)
+            if problem is not None:
+                # The stamps may have gone back, and it ignores all that is older than its newest.
+                self._arrival = ArrivalDetector()
+            self._arrival.add(state)
         if problem and not self.fault:
             self._latch(problem.reason, problem.text, now)
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whether the arm can go to a target from where it is, within the limits of its joints.
 
-What is attached to the flange need not be known: the measured joints and the measured pose say where
-the tool centre point is on the arm.
+What is attached to the flange need not be known: the measured joints and the measured pose say
+where the tool centre point is on the arm.
 """
 
 from __future__ import annotations

@@ -218,7 +218,7 @@ class CommandGate:
         wanted = np.asarray(command.position, dtype=np.float64)
         position = self._destination(command, state)
         # A target that only rounding puts outside is not reported as clamped.
-        if np.allclose(position, wanted, rtol=0.0, atol=1e-6):
+        if np.abs(position - wanted).max() <= 1e-6:
             return Verdict(True, Reason.ACCEPTED, "accepted", position, lifetime)
         text = (
             f"target {_metres(wanted)} lies outside the workspace or below the table at "

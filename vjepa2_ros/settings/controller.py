@@ -38,8 +38,8 @@ class MotionLimits(Settings):
     cell: MotionCell = inline(MotionCell)
     table_height: float = setting(
         0.0,
-        "lowest z of the tool centre point of any target, base frame; a lower target is moved up to "
-        "it, whatever the workspace allows",
+        "lowest z of the tool centre point of any target, base frame; a lower target is moved up "
+        "to it, whatever the workspace allows",
         "m", -2.0, 2.0, live="raise",
     )  # fmt: skip
     max_step: float = setting(
@@ -75,8 +75,8 @@ class MotionLimits(Settings):
     )  # fmt: skip
     max_speed: float = setting(
         0.5,
-        "largest measured speed of the tool centre point, over 0.1 s; a higher one latches a fault, "
-        "unless a person has stopped the robot and guides it",
+        "largest measured speed of the tool centre point, over 0.1 s; a higher one latches a "
+        "fault, unless a person has stopped the robot and guides it",
         "m/s", 0.01, 10.0, live="lower",
     )  # fmt: skip
     max_force: float = setting(
