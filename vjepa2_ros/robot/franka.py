@@ -21,11 +21,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from vjepa2_ros.robot.background_call import call_in_background, call_within
 from vjepa2_ros.robot.driver import RobotDescription, RobotError, RobotMode, RobotState
 from vjepa2_ros.robot.franka_gripper import FrankaGripper
-from vjepa2_ros.robot.franka_limits import ARMS
+from vjepa2_ros.robot.franka_limits import ARMS, MotionLimit
 from vjepa2_ros.settings.franka import FrankaSettings
 
 # Time between two readings of the state [s].
@@ -221,18 +222,37 @@ class FrankaRobot:
     def _brake(self, arm: Any) -> None:
         import franky
 
+        # Once: each stop begins anew, so that stops in quick succession would not slow it down.
+        if self._braking:
+            return
         factor = self._settings.stop_factor
         try:
-            # Once: a stop of the client begins from the speed of the one before, so that stops in
-            # quick succession do not slow the arm down.
-            if arm.is_in_control and not self._braking:
+            if arm.is_in_control:
                 # With the whole range of speeds: a limit below the present speed ends the client's
                 # motion with an error instead of braking it.
-                limits = franky.RelativeDynamicsFactor(1.0, factor, factor)
-                arm.move(franky.CartesianStopMotion(limits), asynchronous=True)
+                motion = franky.CartesianMotion(
+                    self._where_it_stops(arm.state),
+                    relative_dynamics_factor=franky.RelativeDynamicsFactor(1.0, factor, factor),
+                )
+                arm.move(motion, asynchronous=True)
                 self._braking = True
         except Exception as error:
             raise RobotError(f"the arm did not take the stop: {error}") from error
+
+    def _where_it_stops(self, measured: Any) -> Any:
+        """Pose where the arm comes to rest when it brakes from its commanded pose and velocity.
+
+        The client's own `CartesianStopMotion` ends where it begins: it goes on past that, and then
+        back.
+        """
+        import franky
+
+        commanded, velocity = measured.O_T_EE_c, measured.O_dP_EE_c
+        factor, limits = self._settings.stop_factor, self._limits
+        way = _braking_way(np.asarray(velocity.linear), limits.translation, factor)
+        turn = _braking_way(np.asarray(velocity.angular), limits.rotation, factor)
+        rotation = Rotation.from_rotvec(turn) * Rotation.from_quat(commanded.quaternion)
+        return franky.Affine(np.asarray(commanded.translation) + way, rotation.as_quat())
 
     # The thread -----------------------------------------------------------------------------
 
@@ -362,12 +382,23 @@ class FrankaRobot:
                 return RobotMode.FAULTED, self._fault
             return RobotMode.RECOVERING, self._recovery_text
         self._recovery = None
-        error = recovery.exception()
-        if error is not None or not recovery.result():
-            self._fault = f"{self._recovery_text}; that failed: {error or 'no reason given'}"
+        if (error := recovery.exception()) is not None:
+            self._fault = f"{self._recovery_text}; that failed: {error}"
             return RobotMode.FAULTED, self._fault
-        # The next reading shows whether the arm is ready.
+        # Its answer is judged by a state from before it: the next reading shows whether the arm is
+        # ready, or still in a reflex, which counts as another one.
         return RobotMode.RECOVERING, self._recovery_text
+
+
+def _braking_way(velocity: np.ndarray, limit: MotionLimit, factor: float) -> np.ndarray:
+    """Way [3] on which a velocity [3] is braked with a share of a limit's acceleration and jerk."""
+    acceleration, jerk = factor * float(limit.acceleration), factor * float(limit.jerk)
+    speed = float(np.linalg.norm(velocity))
+    duration = speed / acceleration + acceleration / jerk
+    if speed < acceleration**2 / jerk:
+        # The acceleration does not reach its limit.
+        duration = 2.0 * (speed / jerk) ** 0.5
+    return velocity * duration / 2.0
 
 
 def _at_most(value: Any, limit: Any) -> Any:

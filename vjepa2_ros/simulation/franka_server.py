@@ -7,6 +7,7 @@ live with, raised as the robot's controller raises them.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,8 @@ from vjepa2_ros.simulation.franka_state import Error, pose_matrix
 
 ARM_PORT, GRIPPER_PORT = 1337, 1338
 """TCP ports of the interface."""
+_POLL = 5e-5
+"""Between two looks for the client's command [s]."""
 _VERSION = 10
 """Of the protocol: that of the FR3's system 5.9, which libfranka 0.18 and later speak."""
 _GENERATOR = {
@@ -66,12 +69,17 @@ class Checks:
         limits: joints commanded beyond their position or velocity limits end a motion.
         silence: a motion ends when no command has come for so long [s]; 0: never. The robot has
             0.02; more suits a machine that is too slow for a client of 1 kHz.
+        patience: how long, in real time, the robot's time stands still for a client that owes the
+            command of a period [s]; 0: not at all. No real robot waits. Without it, a client on a
+            machine that is busy and has no real-time kernel misses so many periods that what the
+            robot extrapolates leaves the speed that was commanded.
         recovery: how long the robot recovers from an error [s].
     """
 
     collisions: bool = True
     limits: bool = True
     silence: float = 0.02
+    patience: float = 0.1
     recovery: float = 0.5
 
 
@@ -143,6 +151,7 @@ class ArmServer(FrankaServer):
         self._motion_id = command.command_id
         self._command: UDPCommand | None = None
         self._silent = 0
+        self._gave_up = False
         self.arm.state["reflex_reason"] = 0
         self.arm.begin_command()
         return MoveStatus.kMotionStarted
@@ -201,6 +210,7 @@ class ArmServer(FrankaServer):
             self._command, self._fresh = command, True
 
     def _post_process_commands(self) -> None:
+        self._wait_for_command()
         self._success += 0.01 * (self._fresh - self._success)
         if self._recovering is not None:
             command, left = self._recovering
@@ -212,6 +222,16 @@ class ArmServer(FrankaServer):
             self._follow()
         if not self._motion_id:
             self.arm.hold()
+
+    def _wait_for_command(self) -> None:
+        """Wait for the answer to the last state; not again before one has come."""
+        if self._gave_up and not self._fresh:
+            return
+        deadline = time.monotonic() + self._checks.patience
+        while self._motion_id and not self._fresh and time.monotonic() < deadline:
+            time.sleep(_POLL)
+            self._process_udp_commands()
+        self._gave_up = not self._fresh
 
     def _follow(self) -> None:
         if self._command is None:
@@ -311,6 +331,7 @@ class ArmServer(FrankaServer):
         self._generator = StateMotionGeneratorMode.kIdle
         self._command, self._fresh = None, False
         self._silent, self._last_message, self._success = 0, 0, 0.0
+        self._gave_up = False
 
 
 class GripperServer(FrankaGripperServer):
