@@ -27,8 +27,8 @@ from vjepa2_ros.robot.safety import MotionCommand
 from vjepa2_ros.settings.cell import MotionCell, Workspace
 from vjepa2_ros.settings.controller import MotionLimits
 
-EXAMPLES, STEPS = 2000, 50
-TRACED = 60
+EXAMPLES, STEPS = 1960, 50
+TRACED = 45
 """In how many examples with an arm, and without, the lines that run are noted; it is slow."""
 MODULES = (controller, safety, state_watch, reachability)
 DOWN = np.array([1.0, 0.0, 0.0, 0.0])
@@ -134,7 +134,8 @@ class History:
         self.position = np.array(STARTS[0])
         self.target = self.position
         self.mode = RobotMode.READY
-        self.goal, self.sequence, self.goals = "goal 0", 0, ["goal 0"]
+        self.goal, self.goals = "goal 0", ["goal 0"]
+        self.numbers = Counter()  # last accepted sequence number of each goal
         self.verdicts, self.seen = Counter(), Counter()
         self.commands = self.accepted = 0
 
@@ -289,7 +290,7 @@ class History:
         state = self.controller.state or self.arm.state
         if self.goal in self.envelope.over and self.random.random() < 0.8:
             self._new_goal()
-        last = self.envelope.sequence if self.goal == self.envelope.goal else 0
+        last = self.numbers[self.goal]
         position = state.position + self._vector(3, min(0.9 * limits.max_step, 0.18))
         quaternion = state.quaternion_xyzw
         fields = dict(
@@ -323,6 +324,7 @@ class History:
             if self.random.random() < 0.5:
                 self._new_goal()
             fields["goal_id"] = choose(self.goals)
+            fields["sequence"] = self.numbers[fields["goal_id"]] + 1
         elif change == "observation":
             oldest = limits.cell.age.max_observation_age
             fields["observation_stamp"] = self.now + choose(
@@ -377,6 +379,7 @@ class History:
         assert len(asked) == (verdict.accepted or verdict.reason is Reason.ROBOT_REFUSED)
         if verdict.accepted:
             self.accepted += 1
+            self.numbers[command.goal_id] = command.sequence
             self.target = asked[0][0]
             assert self.controller.moving
         else:
