@@ -95,6 +95,12 @@ class Cell:
         self.probe.publish("command", command, COMMAND)
 
     def modes(self):
+        """Modes of all targets so far; they come in order, and those before a sign of life have."""
+        now = self.probe.now()
+        self.probe.wait(
+            "simulator/target",
+            lambda t: t.mode == SimulatorTarget.ALIVE and seconds(t.header.stamp) > now,
+        )
         return [target.mode for target in told(self.probe, self.targets)]
 
     def wait_state(self, predicate):
@@ -375,7 +381,7 @@ def test_deactivation_halts_the_robot_and_an_inactive_node_does_not_move_it(benc
         cell.command(cell.new_goal())
         answer = bench.call(Trigger, "halt", Trigger.Request())
         assert not answer.success and "not active" in answer.message
-        assert SimulatorTarget.MOVE not in cell.modes()
+        assert SimulatorTarget.MOVE not in [target.mode for target in told(bench, cell.targets)]
     finally:
         cell.close()
 
