@@ -16,7 +16,7 @@ catkin_package = pytest.importorskip(
 
 # Packages whose Python name differs from the one on PyPI.
 PYPI_NAMES = {"cv2": "opencv-python-headless", "PIL": "pillow", "yaml": "pyyaml"}
-ROS_TOOLS = {"ament_index_python", "launch", "launch_ros", "rclpy"}
+ROS_TOOLS = {"ament_index_python", "launch", "launch_ros", "rclpy", "sros2"}
 
 
 @pytest.fixture(scope="module")

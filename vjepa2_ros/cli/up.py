@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from vjepa2_ros.cli.arguments import namespace, seed
 from vjepa2_ros.cli.configuration import add_configuration_arguments, configuration, shown
@@ -78,24 +78,28 @@ def run(args: argparse.Namespace) -> int:
     if args.camera or args.side != "all":
         from rclpy.utilities import get_rmw_implementation_identifier
 
-        print(network_report(get_rmw_implementation_identifier()), flush=True)
+        _say(network_report(get_rmw_implementation_identifier()))
     else:
         environment = on_this_machine()
     try:
         with ProcessGroup(environment=environment, hurry=lambda: stop.is_urgent) as group:
             start_stack(group, nodes, effective.all_changes(), args.namespace, stop, side=args.side)
             if args.side == "gpu":
-                print("waiting for the lifecycle manager of the robot side", flush=True)
+                _say("waiting for the lifecycle manager of the robot side")
             while not stop.wait(0.5):
                 group.check()
     except ProcessGroupError as error:
         if stop.is_set():
             return _end(group)
-        # The output may be what fails: a full disk, a closed terminal.
-        with suppress(OSError):
-            print(error, file=sys.stderr)
+        _say(str(error), sys.stderr)
         return 1
     return _end(group)
+
+
+def _say(text: str, stream: TextIO | None = None) -> None:
+    # The output may be what fails: a full disk, a closed terminal.
+    with suppress(OSError):
+        print(text, file=stream, flush=True)
 
 
 def _end(group: ProcessGroup) -> int:

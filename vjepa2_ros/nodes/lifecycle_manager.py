@@ -377,8 +377,11 @@ class LifecycleManager:
     def _has_died(self, name: str) -> bool:
         """Whether the process of a node was killed: it stays in the graph for some 20 s."""
         host, _, process = self._instances.get(name, "").rpartition(":")[0].rpartition(":")
-        if host != socket.gethostname() or self._live(name):
-            # Also where a container of the same host name has processes of its own.
+        if self._heartbeat(name).identity.get(BOOT) != boot() or host != socket.gethostname():
+            # Another machine, or a container of this one, with processes of its own.
+            return False
+        if self._live(name):
+            # Also in a container of the same host name.
             return False
         try:
             os.kill(int(process), 0)

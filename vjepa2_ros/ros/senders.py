@@ -86,6 +86,10 @@ class SenderBinding:
     Args:
         node: name of the node that sends.
         manager: whom the node listens to.
+
+    Attributes:
+        node: as above.
+        refused: how many messages of others were not taken.
     """
 
     def __init__(self, node: str, manager: ManagerBinding) -> None:
@@ -100,12 +104,13 @@ class SenderBinding:
         return self._manager.members.get(self.node, self._first)
 
     def accepts(self, sender: str) -> bool:
-        """Whether a message of this sender is taken; counts those that are not in `refused`."""
+        """Whether a message of this sender is taken."""
         expected = self.sender
         if expected is None:
             self._first = expected = sender
-        # The manager names nobody: the node has not been brought up yet.
-        accepted = sender == expected and (bool(sender) or self.node not in self._manager.members)
+        # Where the manager has not begun to bring the node up, it names nobody: an empty text.
+        names_nobody = not self._manager.members.get(self.node, "somebody")
+        accepted = sender == expected and not names_nobody
         self.refused += not accepted
         return accepted
 

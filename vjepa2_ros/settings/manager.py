@@ -10,7 +10,7 @@ from vjepa2_ros.settings.declaration import Settings, setting
 
 @dataclass(frozen=True)
 class LifecycleManagerSettings(Settings):
-    """The runner that brings the nodes up in order and down in reverse."""
+    """The runner that brings the nodes up in order, and down with the robot first."""
 
     nodes: tuple[str, ...] = setting(
         ("simulator_node", "controller_node", "encoder_node", "planner_node"),
