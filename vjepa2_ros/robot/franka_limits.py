@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vjepa2_ros.robot.driver import RobotDescription
+from vjepa2_ros.robot.kinematics import JOINT_LIMITS, FrankaKinematics, JointLimits
 
 JOINT_COUNT = 7
 
@@ -40,7 +41,7 @@ class ArmLimits:
         rotation: of the end effector [rad/s, rad/s², rad/s³].
         elbow: of the third joint in Cartesian motions, as `rotation`.
         joint: of the joints, as `rotation`.
-        joint_lower, joint_upper: positions [7] rad.
+        joint_positions: of the joints [rad].
     """
 
     name: str
@@ -49,8 +50,7 @@ class ArmLimits:
     rotation: MotionLimit
     elbow: MotionLimit
     joint: MotionLimit
-    joint_lower: np.ndarray
-    joint_upper: np.ndarray
+    joint_positions: JointLimits
 
     def describe(self, name: str, max_speed: float, gripper_stroke: float) -> RobotDescription:
         """Description of a robot with this arm, see there."""
@@ -59,8 +59,9 @@ class ArmLimits:
             max_speed,
             gripper_stroke,
             tuple(f"{self.prefix}_joint{number + 1}" for number in range(JOINT_COUNT)),
-            self.joint_lower,
-            self.joint_upper,
+            self.joint_positions.lower,
+            self.joint_positions.upper,
+            FrankaKinematics(),
         )
 
 
@@ -76,8 +77,7 @@ ARMS = {
             np.full(JOINT_COUNT, 10.0),
             np.full(JOINT_COUNT, 5000.0),
         ),
-        np.array([-2.9007, -1.8361, -2.9007, -3.0770, -2.8763, 0.4398, -3.0508]),
-        np.array([2.9007, 1.8361, 2.9007, -0.1169, 2.8763, 4.6216, 3.0508]),
+        JOINT_LIMITS["fr3"],
     ),
     "panda": ArmLimits(
         "Franka Emika Panda",
@@ -90,8 +90,7 @@ ARMS = {
             np.array([15.0, 7.5, 10.0, 12.5, 15.0, 20.0, 20.0]),
             np.array([7500.0, 3750.0, 5000.0, 6250.0, 7500.0, 10000.0, 10000.0]),
         ),
-        np.array([-2.8973, -1.7628, -2.8973, -3.0718, -2.8973, -0.0175, -2.8973]),
-        np.array([2.8973, 1.7628, 2.8973, -0.0698, 2.8973, 3.7525, 2.8973]),
+        JOINT_LIMITS["panda"],
     ),
 }
 """Limits of each arm by its name in `FrankaSettings.model`."""
