@@ -16,7 +16,7 @@ TASK ?= pick_and_place
 REPORT ?= runs/evaluate/$(TASK).json
 GOLDEN ?= test/golden
 
-.PHONY: help setup demo check test lint train evaluate verify bench-gpu clean
+.PHONY: help setup demo demo-franka check test lint train evaluate verify bench-gpu clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -26,6 +26,9 @@ setup: ## only the set-up: virtual environment, dependencies, messages and servi
 
 demo: setup ## all nodes with the simulated arm: from a goal image to the goal
 	$(PROGRAM) demo $(ARGS)
+
+demo-franka: setup ## the same with the client of a real arm, and the simulated one behind its protocol
+	$(PROGRAM) demo --preset simulated_franka $(ARGS)
 
 check: lint test ## what a change has to pass: style, types, all tests
 

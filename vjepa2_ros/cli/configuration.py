@@ -28,7 +28,8 @@ def add_configuration_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preset",
         metavar="NAME",
-        help="shipped settings under config/presets: contact, grasp, paper or push",
+        help="shipped settings under config/presets: contact, grasp, paper, push or "
+        "simulated_franka",
     )
     parser.add_argument(
         "--checkpoint", metavar="NAME", help="world model, in the place of the configured one"

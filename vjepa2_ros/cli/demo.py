@@ -62,6 +62,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="plan on while the robot moves, without stops; for tasks without an object",
     )
+    parser.add_argument(
+        "--episodes",
+        type=positive_integer,
+        default=1,
+        metavar="N",
+        help="one demo for each of N seeds from --seed on, and how many succeed",
+    )
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: runs/demo-TIME")
     parser.add_argument(
         "--timeout", type=positive_number, default=600.0, help="longest time for the goal [s]"
@@ -74,11 +81,45 @@ def run(args: argparse.Namespace) -> int:
     if folder.exists():
         print(f"{folder} exists already: give another --output", file=sys.stderr)
         return 1
+    if args.episodes > 1:
+        return _series(args, folder)
+    outcome = _one(args, args.seed, folder)
+    if isinstance(outcome, int):
+        return outcome
+    return 0 if outcome["success"] else 1
+
+
+def _series(args: argparse.Namespace, folder: Path) -> int:
+    """Run one demo for each seed; 0 if all could be run, whether they succeeded or not."""
+    from vjepa2_ros import plain_json
+    from vjepa2_ros.evaluation.summary import interval
+
+    seeds = range(args.seed, args.seed + args.episodes)
+    rows = []
+    for number in seeds:
+        outcome = _one(args, number, folder / f"seed-{number}")
+        if isinstance(outcome, int):
+            return outcome
+        rows.append({"seed": number, **outcome})
+        plain_json.write(rows, folder / "episodes.json")
+    succeeded = sum(row["success"] for row in rows)
+    low, high = interval(succeeded, len(rows))
+    distances = sorted(row["final_distance_m"] for row in rows)
+    print(
+        f"{succeeded} of {len(rows)} succeeded ({low * 100:.0f} to {high * 100:.0f} %); distance "
+        f"median {distances[len(rows) // 2] * 100:.1f} cm, worst {distances[-1] * 100:.1f} cm: "
+        f"{folder / 'episodes.json'}"
+    )
+    return 0
+
+
+def _one(args: argparse.Namespace, seed: int, folder: Path) -> dict | int:
+    """Run one demo and tell its outcome; the exit code if it could not be run."""
     try:
         domain = isolate()
         task = load_task(args.task)
         chosen = args.object if args.object is not None else default_object(task)
-        effective = demo_configuration(args, args.seed, args.task, chosen, args.overlap)
+        effective = demo_configuration(args, seed, args.task, chosen, args.overlap)
         options = task_options(args, task, chosen, effective)
     except ValueError as error:
         print(error, file=sys.stderr)
@@ -89,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
     console = Console()
     # Before the folder is made: an output that is full leaves nothing behind.
     console.print(f"{args.task}: {task.description}", markup=False)
-    console.print(f"seed {args.seed}; to observe: export ROS_DOMAIN_ID={domain}")
+    console.print(f"seed {seed}; to observe: export ROS_DOMAIN_ID={domain}")
     try:
         folder.mkdir(parents=True)
     except OSError as error:
@@ -119,7 +160,7 @@ def run(args: argparse.Namespace) -> int:
         markup=False,
     )
     console.print(f"animation, curves, latencies and bag: {folder}", markup=False)
-    return 0 if figures["success"] else 1
+    return figures
 
 
 def default_object(task: Task) -> str | None:

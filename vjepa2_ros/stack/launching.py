@@ -21,7 +21,7 @@ ARGUMENTS = (
     ("camera", "", "with simulation:=false: device, video file or folder to take images from"),
     ("checkpoint", "", "world model, in the place of the configured one"),
     ("params_file", "", "parameter file or folder of such, merged over the shipped files"),
-    ("preset", "", "shipped settings under config/presets: contact, grasp, paper or push"),
+    ("preset", "", "shipped settings: contact, grasp, paper, push or simulated_franka"),
     ("seed", "", "with simulation:=true: scene of the simulation"),
     ("namespace", NAMESPACE.strip("/"), "namespace of all nodes"),
     ("side", "all", "all nodes, or those of one of two hosts: robot or gpu"),
