@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from sensor_msgs.msg import CompressedImage
@@ -66,6 +67,7 @@ class Observations:
     Attributes:
         times, positions: of the true pose of the arm.
         states, statuses, commands: messages.
+        foreign: number of messages that the controller has ignored for their sender.
     """
 
     times: list[float] = field(default_factory=list)
@@ -73,6 +75,7 @@ class Observations:
     states: list[tuple[float, RobotState]] = field(default_factory=list)
     statuses: list[tuple[float, PlanningStatus]] = field(default_factory=list)
     commands: list[tuple[float, Command]] = field(default_factory=list)
+    foreign: list[tuple[float, int]] = field(default_factory=list)
     latent: Latent | None = None
 
 
@@ -131,6 +134,7 @@ class FaultBench:
             (PlanningStatus, "status", self._on_status, LATCHED),
             (Command, "command", self._on_command, COMMAND),
             (Latent, "latent", self._on_latent, LATEST),
+            (DiagnosticArray, "/diagnostics", self._on_diagnostics, 50),
         )
         for kind, topic, keep, qos in listeners:
             self._node.create_subscription(kind, topic, keep, qos)
@@ -215,6 +219,11 @@ class FaultBench:
         for received, status in self._since(self.seen.statuses, since):
             if Reason.of(status.reason) in fault.codes:
                 found.append((received, Reason.of(status.reason).name))
+        if Reason.FOREIGN_SENDER in fault.codes:
+            before = max((count for at, count in self.seen.foreign if at < since), default=0)
+            for received, count in self._since(self.seen.foreign, since):
+                if count > before:
+                    found.append((received, Reason.FOREIGN_SENDER.name))
         if self._ended is not None:
             found.append((self._ended[0], "stack ended"))
         return min(found, default=(None, ""))
@@ -374,7 +383,7 @@ class FaultBench:
         new.times, new.positions = old.times[first:], old.positions[first:]
         new.states = self._since(old.states, since)
         new.statuses = self._since(old.statuses, since)
-        new.commands = old.commands[-3:]
+        new.commands, new.foreign = old.commands[-3:], old.foreign[-3:]
         self.seen = new
 
     def _is_moving(self) -> bool:
@@ -469,6 +478,12 @@ class FaultBench:
         if (message.goal_id, message.sequence) not in self._injected:
             self._sent.add((message.goal_id, message.sequence))
         self.seen.commands.append((time.monotonic(), message))
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        for status in message.status:
+            values = {entry.key: entry.value for entry in status.values}
+            if status.name == f"{NAMESPACE}/controller_node" and "foreign_messages" in values:
+                self.seen.foreign.append((time.monotonic(), int(values["foreign_messages"])))
 
     def _on_latent(self, message: Latent) -> None:
         self.seen.latent = message

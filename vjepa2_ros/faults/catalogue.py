@@ -67,6 +67,15 @@ def _hang(
     )
 
 
+def _pause(node: str, duration: float) -> Callable[[FaultBench], None]:
+    def inject(bench: FaultBench) -> None:
+        bench.send_signal(node, signal.SIGSTOP)
+        time.sleep(duration)
+        bench.send_signal(node, signal.SIGCONT)
+
+    return inject
+
+
 def _command(change: Callable[[Command], None]) -> Callable[[FaultBench], None]:
     """Publish the planner's last command once more, changed."""
 
@@ -179,7 +188,9 @@ FAULTS: tuple[Fault, ...] = (
     _hang("planner_node_hangs", "planner_node", 4.0, *_NO_PLANNER),
     _hang("controller_node_hangs", "controller_node", 3.0),
     _hang("lifecycle_manager_hangs", "lifecycle_manager", 4.0, Reason.MANAGER_SILENT),
-    _hang("simulator_node_hangs", "simulator_node", 3.0, *_STATE),
+    # Its world stands still with it, so that the arm is looked at afterwards.
+    Fault("simulator_node_hangs", "simulator_node: SIGSTOP for 3 s, then SIGCONT",
+          _pause("simulator_node", 3.0), _STATE, stack=SLOW),
     # The measured state.
     _cell("state_frozen", "state_frozen", "the robot repeats its state with the old stamp",
           *_STATE),
