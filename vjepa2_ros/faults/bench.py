@@ -18,15 +18,18 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import CompressedImage
 from std_srvs.srv import Trigger
 
 from vjepa2_ros.execution.goal_status import TERMINAL
 from vjepa2_ros.faults import motion
-from vjepa2_ros.faults.fault import FRANKA, SLOW, Fault, Repeat
+from vjepa2_ros.faults.fault import CLOCK, FRANKA, SLOW, TWO_HOSTS, Fault, Repeat
+from vjepa2_ros.faults.network import Cable, TwoHosts
 from vjepa2_ros.msg import Command, Latent, PlanningStatus, RobotState, SimulatorTruth
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.ros.context import init
+from vjepa2_ros.ros.conversions import stamp
 from vjepa2_ros.ros.qos import COMMAND, LATCHED, LATEST, STREAM
 from vjepa2_ros.settings.stack import managed_nodes
 from vjepa2_ros.simulation.simulator import DOWN, Simulator
@@ -95,7 +98,11 @@ def parameters(kind: str) -> dict[str, dict[str, Any]]:
             "franka.realtime": False,
             "franka.tool_offset": [0.0, 0.0, 0.05],
         }
-    return {"simulator_node": simulator, "controller_node": controller, "planner_node": planner}
+    nodes = {"simulator_node": simulator, "controller_node": controller, "planner_node": planner}
+    if kind == CLOCK:
+        for name in managed_nodes("simulation"):
+            nodes.setdefault(name, {})["use_sim_time"] = True
+    return nodes
 
 
 class FaultBench:
@@ -107,6 +114,7 @@ class FaultBench:
 
     Attributes:
         seen: what was received since the last injection and a little before.
+        clock_offset: what the clock of a stack of the kind CLOCK is ahead by [s].
     """
 
     def __init__(self, log: Path, changes: Mapping[str, Mapping[str, Any]] | None = None) -> None:
@@ -140,6 +148,10 @@ class FaultBench:
             self._node.create_subscription(kind, topic, keep, qos)
         self._commands = self._node.create_publisher(Command, "command", COMMAND)
         self._latents = self._node.create_publisher(Latent, "latent", LATEST)
+        self._clock = self._node.create_publisher(Clock, "/clock", 10)
+        self.clock_offset = 0.0
+        self._node.create_timer(0.01, self._publish_clock)
+        self._cable: Cable | None = None
         self._closing = False
         self._thread = threading.Thread(target=self._spin, name="faults", daemon=True)
         self._thread.start()
@@ -149,6 +161,8 @@ class FaultBench:
 
     def __exit__(self, *_: object) -> None:
         self._stop_stack()
+        if self._cable is not None:
+            self._cable.close()
         self._closing = True
         self._thread.join()
         self._executor.shutdown()
@@ -291,6 +305,13 @@ class FaultBench:
                 f"{answer.message if answer else 'no answer'}"
             )
 
+    @property
+    def cable(self) -> Cable:
+        """The cable to the second host, which is made when it is first asked for."""
+        if self._cable is None:
+            self._cable = Cable()
+        return self._cable
+
     def send_signal(self, node: str, number: int) -> None:
         """Send a signal to the process of a node."""
         assert self._group is not None
@@ -328,9 +349,12 @@ class FaultBench:
         if self._group is not None:
             self._reset()
             return
-        self._ended, self._kind = None, kind
+        self._ended, self._kind, self.clock_offset = None, kind, 0.0
         self.seen = Observations()
-        self._group = ProcessGroup(on_line=self._on_line)
+        if kind == TWO_HOSTS:
+            self._group = TwoHosts(self.cable, on_line=self._on_line)
+        else:
+            self._group = ProcessGroup(on_line=self._on_line)
         changes = {name: dict(values) for name, values in self._changes.items()}
         for name, values in parameters(kind).items():
             changes[name] = {**values, **changes.get(name, {})}
@@ -458,6 +482,10 @@ class FaultBench:
             time.sleep(0.05)
 
     # Receiving ------------------------------------------------------------------------------
+
+    def _publish_clock(self) -> None:
+        if self._kind == CLOCK:
+            self._clock.publish(Clock(clock=stamp(time.time() + self.clock_offset)))
 
     def _spin(self) -> None:
         while not self._closing:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 
 from vjepa2_ros.faults.bench import FaultBench
-from vjepa2_ros.faults.fault import FRANKA, SIMULATED, SLOW, Fault
+from vjepa2_ros.faults.fault import CLOCK, FRANKA, SIMULATED, SLOW, TWO_HOSTS, Fault
 from vjepa2_ros.msg import Command, Latent
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.ros.conversions import seconds, stamp
@@ -147,6 +147,13 @@ def _blocked_gripper(bench: FaultBench) -> None:
     bench.set_goal(gripper="close")
 
 
+def _jump(by: float) -> Callable[[FaultBench], None]:
+    def inject(bench: FaultBench) -> None:
+        bench.clock_offset += by
+
+    return inject
+
+
 def _reflexes(count: int) -> Callable[[FaultBench], None]:
     """Reflexes one after the other, each once the arm has recovered from the one before."""
 
@@ -224,6 +231,18 @@ FAULTS: tuple[Fault, ...] = (
     # Goals.
     Fault("goal_replaced", "another goal in mid-motion", lambda bench: bench.set_goal(),
           (Reason.REPLACED, Reason.WAITING_FOR_ROBOT), stops=False, goes_on=True),
+    # The clock of all nodes.
+    *(
+        Fault(name, f"the clock of all nodes jumps by {jump:+.0f} s", _jump(jump),
+              (*_STATE, Reason.STATE_FROM_THE_FUTURE, Reason.STATE_JUMPED), stack=CLOCK)
+        for name, jump in (("clock_forward", 10.0), ("clock_back", -10.0))
+    ),
+    # Encoder and planner on another host.
+    Fault("network_cut", "the network between the two hosts is cut", lambda b: b.cable.cut(),
+          _NO_PLANNER, lambda bench: bench.cable.restore(), TWO_HOSTS, duration=4.0),
+    Fault("network_lossy", "it loses 30 % of the packets each way: slower, nothing to notice",
+          lambda bench: bench.cable.lose(0.3), (), lambda bench: bench.cable.restore(), TWO_HOSTS,
+          stops=False, goes_on=True, duration=4.0),
     # Behind the Franka control interface.
     Fault("reflex", "a reflex of the arm", _reflexes(1), (Reason.ROBOT_RECOVERING,), stack=FRANKA,
           goes_on=True),

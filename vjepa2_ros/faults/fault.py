@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from vjepa2_ros.faults.bench import FaultBench
 
 SIMULATED, SLOW, FRANKA = "simulated", "slow", "franka"
-"""Kinds of stacks: the simulated arm over topics, the same at 4 cm/s, and behind the Franka control
-interface."""
+CLOCK, TWO_HOSTS = "clock", "two hosts"
+"""Kinds of stacks: the simulated arm over topics, the same at 4 cm/s, behind the Franka control
+interface, on a clock that can jump, and with encoder and planner on another host."""
 
 
 def _nothing(bench: FaultBench) -> None:
