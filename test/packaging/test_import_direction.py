@@ -25,7 +25,7 @@ LAYERS = (
     {"ros"},
     {"nodes"},
     {"stack"},
-    {"demo"},
+    {"demo", "faults"},
     {"cli"},
     {"launch"},
 )

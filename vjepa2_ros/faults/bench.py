@@ -6,7 +6,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +50,7 @@ STEPS = 60
 """Steps of a goal."""
 NAMESPACE = "/vjepa2"
 SLOW_SPEED = 0.04
-"""Speed of the arm where one step lasts longer than the planner may be silent [m/s]."""
+"""Speed of the arm where one step has to last longer than the planner may be silent [m/s]."""
 STARTING = 120.0
 """Longest wait for what comes without a fault [s]."""
 RESUMING = 12.0
@@ -87,7 +87,7 @@ def parameters(kind: str) -> dict[str, dict[str, Any]]:
     simulator: dict[str, Any] = {"seed": SEED}
     controller: dict[str, Any] = {}
     planner: dict[str, Any] = {"patience": 0}
-    if kind == SLOW:
+    if kind in (SLOW, TWO_HOSTS):
         simulator["max_speed"] = SLOW_SPEED
         planner["step_duration"] = 10.0
     elif kind == FRANKA:
@@ -110,16 +110,21 @@ class FaultBench:
 
     Args:
         log: file for the output of the nodes.
-        changes: further parameters by node, for all stacks.
+        two_hosts: make a second host, for stacks of the kind TWO_HOSTS. The middleware looks for
+            the network's interfaces once in a process, and then not again.
+
+    Raises:
+        NetworkError: there can be no second host.
 
     Attributes:
+        cable: to the second host; None without one.
         seen: what was received since the last injection and a little before.
         clock_offset: what the clock of a stack of the kind CLOCK is ahead by [s].
     """
 
-    def __init__(self, log: Path, changes: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    def __init__(self, log: Path, two_hosts: bool = False) -> None:
         self._log = open(log, "a", encoding="utf-8")
-        self._changes = changes or {}
+        self.cable = Cable() if two_hosts else None
         self._group: ProcessGroup | None = None
         self._kind = ""
         self._ended: tuple[float, str] | None = None
@@ -151,7 +156,6 @@ class FaultBench:
         self._clock = self._node.create_publisher(Clock, "/clock", 10)
         self.clock_offset = 0.0
         self._node.create_timer(0.01, self._publish_clock)
-        self._cable: Cable | None = None
         self._closing = False
         self._thread = threading.Thread(target=self._spin, name="faults", daemon=True)
         self._thread.start()
@@ -161,8 +165,8 @@ class FaultBench:
 
     def __exit__(self, *_: object) -> None:
         self._stop_stack()
-        if self._cable is not None:
-            self._cable.close()
+        if self.cable is not None:
+            self.cable.close()
         self._closing = True
         self._thread.join()
         self._executor.shutdown()
@@ -305,13 +309,6 @@ class FaultBench:
                 f"{answer.message if answer else 'no answer'}"
             )
 
-    @property
-    def cable(self) -> Cable:
-        """The cable to the second host, which is made when it is first asked for."""
-        if self._cable is None:
-            self._cable = Cable()
-        return self._cable
-
     def send_signal(self, node: str, number: int) -> None:
         """Send a signal to the process of a node."""
         assert self._group is not None
@@ -351,14 +348,11 @@ class FaultBench:
             return
         self._ended, self._kind, self.clock_offset = None, kind, 0.0
         self.seen = Observations()
-        if kind == TWO_HOSTS:
+        if self.cable is not None:
             self._group = TwoHosts(self.cable, on_line=self._on_line)
         else:
             self._group = ProcessGroup(on_line=self._on_line)
-        changes = {name: dict(values) for name, values in self._changes.items()}
-        for name, values in parameters(kind).items():
-            changes[name] = {**values, **changes.get(name, {})}
-        start_stack(self._group, managed_nodes("simulation"), changes, NAMESPACE)
+        start_stack(self._group, managed_nodes("simulation"), parameters(kind), NAMESPACE)
         self._wait(
             lambda: self.seen.latent is not None and self.seen.states and self.seen.times,
             "the stack sends no states, truth or latents",
@@ -416,7 +410,8 @@ class FaultBench:
         if len(times) < 10 or not self.seen.states or not self.seen.states[-1][1].moving:
             return False
         speed = motion.speeds(np.array(times), np.array(positions))[-1]
-        return bool(speed > (0.5 * SLOW_SPEED if self._kind == SLOW else 0.08))
+        slow = self._kind in (SLOW, TWO_HOSTS)
+        return bool(speed > (0.5 * SLOW_SPEED if slow else 0.08))
 
     def _accepted(self) -> tuple[str, int]:
         if not self.seen.states:

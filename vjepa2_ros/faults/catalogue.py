@@ -147,6 +147,16 @@ def _blocked_gripper(bench: FaultBench) -> None:
     bench.set_goal(gripper="close")
 
 
+def _lose(share: float) -> Callable[[FaultBench], None]:
+    """Lose a share of the packets between the two hosts."""
+
+    def change(bench: FaultBench) -> None:
+        assert bench.cable is not None
+        bench.cable.lose(share)
+
+    return change
+
+
 def _jump(by: float) -> Callable[[FaultBench], None]:
     def inject(bench: FaultBench) -> None:
         bench.clock_offset += by
@@ -238,11 +248,12 @@ FAULTS: tuple[Fault, ...] = (
         for name, jump in (("clock_forward", 10.0), ("clock_back", -10.0))
     ),
     # Encoder and planner on another host.
-    Fault("network_cut", "the network between the two hosts is cut", lambda b: b.cable.cut(),
-          _NO_PLANNER, lambda bench: bench.cable.restore(), TWO_HOSTS, duration=4.0),
-    Fault("network_lossy", "it loses 30 % of the packets each way: slower, nothing to notice",
-          lambda bench: bench.cable.lose(0.3), (), lambda bench: bench.cable.restore(), TWO_HOSTS,
-          stops=False, goes_on=True, duration=4.0),
+    Fault("network_cut", "the network between the two hosts is cut for 3 s", _lose(1.0),
+          _NO_PLANNER, _lose(0.0), TWO_HOSTS, duration=3.0),
+    Fault("network_gone", "the network between the two hosts is cut for good", _lose(1.0),
+          _NO_PLANNER, _lose(0.0), TWO_HOSTS, duration=12.0),
+    Fault("network_lossy", "it loses 10 % of the packets each way: slower, nothing to notice",
+          _lose(0.1), (), _lose(0.0), TWO_HOSTS, stops=False, goes_on=True),
     # Behind the Franka control interface.
     Fault("reflex", "a reflex of the arm", _reflexes(1), (Reason.ROBOT_RECOVERING,), stack=FRANKA,
           goes_on=True),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 SIMULATED, SLOW, FRANKA = "simulated", "slow", "franka"
 CLOCK, TWO_HOSTS = "clock", "two hosts"
 """Kinds of stacks: the simulated arm over topics, the same at 4 cm/s, behind the Franka control
-interface, on a clock that can jump, and with encoder and planner on another host."""
+interface, on a clock that can jump, and at 4 cm/s with encoder and planner on another host."""
 
 
 def _nothing(bench: FaultBench) -> None:

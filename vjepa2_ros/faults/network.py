@@ -34,7 +34,7 @@ def problem() -> str:
 
 
 class Cable:
-    """A cable to a network namespace, which can be cut, and can lose packets.
+    """A cable to a network namespace, which can lose packets.
 
     Raises:
         NetworkError: it cannot be made.
@@ -51,25 +51,12 @@ class Cable:
             _run("ip", "address", "add", "10.77.13.1/24", "dev", self._near)
             _run("ip", "-n", self.host, "address", "add", "10.77.13.2/24", "dev", self._far)
             _run("ip", "-n", self.host, "link", "set", "lo", "up")
-            self.restore()
+            _run("ip", "link", "set", self._near, "up")
+            _run("ip", "-n", self.host, "link", "set", self._far, "up")
+            _run("ip", "-n", self.host, "route", "add", "224.0.0.0/4", "dev", self._far)
         except subprocess.CalledProcessError as error:
             self.close()
             raise NetworkError(f"no second host: {error.stderr.strip()}") from error
-
-    def cut(self) -> None:
-        """Let nothing through."""
-        self._lose(1.0)
-
-    def lose(self, share: float) -> None:
-        """Lose a share of the packets, in both directions."""
-        self._lose(share)
-
-    def restore(self) -> None:
-        """Let everything through."""
-        self._forget()
-        _run("ip", "link", "set", self._near, "up")
-        _run("ip", "-n", self.host, "link", "set", self._far, "up")
-        _run("ip", "-n", self.host, "route", "replace", "224.0.0.0/4", "dev", self._far)
 
     def close(self) -> None:
         """Take the cable and the host away."""
@@ -78,8 +65,11 @@ class Cable:
             with suppress(subprocess.CalledProcessError):
                 _run("ip", *words)
 
-    def _lose(self, share: float) -> None:
+    def lose(self, share: float) -> None:
+        """Lose a share of the packets from now on, in both directions: 1 cuts, 0 restores it."""
         self._forget()
+        if share == 0.0:
+            return
         match = ("-m", "statistic", "--mode", "random", "--probability", f"{share:.3f}")
         _run("iptables", "-I", "INPUT", "-i", self._near, *match, "-j", "DROP")
         _run("iptables", "-I", "OUTPUT", "-o", self._near, *match, "-j", "DROP")
