@@ -26,20 +26,25 @@ pytest.importorskip("franky", reason="the Franka client has no wheel for this ma
 
 SERVER = """
 import sys
-from franky_sim.mujoco_simulator import MujocoSimulator
-from franky_sim.simulation_server import SimulationServer
-with MujocoSimulator() as simulator:
-    simulator.add_robot()
-    with SimulationServer(simulator, [sys.argv[1]]) as server:
-        print("serving", flush=True)
-        server.run_forever()
+import numpy as np
+from vjepa2_ros.simulation.franka_cell import FrankaCell
+from vjepa2_ros.simulation.simulator import Simulator, hand_rotation
+
+simulator = Simulator()
+simulator.reset(1)
+simulator.place(np.array([0.45, 0.0, 0.25]), hand_rotation(0.0), 0.5)
+with FrankaCell(simulator).serve(sys.argv[1]) as cell:
+    print("serving", flush=True)
+    for line in sys.stdin:
+        fault, active = line.split()
+        cell.switch(fault, active == "on")
 """
 # One loopback address for each server of this process and of those beside it.
 ADDRESSES = (f"127.{os.getpid() % 250 + 1}.{os.getpid() // 250 % 250}.{n}" for n in count(1))
 
 
 class Server:
-    """A server in a process of its own, which can be killed and started again."""
+    """The simulated cell behind the protocol, in a process that can be killed and started again."""
 
     def __init__(self, host):
         self.host = host
@@ -47,9 +52,17 @@ class Server:
 
     def start(self):
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVER, self.host], stdout=subprocess.PIPE, text=True
+            [sys.executable, "-c", SERVER, self.host],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
         )
         assert self.process.stdout.readline() == "serving\n"
+
+    def switch(self, fault, active=True):
+        """Begin or end a fault of the arm; see `simulation/faults.py`."""
+        self.process.stdin.write(f"{fault} {'on' if active else 'off'}\n")
+        self.process.stdin.flush()
 
     def kill(self):
         self.process.kill()
@@ -103,7 +116,7 @@ def settled(robot, target, timeout=30.0):
 
 def test_it_moves_to_absolute_poses_and_a_new_one_preempts_the_last(robot):
     start = robot.read_state()
-    first, second = start.position + [0.0, 0.0, 0.06], start.position + [0.0, 0.05, 0.0]
+    first, second = start.position + [0.0, 0.0, 0.06], start.position + [0.05, 0.0, 0.0]
     robot.move_to(first, start.quaternion_xyzw, 0.5)
     wait_for(lambda: robot.read_state().position[2] > start.position[2] + 0.01)
     robot.move_to(second, start.quaternion_xyzw, 0.5)
@@ -115,9 +128,9 @@ def test_it_moves_to_absolute_poses_and_a_new_one_preempts_the_last(robot):
 
 def test_its_speed_stays_below_the_limit_and_a_stop_brakes_at_once(robot):
     start = robot.read_state()
-    robot.move_to(start.position - [0.0, 0.0, 0.2], start.quaternion_xyzw, 0.5)
-    wait_for(lambda: robot.read_state().position[2] < start.position[2] - 0.1)
-    assert 0.15 < speed_of(robot) < 0.26
+    robot.move_to(start.position + [0.0, 0.25, 0.0], start.quaternion_xyzw, 0.5)
+    wait_for(lambda: robot.read_state().position[1] > start.position[1] + 0.1)
+    assert 0.2 < speed_of(robot) < 0.251
     before = robot.read_state().position
     for _ in range(20):
         robot.stop()  # again and again, as watchdogs do that have not seen its effect yet
@@ -125,7 +138,7 @@ def test_its_speed_stays_below_the_limit_and_a_stop_brakes_at_once(robot):
     wait_for(lambda: speed_of(robot) < 1e-3)
     way = np.linalg.norm(robot.read_state().position - before)
     # 0.25 m/s is braked with 2.7 m/s² in 1.2 cm; the rest is the age of the first state.
-    assert way < 0.025
+    assert 0.008 < way < 0.025
     robot.stop()  # at rest, this does nothing
     assert speed_of(robot) < 1e-3
 
@@ -183,11 +196,11 @@ def test_a_target_that_is_not_finite_is_refused_before_it_reaches_the_arm(robot)
 
 def test_a_caller_that_falls_silent_in_motion_leaves_an_arm_at_rest(robot):
     start = robot.read_state()
-    robot.move_to(start.position + [0.0, 0.0, 0.2], start.quaternion_xyzw, 0.5)
+    robot.move_to(start.position - [0.0, 0.35, 0.0], start.quaternion_xyzw, 0.5)
     wait_for(lambda: speed_of(robot) > 0.05)
     # From here on nobody reads the state: the arm must not use the whole way.
     wait_for(lambda: speed_of(robot) < 1e-3)
-    assert robot.read_state().position[2] < start.position[2] + 0.19
+    assert robot.read_state().position[1] > start.position[1] - 0.34
 
 
 def test_a_lost_connection_is_a_fault_and_its_return_waits_for_a_person():
@@ -243,6 +256,69 @@ def test_a_server_that_hangs_is_noticed_within_the_age_of_a_state():
             assert time.monotonic() - begun < 0.5
         finally:
             server.process.send_signal(signal.SIGCONT)
+
+
+def mode(robot):
+    return robot.read_state().mode
+
+
+def test_a_reflex_is_cleared_by_itself_a_limited_number_of_times(server):
+    with driving(server, max_recoveries=2) as robot:
+        for _ in range(2):
+            server.switch("reflex")
+            wait_for(lambda: mode(robot) is RobotMode.RECOVERING)
+            with pytest.raises(RobotError, match="not ready: the arm stopped by reflex"):
+                robot.move_to(np.zeros(3), np.array([1.0, 0, 0, 0]), 0.5)
+            wait_for(lambda: mode(robot) is RobotMode.READY)
+        server.switch("reflex")
+        wait_for(lambda: mode(robot) is RobotMode.FAULTED)
+        assert "after 2 recoveries within 60 s" in robot.read_state().mode_text
+        robot.recover()
+        assert mode(robot) is not RobotMode.FAULTED, "it would be taken for the next fault"
+        wait_for(lambda: mode(robot) is RobotMode.READY)
+
+
+def test_the_user_stop_is_survived_and_motion_resumes_from_where_the_arm_is(server, robot):
+    start = robot.read_state()
+    target = start.position + [0.1, 0.0, 0.0]
+    robot.move_to(target, start.quaternion_xyzw, 0.5)
+    wait_for(lambda: speed_of(robot) > 0.05)
+    server.switch("user_stop")
+    try:
+        wait_for(lambda: mode(robot) is RobotMode.USER_STOPPED)
+        wait_for(lambda: abs(robot.read_state().joint_velocities).max() < 1e-3)
+        with pytest.raises(RobotError, match="user stop is pressed"):
+            robot.move_to(target, start.quaternion_xyzw, 0.5)
+    finally:
+        server.switch("user_stop", False)
+    wait_for(lambda: mode(robot) is RobotMode.READY)
+    held = robot.read_state().position
+    assert start.position[0] < held[0] < target[0] - 0.01
+    robot.move_to(start.position, start.quaternion_xyzw, 0.5)
+    settled(robot, start.position)
+
+
+def test_blocked_fingers_are_named_and_delay_neither_arm_nor_stop(server):
+    with driving(server, gripper_timeout=0.5) as robot:
+        start = robot.read_state()
+        server.switch("gripper_blocked")
+        try:
+            told = 0.1 if start.gripper_closedness > 0.5 else 0.9
+            robot.move_to(start.position + [0.0, 0.0, 0.03], start.quaternion_xyzw, told)
+            settled(robot, start.position + [0.0, 0.0, 0.03])
+            robot.move_to(start.position, start.quaternion_xyzw, told)
+            begun = time.monotonic()
+            robot.stop()
+            assert time.monotonic() - begun < 0.2
+            wait_for(lambda: robot.read_state().gripper_problem)
+            assert "did not come to an end" in robot.read_state().gripper_problem
+        finally:
+            server.switch("gripper_blocked", False)
+        robot.recover()
+        assert robot.read_state().gripper_problem == ""
+        wait_for(lambda: mode(robot) is RobotMode.READY)
+        robot.move_to(start.position, start.quaternion_xyzw, told)
+        wait_for(lambda: abs(robot.read_state().gripper_closedness - told) < 0.05)
 
 
 def test_an_arm_that_is_not_there_is_named_with_what_to_do():

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future, wait
 from typing import Any
 
@@ -141,31 +142,42 @@ class FrankaGripper:
         """Move the fingers, until they have arrived, hold something, or the time is over."""
         settings, hand = self._settings, self._hand
         width, start = (1.0 - closedness) * self.stroke, float(hand.width)
-        deadline = time.monotonic() + abs(width - start) / settings.gripper_speed
-        deadline += settings.gripper_timeout
         self.problem = ""
-        closing = width < start
-        if closing:
-            # Anything between the fingers may stop them: a move would count that as a failure, and
-            # a grasp keeps its force.
-            motion = call_in_background(
-                hand.grasp, width, settings.gripper_speed, settings.gripper_force,
+        end: str | None = ""
+        if width > WIDTH_TOLERANCE:
+            # A grasp does not end at a width, but at what it meets.
+            end = self._carry_out(width, start, hand.move, width, settings.gripper_speed)
+            if end is None:
+                return
+            start = float(hand.width)
+        if width < start - WIDTH_TOLERANCE:
+            # Closed, or stopped by something: from now on held with force.
+            end = self._carry_out(
+                width, start, hand.grasp, width, settings.gripper_speed, settings.gripper_force,
                 self.stroke, self.stroke,
             )  # fmt: skip
-        else:
-            motion = call_in_background(hand.move, width, settings.gripper_speed)
-        while not wait([motion], _PERIOD).done:
+            if end is None:
+                return
+        self._judge(width, start, end)
+
+    def _carry_out(
+        self, width: float, start: float, motion: Callable[..., Any], *arguments: float
+    ) -> str | None:
+        """Carry out a motion of the hand's library; why it failed, None if it was replaced."""
+        settings = self._settings
+        deadline = time.monotonic() + abs(width - start) / settings.gripper_speed
+        deadline += settings.gripper_timeout
+        call = call_in_background(motion, *arguments)
+        while not wait([call], _PERIOD).done:
             self.closedness = self._measure()
             if self._wanted is not None or self._closed:
-                # The next motion replaces this one.
-                self._stop(motion)
-                return
+                self._stop(call)
+                return None
             if time.monotonic() > deadline:
-                self._stop(motion)
-                self._judge(width, start, "did not come to an end")
-                return
+                self._stop(call)
+                return "its motion did not come to an end"
         # Its answer does not decide, but what it raised is told.
-        self._judge(width, start, "", str(motion.exception() or ""))
+        return str(call.exception() or "")
 
     def _stop(self, motion: Future) -> None:
         """Stop a motion; its call may stay without an answer, and is then left behind."""
@@ -175,18 +187,20 @@ class FrankaGripper:
             raise RobotError("it does not take a stop")
         stop.result()
 
-    def _judge(self, width: float, start: float, end: str, error: str = "") -> None:
-        """Note a problem if the measured width is not what the motion should have led to."""
+    def _judge(self, width: float, start: float, error: str) -> None:
+        """Note a problem if the measured width is not what the motions should have led to.
+
+        Args:
+            width: told [m].
+            start: measured before the last motion [m].
+            error: why that one failed; empty if it did not.
+        """
         measured = float(self._hand.width)
-        closing = width < start
-        if abs(measured - width) <= WIDTH_TOLERANCE:
-            return
-        if closing and measured > width and not end and not error:
-            # Stopped by an object.
+        stopped_by_an_object = width < start and measured > width and not error
+        if abs(measured - width) <= WIDTH_TOLERANCE or stopped_by_an_object:
             return
         self.problem = (
             f"the gripper is at {measured * 100:.1f} cm and was told {width * 100:.1f} cm"
-            + (f": its motion {end}" if end else "")
             + (f": {error}" if error else "")
             + "; see what is between the fingers"
         )
