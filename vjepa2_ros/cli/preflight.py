@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     from vjepa2_ros import plain_json
     from vjepa2_ros.preflight.finding import Status
     from vjepa2_ros.settings.declaration import SettingsError
-    from vjepa2_ros.stack.text import printable
+    from vjepa2_ros.text import printable
 
     try:
         settings = configuration(arguments).settings

@@ -21,7 +21,9 @@ def call_in_background(function: Callable[..., Any], *arguments: Any) -> Future:
         try:
             future.set_result(function(*arguments))
         except BaseException as error:  # noqa: BLE001 - belongs to who waits for it
-            future.set_exception(error)
+            # Its traceback leads to this frame and with it to the future again: a cycle would keep
+            # what the function belongs to, such as a connection, until the next collection.
+            future.set_exception(error.with_traceback(None))
 
     threading.Thread(target=run, name=getattr(function, "__name__", ""), daemon=True).start()
     return future

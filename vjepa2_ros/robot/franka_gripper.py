@@ -83,7 +83,8 @@ class FrankaGripper:
         with self._changed:
             self._closed = True
             self._changed.notify()
-        self._thread.join(_STOP_TIMEOUT)
+        # Longer than a stop takes, during which the hand is needed.
+        self._thread.join(2 * _STOP_TIMEOUT)
         # Its destruction ends the connection.
         self._hand = None
 
@@ -132,7 +133,8 @@ class FrankaGripper:
 
     def _reconnect(self) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: self._closed, _RECONNECT)
+            if self._changed.wait_for(lambda: self._closed, _RECONNECT):
+                return
         try:
             self._hand = self._connect()
         except RobotError as error:
