@@ -18,6 +18,7 @@ from rclpy.context import Context  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
 from small_model import small_world_model  # noqa: E402
+from std_srvs.srv import Trigger  # noqa: E402
 
 from vjepa2_ros.msg import (  # noqa: E402
     Command,
@@ -106,6 +107,9 @@ def stack(tiny_model):
         with ProcessGroup() as group:
             start_stack(group, managed_nodes("simulation"), changes)
             wait_for_latents(probe)
+            # While the others load torch, a busy machine may leave the simulator without its turn
+            # for so long that its state counts as stale.
+            assert probe.call(Trigger, "reset_fault", Trigger.Request()).success
             yield probe
     finally:
         probe.close()

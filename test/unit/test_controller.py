@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from vjepa2_ros.robot.controller import MotionController
-from vjepa2_ros.robot.driver import RobotDescription, RobotError, RobotMode, RobotState
+from vjepa2_ros.robot.driver import (
+    RobotDescription,
+    RobotError,
+    RobotMode,
+    RobotNotReadyError,
+    RobotState,
+)
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.robot.safety import MotionCommand
 from vjepa2_ros.settings.cell import MotionCell, Workspace
@@ -57,6 +63,8 @@ class Cell:
     def move_to(self, position, quaternion_xyzw, gripper_closedness):
         if self.broken == "move":
             raise RobotError("reflex")
+        if self.broken == "not ready":
+            raise RobotNotReadyError("a reflex is being cleared")
         self.calls.append("move")
         self.target = position
 
@@ -472,3 +480,14 @@ def test_a_reset_ends_what_was_planned_before_it(cell):
     cell.run(0.3)
     assert cell.controller.reset_fault(cell.time)
     assert cell.command(goal="next").reason is Reason.BEFORE_HALT
+
+
+def test_a_robot_that_is_not_ready_yet_is_no_fault(cell):
+    """Its mode may have changed since the last state was read."""
+    cell.broken = "not ready"
+    verdict = cell.command()
+    assert verdict.reason is Reason.ROBOT_NOT_READY and "being cleared" in verdict.text
+    assert not cell.controller.fault and not cell.controller.moving
+    cell.broken = ""
+    cell.run(0.1)
+    assert cell.command(2).accepted

@@ -13,7 +13,13 @@ Times are arguments: `now` on the clock of the stamps, `steady` on a clock that 
 from __future__ import annotations
 
 from vjepa2_ros.robot.arrival import ArrivalDetector
-from vjepa2_ros.robot.driver import Robot, RobotError, RobotMode, RobotState
+from vjepa2_ros.robot.driver import (
+    Robot,
+    RobotError,
+    RobotMode,
+    RobotNotReadyError,
+    RobotState,
+)
 from vjepa2_ros.robot.reachability import Reachability
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.robot.safety import (
@@ -194,6 +200,8 @@ class MotionController:
             self._robot.move_to(
                 verdict.position, command.quaternion_xyzw, command.gripper_closedness
             )
+        except RobotNotReadyError as error:
+            return refuse(Reason.ROBOT_NOT_READY, str(error))
         except Exception as error:  # noqa: BLE001 - any error of a driver: it did not move
             return refuse(Reason.ROBOT_REFUSED, _words(error))
         self._moving = True

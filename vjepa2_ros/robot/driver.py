@@ -23,6 +23,10 @@ class RobotError(RuntimeError):
     """The robot cannot be read or did not obey; the text says why and what to do."""
 
 
+class RobotNotReadyError(RobotError):
+    """The robot takes no motion at present, as its mode will tell: no fault by itself."""
+
+
 class RobotMode(IntEnum):
     """Whether a robot takes commands; the values are those of `msg/RobotState.msg`."""
 
@@ -134,6 +138,9 @@ class Robot(Protocol):
         self, position: np.ndarray, quaternion_xyzw: np.ndarray, gripper_closedness: float
     ) -> None:
         """Start a motion to an absolute pose; it preempts the one in execution.
+
+        Raises RobotNotReadyError while the mode is not READY, which the last state that was read
+        may not tell yet; any other error is taken for a fault.
 
         Args:
             position: float64 [3] in metres, base frame.

@@ -24,7 +24,13 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from vjepa2_ros.robot.background_call import call_in_background, call_within
-from vjepa2_ros.robot.driver import RobotDescription, RobotError, RobotMode, RobotState
+from vjepa2_ros.robot.driver import (
+    RobotDescription,
+    RobotError,
+    RobotMode,
+    RobotNotReadyError,
+    RobotState,
+)
 from vjepa2_ros.robot.franka_gripper import FrankaGripper
 from vjepa2_ros.robot.franka_limits import ARMS, MotionLimit
 from vjepa2_ros.settings.franka import FrankaSettings
@@ -94,14 +100,15 @@ class FrankaRobot:
         """Start towards an absolute pose, and the fingers towards their opening.
 
         Raises:
-            RobotError: a value is not finite, the arm is not ready, or it does not take the motion.
+            RobotNotReadyError: its mode is not READY.
+            RobotError: a value is not finite, or the arm does not take the motion.
         """
         import franky
 
         if not np.isfinite([*position, *quaternion_xyzw, gripper_closedness]).all():
             raise RobotError("the target holds a number that is not finite")
         if self._state.mode != RobotMode.READY:
-            raise RobotError(f"the arm is not ready: {self._state.mode_text}")
+            raise RobotNotReadyError(f"the arm is not ready: {self._state.mode_text}")
         motion = franky.CartesianMotion(
             franky.Affine(np.asarray(position, float), np.asarray(quaternion_xyzw, float)),
             franky.ReferenceType.Absolute,
