@@ -24,6 +24,7 @@ COMMANDS = {
     "diagnose": "find out why a task fails: representation, predictor and search apart",
     "imagine": "show what the world model imagines after actions, as pictures",
     "faults": "inject faults into running stacks and measure how they come to rest",
+    "soak": "thousands of steps with interruptions, and what the processes use",
     "train": "collect data in the simulation and train the small world model",
     "rivals": "fit the policies that the planner is compared with",
 }

@@ -183,7 +183,7 @@ class FaultBench:
             FaultBenchError: something went wrong before the fault.
             ProcessGroupError: the stack could not be started.
         """
-        self._ensure(fault.stack)
+        self.ensure(fault.stack)
         self._begin_motion()
         accepted = self._accepted()
         self._injected.clear()
@@ -216,7 +216,7 @@ class FaultBench:
         over = None
         while time.monotonic() < deadline:
             time.sleep(0.05)
-            self._check_stack()
+            self.check()
             noticed, _ = self._noticed(fault, begun)
             rest, _ = self._rest(fault, begun)
             if noticed is None or (rest is None and fault.stops):
@@ -266,15 +266,15 @@ class FaultBench:
 
     def _resume(self) -> str:
         """What it takes to move again: nothing, a goal, a reset, or a restart."""
-        self._check_stack()
+        self.check()
         if self._ended is not None:
             self._stop_stack()
             return "restart"
-        if self._moves(lambda: None, unless=self._is_over):
+        if self._moves(lambda: None, unless=self.is_over):
             return "by itself"
-        for what, before in (("new goal", lambda: None), ("reset_fault, new goal", self._reset)):
+        for what, before in (("new goal", lambda: None), ("reset_fault, new goal", self.reset)):
             before()
-            if self._moves(lambda: self._set_goal(check=False), unless=lambda: False):
+            if self._moves(lambda: self.set_goal(check=False), unless=lambda: False):
                 return what
         self._stop_stack()
         return "restart"
@@ -286,7 +286,7 @@ class FaultBench:
         deadline = time.monotonic() + RESUMING
         while time.monotonic() < deadline and not unless():
             time.sleep(0.05)
-            self._check_stack()
+            self.check()
             if self._ended is not None:
                 return False
             if self._accepted() != before and self._is_moving():
@@ -328,23 +328,35 @@ class FaultBench:
         """Publish a latent beside the encoder's."""
         self._latents.publish(latent)
 
-    def set_goal(self, gripper: str = "open") -> None:
-        """Set the other goal while the arm moves.
+    def trigger(self, name: str) -> bool:
+        """Call a service without arguments, such as `stop`; whether it says that it was done."""
+        answer = self._call(Trigger, name, Trigger.Request())
+        return answer is not None and answer.success
 
-        Raises:
-            FaultBenchError: it was not accepted.
-        """
-        self._set_goal(check=True, gripper=gripper)
+    def processes(self) -> dict[str, int]:
+        """Numbers of the processes of the stack, by node."""
+        assert self._group is not None
+        return {name: process.popen.pid for name, process in self._group.processes.items()}
+
+    @property
+    def planned(self) -> int:
+        """Number of commands of the planner since the bench was made."""
+        return len(self._sent)
 
     # The stack ------------------------------------------------------------------------------
 
-    def _ensure(self, kind: str) -> None:
+    @property
+    def ended(self) -> str:
+        """Why the stack has ended; empty while it runs."""
+        return self._ended[1] if self._ended is not None else ""
+
+    def ensure(self, kind: str) -> None:
         """Have a stack of a kind that runs and is ready for a goal."""
-        self._check_stack()
+        self.check()
         if self._ended is not None or self._kind != kind:
             self._stop_stack()
         if self._group is not None:
-            self._reset()
+            self.reset()
             return
         self._ended, self._kind, self.clock_offset = None, kind, 0.0
         self.seen = Observations()
@@ -366,7 +378,7 @@ class FaultBench:
             self._group.stop()
         self._group, self._kind = None, ""
 
-    def _check_stack(self) -> None:
+    def check(self) -> None:
         """Note when a process of the stack has ended or hangs."""
         if self._group is None or self._ended is not None:
             return
@@ -379,21 +391,21 @@ class FaultBench:
         """Set a goal and wait until the arm is in the middle of a motion."""
         deadline = time.monotonic() + STARTING
         while time.monotonic() < deadline:
-            self._set_goal(check=False)
+            self.set_goal(check=False)
             begun = time.monotonic()
             while time.monotonic() < begun + 10.0:
                 time.sleep(0.02)
-                self._check_stack()
+                self.check()
                 if self._ended is not None:
                     raise FaultBenchError(f"the stack ended before the fault: {self._ended[1]}")
                 if self._is_moving() and self.seen.states[-1][1].goal_id == self.goal_id:
                     # Only what comes now belongs to the fault.
-                    self._trim()
+                    self.trim()
                     return
-            self._reset()
+            self.reset()
         raise FaultBenchError("the arm does not move")
 
-    def _trim(self) -> None:
+    def trim(self) -> None:
         """Forget what is older than a second."""
         since = time.monotonic() - 1.0
         old, new = self.seen, Observations(latent=self.seen.latent)
@@ -419,14 +431,18 @@ class FaultBench:
         state = self.seen.states[-1][1]
         return state.goal_id, state.sequence
 
-    def _is_over(self) -> bool:
+    def is_over(self) -> bool:
         """Whether the goal is over, or its controller has a fault."""
         if self.seen.states and self.seen.states[-1][1].fault_reason:
             return True
         return bool(self.seen.statuses) and self.seen.statuses[-1][1].state in TERMINAL
 
-    def _set_goal(self, check: bool, gripper: str = "open") -> None:
-        """Set the next goal."""
+    def set_goal(self, gripper: str = "open", check: bool = True) -> None:
+        """Set the next goal, also while the arm moves.
+
+        Raises:
+            FaultBenchError: with `check`, it was not accepted.
+        """
         self._goal += 1
         picture = self._pictures[self._goal % len(self._pictures)]
         request = SetGoal.Request(images=[picture], steps=[STEPS], gripper=[gripper])
@@ -437,7 +453,7 @@ class FaultBench:
             text = answer.message if answer is not None else "no answer"
             raise FaultBenchError(f"the goal was not accepted: {text}")
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
         """Reset a fault and wait until the robot reports none."""
         self._call(Trigger, "reset_fault", Trigger.Request())
         deadline = time.monotonic() + RESUMING
@@ -469,7 +485,7 @@ class FaultBench:
     def _wait(self, condition: Callable[[], Any], late: str) -> None:
         deadline = time.monotonic() + STARTING
         while not condition():
-            self._check_stack()
+            self.check()
             if self._ended is not None:
                 raise FaultBenchError(self._ended[1])
             if time.monotonic() > deadline:

@@ -96,7 +96,8 @@ def _late(command: Command) -> None:
     command.header.stamp = stamp(seconds(command.header.stamp) - LATE)
 
 
-def _far(command: Command) -> None:
+def far(command: Command) -> None:
+    """Lead 50 cm away, beyond every limit of a step."""
     _next(command)
     command.pose.position.x += 0.5
 
@@ -230,7 +231,7 @@ FAULTS: tuple[Fault, ...] = (
           (Reason.OUT_OF_SEQUENCE, Reason.FOREIGN_GOAL), stops=False, goes_on=True),
     Fault("command_delayed", "a command from an image of a minute ago", _command(_late),
           (Reason.STALE,), stops=False, goes_on=True),
-    Fault("command_far", "a target 50 cm away", _command(_far), (Reason.STEP_TOO_LARGE,)),
+    Fault("command_far", "a target 50 cm away", _command(far), (Reason.STEP_TOO_LARGE,)),
     Fault("command_not_finite", "a target that is not a number", _command(_not_finite),
           (Reason.NOT_FINITE,)),
     Fault("sequence_leap", "a command with the sequence number 2^64 - 1",

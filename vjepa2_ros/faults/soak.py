@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A long run with goals replaced, cancelled and faulted: what the processes use, and every stop."""
+
+from __future__ import annotations
+
+import copy
+import random
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vjepa2_ros.faults import motion
+from vjepa2_ros.faults.bench import FaultBench, FaultBenchError
+from vjepa2_ros.faults.catalogue import far
+
+STOPS_AFTER = 1.0
+"""Longest time from a stop to rest [s]."""
+_SAMPLE = 10.0
+# Time between two events, on average [s].
+_BETWEEN = 12.0
+# Longest time without a command of the planner [s].
+_SILENCE = 60.0
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one process used at one moment.
+
+    Attributes:
+        seconds: since the beginning.
+        replans: commands that were planned so far.
+        node: name of the node.
+        memory: resident [MiB].
+        threads, handles: open threads and file descriptors.
+    """
+
+    seconds: float
+    replans: int
+    node: str
+    memory: float
+    threads: int
+    handles: int
+
+
+@dataclass
+class Soak:
+    """Outcome of a run.
+
+    Attributes:
+        replans: commands that were planned.
+        seconds: duration.
+        events: how often each thing was done.
+        missed_stops: stops after which the arm was not at rest in time.
+        samples: in the order of time.
+    """
+
+    replans: int = 0
+    seconds: float = 0.0
+    events: dict[str, int] = field(default_factory=dict)
+    missed_stops: int = 0
+    samples: list[Sample] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    def growth(self) -> dict[str, dict[str, float]]:
+        """By node: memory, threads and handles gained from the second to the last tenth."""
+        found = {}
+        for node in sorted({sample.node for sample in self.samples}):
+            rows = [sample for sample in self.samples if sample.node == node]
+            tenth = max(1, len(rows) // 10)
+            early, late = rows[tenth : 2 * tenth] or rows[:1], rows[-tenth:]
+            found[node] = {
+                name: float(
+                    np.median([getattr(row, name) for row in late])
+                    - np.median([getattr(row, name) for row in early])
+                )
+                for name in ("memory", "threads", "handles")
+            }
+        return found
+
+
+def usage(process: int) -> tuple[float, int, int]:
+    """Resident memory [MiB], threads and file descriptors of a process.
+
+    Raises:
+        OSError: it has ended.
+    """
+    status = dict(
+        line.split(":", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines()
+    )
+    handles = len(list(Path(f"/proc/{process}/fd").iterdir()))
+    return int(status["VmRSS"].split()[0]) / 1024, int(status["Threads"]), handles
+
+
+def soak(
+    bench: FaultBench, kind: str, replans: int, seed: int, show: Callable[[Soak], None]
+) -> Soak:
+    """Run until a number of commands has been planned.
+
+    Args:
+        bench: of the stack.
+        kind: of the stack.
+        replans: commands to be planned.
+        seed: of the events.
+        show: called now and then.
+
+    Raises:
+        FaultBenchError: the stack ended, or does not move any more.
+    """
+    chance = random.Random(seed)
+    outcome = Soak()
+    bench.ensure(kind)
+    begun = sampled = time.monotonic()
+    due, heard, first = begun, begun, bench.planned
+    bench.set_goal()
+    while outcome.replans < replans:
+        time.sleep(0.2)
+        now = time.monotonic()
+        bench.check()
+        if bench.ended:
+            raise FaultBenchError(bench.ended)
+        if bench.planned - first > outcome.replans:
+            heard = now
+        elif now - heard > _SILENCE:
+            raise FaultBenchError(f"no command for {_SILENCE:.0f} s")
+        outcome.replans, outcome.seconds = bench.planned - first, now - begun
+        if bench.is_over():
+            bench.set_goal(check=False)
+        if now > sampled + _SAMPLE or not outcome.samples:
+            sampled = now
+            outcome.samples += [
+                Sample(outcome.seconds, outcome.replans, node, *usage(process))
+                for node, process in bench.processes().items()
+            ]
+            bench.trim()
+            show(outcome)
+        if now > due:
+            due = now + chance.expovariate(1.0 / _BETWEEN)
+            name = chance.choice(("replace", "cancel", "stop", "fault", "state_frozen"))
+            outcome.events[name] = outcome.events.get(name, 0) + 1
+            outcome.missed_stops += not _event(bench, name)
+    return outcome
+
+
+def _event(bench: FaultBench, name: str) -> bool:
+    """Do something to the goal; False if the arm had to come to rest and did not."""
+    began = time.monotonic()
+    if name == "replace":
+        bench.set_goal(check=False)
+        return True
+    if name == "cancel":
+        # The step in execution may end.
+        bench.trigger("cancel")
+        return True
+    if name == "stop":
+        bench.trigger("stop")
+    elif name == "fault":
+        command = copy.deepcopy(bench.last_command())
+        far(command)
+        bench.publish_command(command)
+    else:
+        bench.switch("state_frozen", True)
+    time.sleep(STOPS_AFTER + 0.5)
+    rest, _ = motion.rest(bench.seen.times.copy(), bench.seen.positions.copy(), began)
+    if name == "state_frozen":
+        bench.switch("state_frozen", False)
+    bench.reset()
+    return rest is not None and rest - began < STOPS_AFTER
