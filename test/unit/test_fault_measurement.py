@@ -62,3 +62,16 @@ def test_a_row_has_median_and_worst_of_all_repeats_and_names_what_was_not_at_res
     table = report.markdown([row])
     assert "no images (`camera_gone`) | 3 | 1.10 (1.20) | 0.50 (0.60), 1 go on | 30.0 | 2" in table
     assert "NO_IMAGE 2, – 1" in table and "new goal 2, by itself 1" in table
+
+
+def test_the_table_takes_the_place_of_the_one_in_a_page():
+    page = f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n"
+    row = report.row(
+        Fault("x", "a text", lambda bench: None), [Repeat(1.0, 1.0, 0.0, 0, "NO_IMAGE", "by itself")]
+    )
+    changed = report.insert(page, [row], "`command`, date:")
+    assert changed.startswith(f"before\n{report.BEGIN}\n`command`, date:\n\n| fault |")
+    assert changed.endswith(f"|\n{report.END}\nafter\n") and "old" not in changed
+    assert "a text (`x`)" in changed
+    with pytest.raises(ValueError, match="no place for the table"):
+        report.insert("a page", [row], "")

@@ -7,6 +7,7 @@ import argparse
 import os
 import sys
 import time
+from datetime import date
 from pathlib import Path
 
 from vjepa2_ros.cli.arguments import positive_integer
@@ -24,6 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--list", action="store_true", help="print the faults; inject none")
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="write the results, after each fault"
+    )
+    parser.add_argument(
+        "--table",
+        type=Path,
+        metavar="FILE",
+        help="Markdown page that the table is written into, between its markers (docs/safety.md)",
     )
     parser.add_argument(
         "--log", type=Path, metavar="FILE", help="output of the nodes (default: runs/faults-TIME)"
@@ -44,6 +51,9 @@ def run(args: argparse.Namespace) -> int:
         from vjepa2_ros.faults.fault import TWO_HOSTS
 
         faults = by_names(args.only)
+        if args.table is not None:
+            # Before an hour of measurements: whether there is a place for them.
+            report.insert(args.table.read_text(), [], "")
     except ValueError as error:
         print(error, file=sys.stderr)
         return 2
@@ -74,6 +84,10 @@ def run(args: argparse.Namespace) -> int:
         for result in results:
             table.add_row(*map(escape, report.cells(result)))
         wide_console().print(table)
+        if args.table is not None:
+            origin = f"`vjepa2-ros faults --repeats {args.repeats}`, {_commit()}{date.today()}:"
+            page = report.insert(args.table.read_text(), results, origin)
+            args.table.write_text(page)
     return code or (0 if all(is_kept(result) for result in results) else 1)
 
 
@@ -134,6 +148,15 @@ def _measure_apart(
     if args.json is not None:
         plain_json.write(results, args.json)
     return results, 0
+
+
+def _commit() -> str:
+    """The commit of the source tree, with a comma; empty for an installed package."""
+    import subprocess
+
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    return f"commit {done.stdout.strip()}, " if done.returncode == 0 else ""
 
 
 def is_kept(result: dict) -> bool:

@@ -10,8 +10,8 @@ from typing import Any
 
 from vjepa2_ros.faults.fault import Fault, Repeat
 
-AIM = 0.5
-"""Longest time from the notice of a fault to rest that is aimed at [s]."""
+BEGIN, END = "<!-- faults -->", "<!-- end of faults -->"
+"""Around the table in a page."""
 
 
 def row(fault: Fault, repeats: Sequence[Repeat]) -> dict[str, Any]:
@@ -81,6 +81,24 @@ def markdown(results: Sequence[Mapping[str, Any]]) -> str:
     lines = ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
     lines += ["| " + " | ".join(cells(result)) + " |" for result in results]
     return "\n".join(lines)
+
+
+def insert(page: str, results: Sequence[Mapping[str, Any]], origin: str) -> str:
+    """A page with the table in the place of the one between its markers.
+
+    Args:
+        page: text with the markers `BEGIN` and `END`.
+        results: rows of the table.
+        origin: command, commit and date.
+
+    Raises:
+        ValueError: the page has no markers.
+    """
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"no place for the table: the lines {BEGIN} and {END} are missing")
+    return f"{before}{BEGIN}\n{origin}\n\n{markdown(results)}\n{END}{after}"
 
 
 def _times(middle: float | None, worst: float | None) -> str:
