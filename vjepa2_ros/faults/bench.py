@@ -54,7 +54,7 @@ SLOW_SPEED = 0.04
 STARTING = 120.0
 """Longest wait for what comes without a fault [s]."""
 RESUMING = 12.0
-"""Longest wait for a motion after a fault was ended [s]."""
+"""Longest wait for a command to be accepted after a fault was ended [s]."""
 # Shortest time to look on after the arm has come to rest and the fault was noticed [s].
 _AFTER = 1.0
 
@@ -270,26 +270,26 @@ class FaultBench:
         if self._ended is not None:
             self._stop_stack()
             return "restart"
-        if self._moves(lambda: None, unless=self.is_over):
+        if not self.is_over() and self._takes_commands():
             return "by itself"
         for what, before in (("new goal", lambda: None), ("reset_fault, new goal", self.reset)):
             before()
-            if self._moves(lambda: self.set_goal(check=False), unless=lambda: False):
+            self.set_goal(check=False)
+            if self._takes_commands():
                 return what
         self._stop_stack()
         return "restart"
 
-    def _moves(self, begin: Callable[[], Any], unless: Callable[[], bool]) -> bool:
-        """Whether the arm moves within the time for it."""
-        begin()
+    def _takes_commands(self) -> bool:
+        """Whether another command is accepted within the time for it."""
         before = self._accepted()
         deadline = time.monotonic() + RESUMING
-        while time.monotonic() < deadline and not unless():
+        while time.monotonic() < deadline:
             time.sleep(0.05)
             self.check()
             if self._ended is not None:
                 return False
-            if self._accepted() != before and self._is_moving():
+            if self._accepted() != before:
                 return True
         return False
 
