@@ -234,13 +234,16 @@ def test_a_command_that_outlives_its_lifetime_is_halted(cell):
 
 
 def test_a_robot_that_falls_silent_latches_a_fault(cell):
+    goal = cell.new_goal()
+    cell.command(goal)
+    cell.wait_state(lambda s: s.goal_id == goal)
     cell.answering = False
     diagnosis = cell.probe.wait(
         "/diagnostics",
         lambda m: m.status[0].name == "/bench/controller_node" and "fault" in m.status[0].message,
     )
     assert Reason.STATE_STALE.text in diagnosis.status[0].message
-    assert cell.modes() == [SimulatorTarget.HOLD]
+    assert cell.modes() == [SimulatorTarget.MOVE, SimulatorTarget.HOLD]
 
 
 def test_halt_is_the_last_thing_on_the_wire(cell):

@@ -218,6 +218,18 @@ def test_a_robot_that_falls_silent_latches_a_fault(cell):
     assert cell.calls[-1] == "stop" and cell.controller.fault_reason is Reason.STATE_STALE
 
 
+def test_a_robot_that_is_silent_for_a_while_before_any_goal_is_no_fault(cell):
+    """A machine that is busy with the start of a stack leaves its driver without a turn."""
+    cell.frozen = True
+    cell.run(0.7)
+    assert cell.controller.reason is Reason.STATE_STALE and not cell.controller.fault
+    assert cell.command().reason is Reason.STATE_STALE and cell.calls == []
+    cell.frozen = False
+    cell.run(0.1)
+    assert cell.controller.reason is Reason.READY
+    assert cell.command(2).accepted
+
+
 def test_a_state_that_is_not_finite_latches_a_fault(cell):
     cell.position[0] = np.nan
     cell.run(0.1)

@@ -187,7 +187,7 @@ class ControllerNode(ManagedNode):
         self.health.set("foreign_messages", self._planner.refused)
         if controller.fault:
             self.health.error(f"fault: {controller.fault}; check the robot, then call reset_fault")
-        elif has_state:
+        elif has_state and controller.reason is not Reason.STATE_STALE:
             self.health.beat()
         else:
             self.health.warn(controller.message)

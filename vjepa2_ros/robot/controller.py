@@ -6,8 +6,9 @@ Times are arguments: `now` on the clock of the stamps, `steady` on a clock that 
 - A motion ends on arrival or when its lifetime expires.
 - The goal ends as well when the planner is silent or a halt is requested.
 - A fault halts the robot and stays until `reset_fault`: the robot cannot be read, does not move or
-  does not stop, a measured state is invalid, too old, from the future or far from the last one, the
-  robot is too fast, or pressed too hard in motion, or a command indicates a broken planner.
+  does not stop, a measured state is invalid, too old while a goal is served, from the future or far
+  from the last one, the robot is too fast, or pressed too hard in motion, or a command indicates a
+  broken planner.
 """
 
 from __future__ import annotations
@@ -251,7 +252,16 @@ class MotionController:
                 # The stamps may have gone back, and it ignores all that is older than its newest.
                 self._arrival = ArrivalDetector()
             self._arrival.add(state)
-        if problem and not self.fault:
+        if self.fault:
+            return
+        if problem is None:
+            if self.reason is Reason.STATE_STALE:
+                self.reason, self.message = Reason.READY, "ready"
+        elif problem.reason is Reason.STATE_STALE and not self._moving and not self._gate.goal_id:
+            # Nothing moves and nothing is going to: a machine that is busy with its start leaves
+            # the driver without its turn for a while. Commands are refused until it is back.
+            self.reason, self.message = problem.reason, problem.text
+        else:
             self._latch(problem.reason, problem.text, now)
 
     def _watch_mode(self, state: RobotState, now: float) -> None:

@@ -65,7 +65,7 @@ class MotionLimits(Settings):
         "rad", 0.0, 0.5, live="raise",
     )  # fmt: skip
     max_state_age: float = setting(
-        0.5, "oldest measured state; an older one latches a fault", "s", 0.01, 10.0, live="lower"
+        0.5, "oldest measured state; an older one latches a fault while a goal is served", "s", 0.01, 10.0, live="lower"
     )
     max_state_speed: float = setting(
         2.0,
