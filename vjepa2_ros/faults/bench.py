@@ -49,6 +49,8 @@ GOALS = ((0.42, -0.18, 0.30), (0.58, 0.18, 0.30))
 STEPS = 60
 """Steps of a goal."""
 NAMESPACE = "/vjepa2"
+STARTS = 3
+"""Attempts to start a stack: after a kill -9 the middleware sometimes fails at the next start."""
 SLOW_SPEED = 0.04
 """Speed of the arm where one step has to last longer than the planner may be silent [m/s]."""
 STARTING = 120.0
@@ -119,6 +121,7 @@ class FaultBench:
     Attributes:
         cable: to the second host; None without one.
         seen: what was received since the last injection and a little before.
+        failed_starts: number of stacks that did not come up.
         clock_offset: what the clock of a stack of the kind CLOCK is ahead by [s].
     """
 
@@ -128,7 +131,7 @@ class FaultBench:
         self._group: ProcessGroup | None = None
         self._kind = ""
         self._ended: tuple[float, str] | None = None
-        self._goal = 0
+        self._goal = self.failed_starts = 0
         # Commands of the planner, and those beside it: goal and sequence number.
         self._sent: set[tuple[str, int]] = set()
         self._injected: set[tuple[str, int]] = set()
@@ -358,6 +361,18 @@ class FaultBench:
         if self._group is not None:
             self.reset()
             return
+        for attempt in range(STARTS):
+            try:
+                self._start(kind)
+                return
+            except (ProcessGroupError, FaultBenchError) as error:
+                self._on_line("faults", f"the stack did not start: {error}")
+                self.failed_starts += 1
+                self._stop_stack()
+                if attempt == STARTS - 1:
+                    raise
+
+    def _start(self, kind: str) -> None:
         self._ended, self._kind, self.clock_offset = None, kind, 0.0
         self.seen = Observations()
         if self.cable is not None:
