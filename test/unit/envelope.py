@@ -53,7 +53,10 @@ class Envelope:
             return
         self.state = state
         problem = self._state_problem(state, now)
-        if problem:
+        old = now - state.stamp > self.limits.max_state_age
+        if problem == "not of now" and old and not moving and not self.goal:
+            pass  # Nothing moves: whoever commands now is refused for it.
+        elif problem:
             self.block(problem, now)
         else:
             self._follow(state, now)

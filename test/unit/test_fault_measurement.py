@@ -66,9 +66,8 @@ def test_a_row_has_median_and_worst_of_all_repeats_and_names_what_was_not_at_res
 
 def test_the_table_takes_the_place_of_the_one_in_a_page():
     page = f"before\n{report.BEGIN}\nold\n{report.END}\nafter\n"
-    row = report.row(
-        Fault("x", "a text", lambda bench: None), [Repeat(1.0, 1.0, 0.0, 0, "NO_IMAGE", "by itself")]
-    )
+    repeat = Repeat(1.0, 1.0, 0.0, 0, "NO_IMAGE", "by itself")
+    row = report.row(Fault("x", "a text", lambda bench: None), [repeat])
     changed = report.insert(page, [row], "`command`, date:")
     assert changed.startswith(f"before\n{report.BEGIN}\n`command`, date:\n\n| fault |")
     assert changed.endswith(f"|\n{report.END}\nafter\n") and "old" not in changed

@@ -65,8 +65,10 @@ class MotionLimits(Settings):
         "rad", 0.0, 0.5, live="raise",
     )  # fmt: skip
     max_state_age: float = setting(
-        0.5, "oldest measured state; an older one latches a fault while a goal is served", "s", 0.01, 10.0, live="lower"
-    )
+        0.5,
+        "oldest measured state; an older one latches a fault while a goal is served",
+        "s", 0.01, 10.0, live="lower",
+    )  # fmt: skip
     max_state_speed: float = setting(
         2.0,
         "speed between two measured states that a motion of the robot explains; positions further "
