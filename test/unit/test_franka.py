@@ -148,6 +148,17 @@ def speed_of(robot):
     return np.linalg.norm(robot._arm.state.O_dP_EE_d.linear)
 
 
+def test_a_stop_right_after_the_command_to_move_is_not_lost(robot):
+    start = robot.read_state()
+    for _ in range(5):
+        robot.move_to(start.position + [0.0, 0.0, 0.15], start.quaternion_xyzw, 0.5)
+        robot.stop()
+        began = robot.read_state().stamp
+        wait_for(lambda: robot.read_state().stamp > began + 0.4)  # noqa: B023
+        assert speed_of(robot) < 1e-3
+        assert np.abs(robot.read_state().position - start.position).max() < 0.01
+
+
 def test_it_says_what_the_arm_is(robot):
     description = robot.describe()
     assert description.name.startswith("Franka Research 3 at 127.")
