@@ -38,7 +38,7 @@ lint: setup ## style and types
 	.venv/bin/python -m mypy
 
 test: setup ## all tests, in two processes; or those that ARGS selects
-	.venv/bin/python -m pytest $(or $(ARGS),--numprocesses 2 --dist loadfile)
+	.venv/bin/python -m pytest $(or $(ARGS),--numprocesses 2 --dist loadfile --no-loadscope-reorder)
 
 train: setup ## collect data in the simulation and train the world model
 	$(PROGRAM) train $(ARGS)
