@@ -58,6 +58,8 @@ from vjepa2_ros.text import printable
 
 # A process that has not been heard for so long does not count as running [s].
 _LIVE = 2.5 * HEARTBEAT_PERIOD
+# Between two looks for heartbeats at most, if this process runs [s].
+_PAUSE = 1.0
 # What ends the whole stack may signal this process that much later than a node [s].
 _SIGNAL_GAP = 0.5
 # After so long without an answer, it may have been lost [s].
@@ -154,9 +156,13 @@ class LifecycleManager:
 
     def watch(self) -> None:
         """Return when told to stop; BringUpError when a node falls silent or leaves its state."""
-        started = time.monotonic()
+        started = looked = time.monotonic()
         while not self._stop.is_set():
             self._executor.spin_once(timeout_sec=0.1)
+            if time.monotonic() - looked > _PAUSE:
+                # This process did not run; whether others did is heard from now on.
+                started = time.monotonic()
+            looked = time.monotonic()
             for name in self._brought_up:
                 last = self._heartbeat(name)
                 # What a node said before it was brought up may still arrive now.
