@@ -76,9 +76,9 @@ def run(args: argparse.Namespace) -> int:
 
     environment = {}
     if args.camera or args.side != "all":
-        from rclpy.utilities import get_rmw_implementation_identifier
+        from vjepa2_ros.ros.compatibility import own_build
 
-        _say(network_report(get_rmw_implementation_identifier()))
+        _say(network_report(own_build()["rmw"]))
     else:
         environment = on_this_machine()
     try:

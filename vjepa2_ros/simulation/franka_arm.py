@@ -13,13 +13,14 @@ import copy
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from vjepa2_ros.robot.franka_limits import ARMS
 from vjepa2_ros.simulation.franka_state import STATE, column_major
 from vjepa2_ros.simulation.kinematics import HOME
 from vjepa2_ros.simulation.rendering import mujoco
 
 PERIOD = 1e-3
 """Of the control interface [s]."""
-MAX_JOINT_VELOCITY = np.array([2.62, 2.62, 2.62, 2.62, 5.26, 4.18, 5.26])
+MAX_JOINT_VELOCITY = np.asarray(ARMS["fr3"].joint.velocity)
 """Of the FR3 [rad/s]."""
 MAX_TORQUE = np.array([87.0, 87.0, 87.0, 87.0, 12.0, 12.0, 12.0])
 """Of the FR3 [Nm]."""
