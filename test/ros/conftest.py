@@ -101,15 +101,15 @@ def stack(tiny_model):
         "planner_node": {**model, "latent_quadratic.evaluations": 16, "patience": 0},
         # Scene 2 starts high above the table, where three steps in any direction meet nothing.
         "simulator_node": {"seed": 2},
+        # A busy machine may leave the simulator without its turn for a second, and more while the
+        # others load torch; what a stale state does is tested with the controller alone.
+        "controller_node": {"max_state_age": 10.0},
     }
     probe = make_probe("/vjepa2")
     try:
         with ProcessGroup() as group:
             start_stack(group, managed_nodes("simulation"), changes)
             wait_for_latents(probe)
-            # While the others load torch, a busy machine may leave the simulator without its turn
-            # for so long that its state counts as stale.
-            assert probe.call(Trigger, "reset_fault", Trigger.Request()).success
             yield probe
     finally:
         probe.close()
