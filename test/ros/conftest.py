@@ -18,7 +18,6 @@ from rclpy.context import Context  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
 from small_model import small_world_model  # noqa: E402
-from std_srvs.srv import Trigger  # noqa: E402
 
 from vjepa2_ros.msg import (  # noqa: E402
     Command,

@@ -90,3 +90,17 @@ def test_the_hand_without_long_fingertips_is_the_default():
     short, _ = FrankaKinematics().forward(HOME)
     long, rotation = FrankaKinematics(LONG_FINGERTIPS).forward(HOME)
     np.testing.assert_allclose(long - short, rotation.apply([0.0, 0.0, 0.05]), atol=1e-12)
+
+
+def test_with_a_posture_every_way_to_a_pose_ends_in_the_same_joints(kinematics):
+    position, rotation = np.array([0.45, 0.2, 0.25]), kinematics.forward(HOME)[1]
+    random = np.random.default_rng(6)
+    solutions = [
+        kinematics.solve(HOME + random.uniform(-0.4, 0.4, 7), position, rotation, posture=HOME)
+        for _ in range(10)
+    ]
+    np.testing.assert_allclose(solutions, np.tile(solutions[0], (10, 1)), atol=2e-3)
+    np.testing.assert_allclose(kinematics.forward(solutions[0])[0], position, atol=1e-6)
+    away = [np.linalg.norm(joints - HOME) for joints in solutions]
+    alone = kinematics.solve(HOME + [0, 0, 0.4, 0, 0, 0, 0], position, rotation)
+    assert max(away) < np.linalg.norm(alone - HOME)

@@ -14,11 +14,11 @@ from vjepa2_ros.robot.kinematics import (
     FRANKA_HAND_ANGLE,
     FRANKA_HAND_LENGTH,
     JOINT_LIMITS,
+    READY_POSTURE,
     FrankaKinematics,
 )
 from vjepa2_ros.settings.cell import Workspace
 
-_READY = np.array([0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785])  # Franka's ready posture [rad]
 _DOWN = Rotation.from_euler("x", np.pi)
 _POINTS = 5  # on each axis
 _ITERATIONS = 50
@@ -44,7 +44,12 @@ def workspace_finding(
     kinematics = FrankaKinematics(length, angle)
     axes = np.linspace(workspace.lower, workspace.upper, _POINTS).T
     points = np.array(list(product(*axes)))
-    joints = np.array([kinematics.solve(_READY, point, _DOWN, _ITERATIONS) for point in points])
+    joints = np.array(
+        [
+            kinematics.solve(READY_POSTURE, point, _DOWN, _ITERATIONS, READY_POSTURE)
+            for point in points
+        ]
+    )
     reached = np.array([kinematics.forward(angles)[0] for angles in joints])
     margins = np.array([JOINT_LIMITS[arm].margins(angles) for angles in joints])
     margins[np.linalg.norm(reached - points, axis=1) > _TOLERANCE] = -np.inf

@@ -31,6 +31,7 @@ from vjepa2_ros.robot.driver import (
     RobotNotReadyError,
     RobotState,
 )
+from vjepa2_ros.robot.franka_elbow import elbow_angle
 from vjepa2_ros.robot.franka_gripper import FrankaGripper
 from vjepa2_ros.robot.franka_limits import ARMS, MotionLimit
 from vjepa2_ros.settings.franka import FrankaSettings
@@ -109,8 +110,9 @@ class FrankaRobot:
             raise RobotError("the target holds a number that is not finite")
         if self._state.mode != RobotMode.READY:
             raise RobotNotReadyError(f"the arm is not ready: {self._state.mode_text}")
+        target = franky.Affine(np.asarray(position, float), np.asarray(quaternion_xyzw, float))
         motion = franky.CartesianMotion(
-            franky.Affine(np.asarray(position, float), np.asarray(quaternion_xyzw, float)),
+            franky.RobotPose(target, self._elbow_at(target)),
             franky.ReferenceType.Absolute,
             relative_dynamics_factor=self._factors(),
         )
@@ -201,6 +203,18 @@ class FrankaRobot:
         offset[:3, 3] = settings.tool_offset
         arm.set_ee(offset.T.ravel())
 
+        self._tool_to_flange = arm.state.F_T_EE.inverse
+
+    def _elbow_at(self, target: Any) -> Any:
+        """The elbow at a pose of the end effector."""
+
+        flange = target * self._tool_to_flange
+        joints = self._state.joint_positions
+        assert joints is not None
+        limits = self._limits.joint_positions
+        place, turn = np.asarray(flange.translation), Rotation.from_quat(flange.quaternion)
+        return _elbow_state(elbow_angle(joints, place, turn, limits))
+
     def _factors(self) -> Any:
         import franky
 
@@ -247,7 +261,7 @@ class FrankaRobot:
             raise RobotError(f"the arm did not take the stop: {error}") from error
 
     def _where_it_stops(self, measured: Any) -> Any:
-        """Pose where the arm comes to rest when it brakes from its commanded pose and velocity.
+        """Pose, with elbow, where the arm comes to rest when it brakes from its commanded motion.
 
         The client's own `CartesianStopMotion` ends where it begins: it goes on past that, and then
         back.
@@ -258,8 +272,12 @@ class FrankaRobot:
         factor, limits = self._settings.stop_factor, self._limits
         way = _braking_way(np.asarray(velocity.linear), limits.translation, factor)
         turn = _braking_way(np.asarray(velocity.angular), limits.rotation, factor)
+        elbow = _braking_way(np.array([measured.delbow_c]), limits.elbow, factor)
         rotation = Rotation.from_rotvec(turn) * Rotation.from_quat(commanded.quaternion)
-        return franky.Affine(np.asarray(commanded.translation) + way, rotation.as_quat())
+        return franky.RobotPose(
+            franky.Affine(np.asarray(commanded.translation) + way, rotation.as_quat()),
+            _elbow_state(measured.elbow_c.joint_3_pos + elbow[0]),
+        )
 
     # The thread -----------------------------------------------------------------------------
 
@@ -397,8 +415,15 @@ class FrankaRobot:
         return RobotMode.RECOVERING, self._recovery_text
 
 
+def _elbow_state(angle: float) -> Any:
+    """The elbow at an angle of the third joint [rad]; the fourth is never positive."""
+    import franky
+
+    return franky.ElbowState(float(angle), franky.FlipDirection.Negative)
+
+
 def _braking_way(velocity: np.ndarray, limit: MotionLimit, factor: float) -> np.ndarray:
-    """Way [3] on which a velocity [3] is braked with a share of a limit's acceleration and jerk."""
+    """Way [N] on which a velocity [N] is braked with a share of a limit's acceleration and jerk."""
     acceleration, jerk = factor * float(limit.acceleration), factor * float(limit.jerk)
     speed = float(np.linalg.norm(velocity))
     duration = speed / acceleration + acceleration / jerk

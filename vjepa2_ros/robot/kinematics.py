@@ -24,8 +24,13 @@ _D = (0.333, 0.0, 0.316, 0.0, 0.384, 0.0, 0.0)
 _ALPHA = (0.0, -math.pi / 2, math.pi / 2, math.pi / 2, -math.pi / 2, math.pi / 2, math.pi / 2)
 _FLANGE = 0.107
 
+READY_POSTURE = np.array([0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785])
+"""Joint angles of Franka's ready posture [rad]: the elbow up, all joints far from their limits."""
+
 _LONGEST_STEP = 0.3  # of a joint in one iteration [rad]; the linearisation holds no further
 _CONVERGED = 1e-7  # [m] and [rad]
+_POSTURE_RATE = 0.5  # share of the way to the posture in one iteration
+_POSTURE_CONVERGED = 1e-4  # [rad]
 
 
 @dataclass(frozen=True)
@@ -96,14 +101,19 @@ class FrankaKinematics:
         position: np.ndarray,
         rotation: Rotation,
         iterations: int = 50,
+        posture: np.ndarray | None = None,
     ) -> np.ndarray:
-        """Joint angles of a pose by damped least squares, near those that it starts from.
+        """Joint angles of a pose by damped least squares.
+
+        Seven joints can hold one pose in many ways: the solution is near the angles that it starts
+        from, or as near to a posture as the pose allows.
 
         Args:
             start_joints: [7] in radians.
             position: of the tool [3] in metres, base frame.
             rotation: of the tool, base frame.
             iterations: most steps; it ends earlier where it has converged.
+            posture: joint angles [7] in radians that the free motion is drawn to; None: none.
 
         Returns:
             [7] in radians. They are not clipped to limits, so that a caller sees a limit that is in
@@ -116,10 +126,15 @@ class FrankaKinematics:
             frames = self._frames(joints)
             error[:3] = position - frames[-1, :3, 3]
             error[3:] = _rotation_vector(target @ frames[-1, :3, :3].T)
-            if np.abs(error).max() < _CONVERGED:
-                break
             jacobian = _jacobian(frames)
-            step = jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + self._damping, error)
+            free = np.zeros(7)
+            if posture is not None:
+                drawn = _POSTURE_RATE * (posture - joints)
+                # Not damped: what that leaves of the hand's motion would keep the pose off.
+                free = drawn - np.linalg.pinv(jacobian, 1e-6) @ (jacobian @ drawn)
+            if np.abs(error).max() < _CONVERGED and np.abs(free).max() < _POSTURE_CONVERGED:
+                break
+            step = free + jacobian.T @ np.linalg.solve(jacobian @ jacobian.T + self._damping, error)
             # Scaled as a whole, so that the tool keeps its direction.
             joints += step * min(1.0, _LONGEST_STEP / max(np.abs(step).max(), 1e-12))
         return joints

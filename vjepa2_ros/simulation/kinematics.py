@@ -8,9 +8,10 @@ speed a preempted motion would be slower or would need a frame of its own (0.05 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
+from vjepa2_ros.robot.kinematics import READY_POSTURE
 from vjepa2_ros.simulation.rendering import mujoco
 
-HOME = np.array([0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785])
+HOME = READY_POSTURE
 """Joint angles [rad] of the posture that the null space pulls towards."""
 
 
