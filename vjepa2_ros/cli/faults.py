@@ -120,8 +120,12 @@ def _measure(args: argparse.Namespace, faults: tuple, log: Path, results: list) 
                 results.append(report.row(fault, repeats))
                 if args.json is not None:
                     plain_json.write(results, args.json)
-            if bench.failed_starts:
-                print(f"{bench.failed_starts} starts of a stack failed: see {log}", file=sys.stderr)
+            for number, what in (
+                (bench.failed_starts, "starts of a stack failed"),
+                (bench.failed_repeats, "repeats had to be made again"),
+            ):
+                if number:
+                    print(f"{number} {what}: see {log}", file=sys.stderr)
     except (FaultBenchError, NetworkError, ProcessGroupError) as error:
         print(f"{error}; see {log}", file=sys.stderr)
         return results, 1

@@ -51,6 +51,8 @@ STEPS = 60
 NAMESPACE = "/vjepa2"
 STARTS = 3
 """Attempts to start a stack: after a kill -9 the middleware sometimes fails at the next start."""
+ATTEMPTS = 2
+"""Attempts at a repeat in which something went wrong beside the fault."""
 SLOW_SPEED = 0.04
 """Speed of the arm where one step has to last longer than the planner may be silent [m/s]."""
 STARTING = 120.0
@@ -122,6 +124,7 @@ class FaultBench:
         cable: to the second host; None without one.
         seen: what was received since the last injection and a little before.
         failed_starts: number of stacks that did not come up.
+        failed_repeats: number of repeats that had to be made again.
         clock_offset: what the clock of a stack of the kind CLOCK is ahead by [s].
     """
 
@@ -131,7 +134,7 @@ class FaultBench:
         self._group: ProcessGroup | None = None
         self._kind = ""
         self._ended: tuple[float, str] | None = None
-        self._goal = self.failed_starts = 0
+        self._goal = self.failed_starts = self.failed_repeats = 0
         # Commands of the planner, and those beside it: goal and sequence number.
         self._sent: set[tuple[str, int]] = set()
         self._injected: set[tuple[str, int]] = set()
@@ -183,9 +186,19 @@ class FaultBench:
         """Bring the arm into motion, inject a fault, look on, end it, and go on.
 
         Raises:
-            FaultBenchError: something went wrong before the fault.
+            FaultBenchError: something went wrong beside the fault, also at the second attempt.
             ProcessGroupError: the stack could not be started.
         """
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return self._measure(fault)
+            except FaultBenchError as error:
+                self._on_line("faults", f"{fault.name} is measured again: {error}")
+                self.failed_repeats += 1
+                self._stop_stack()
+        return self._measure(fault)
+
+    def _measure(self, fault: Fault) -> Repeat:
         self.ensure(fault.stack)
         self._begin_motion()
         accepted = self._accepted()
