@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from vjepa2_ros.robot.arrival import ArrivalDetector
 from vjepa2_ros.robot.controller import MotionController
 from vjepa2_ros.robot.driver import (
     RobotDescription,
@@ -123,6 +124,19 @@ def test_a_motion_ends_when_the_robot_has_arrived_and_rests(cell):
     assert not cell.controller.moving and cell.calls == ["move"]
     np.testing.assert_allclose(cell.position, target)
     assert cell.controller.accepted == ("goal", 1) and not cell.controller.fault
+
+
+def test_a_motion_is_not_over_while_the_gripper_says_that_it_moves():
+    """Around an object the fingers stand still before they hold it with force."""
+    detector = ArrivalDetector()
+    detector.begin(np.zeros(3), DOWN, 0.0)
+
+    def arrived(stamp, moving):
+        detector.add(RobotState(np.zeros(3), DOWN, 0.4, stamp, gripper_moving=moving))
+        return detector.arrived()
+
+    assert not any(arrived(0.02 * number, True) for number in range(100))
+    assert arrived(2.0, False)
 
 
 def test_an_arm_that_is_held_short_of_its_target_counts_as_done(cell):

@@ -69,9 +69,10 @@ def host_of(cell):
     return cell._server.hostname
 
 
-def connect(cell):
+def connect(cell, controller_mode=franky.ControllerMode.JointImpedance):
     robot = franky.Robot(
         host_of(cell),
+        controller_mode=controller_mode,
         relative_dynamics_factor=franky.RelativeDynamicsFactor(0.1, 0.1, 0.1),
         realtime_config=franky.RealtimeConfig.Ignore,
     )
@@ -214,6 +215,26 @@ def test_the_external_force_is_what_the_hand_exerts(simulator, start):
         force = robot.state.O_F_ext_hat_K
         assert force[2] < -2.0 and not robot.has_errors
         np.testing.assert_allclose(robot.state.K_F_ext_hat_K[2], -force[2], rtol=0.01)
+
+
+def test_a_soft_arm_presses_as_its_stiffness_says_and_is_exact_where_nothing_is(simulator, start):
+    simulator.place(np.array([0.45, 0.0, 0.02]), hand_rotation(0.0), 0.0)
+    with FrankaCell(simulator, PATIENT).serve(next(hosts)) as cell:
+        robot = connect(cell, franky.ControllerMode.CartesianImpedance)
+        robot.set_cartesian_impedance([1000.0] * 3 + [50.0] * 3)
+        # The blow is harder than what remains.
+        robot.set_collision_behavior(100.0, 100.0)
+        target = move(robot, 0.0, 0.0, 0.05)
+        wait(lambda: not cell.moving)
+        np.testing.assert_allclose(robot.state.O_T_EE.translation, target, atol=1e-3)
+        # Into the table.
+        target = move(robot, 0.0, 0.0, -0.07)
+        wait(lambda: np.abs(robot.state.dq).max() < 1e-3)
+        state = robot.state
+        short = state.O_T_EE.translation[2] - target[2]
+        assert 0.003 < short < 0.03
+        assert state.O_F_ext_hat_K[2] == pytest.approx(-1000.0 * short, rel=0.2)
+        assert state.robot_mode == franky.RobotMode.Idle, "no reflex"
 
 
 def test_the_box_is_grasped_and_carried(simulator, start):

@@ -101,13 +101,14 @@ def _measure(args: argparse.Namespace, faults: tuple, log: Path, results: list) 
     from vjepa2_ros.faults.bench import FaultBench, FaultBenchError
     from vjepa2_ros.faults.fault import TWO_HOSTS
     from vjepa2_ros.faults.network import NetworkError
+    from vjepa2_ros.faults.stack import FaultStack
     from vjepa2_ros.stack.process_group import ProcessGroupError
 
     columns = TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn()
     two_hosts = any(fault.stack == TWO_HOSTS for fault in faults)
     try:
         with (
-            FaultBench(log, two_hosts) as bench,
+            FaultBench(FaultStack(log, two_hosts)) as bench,
             Progress(*columns, console=Console(stderr=True)) as progress,
         ):
             bar = progress.add_task("", total=len(faults) * args.repeats)

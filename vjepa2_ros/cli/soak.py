@@ -22,6 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with the simulated arm behind the Franka control interface",
     )
+    parser.add_argument(
+        "--overlap", action="store_true", help="plan on while the arm moves: more plans a second"
+    )
     parser.add_argument("--seed", type=seed, default=1, help="of the interruptions")
     parser.add_argument(
         "--output", type=Path, metavar="DIR", help="results, curve and log: default runs/soak-TIME"
@@ -44,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
     from vjepa2_ros.faults.fault import FRANKA, SIMULATED
     from vjepa2_ros.faults.soak import Soak, soak
     from vjepa2_ros.faults.soak_figure import draw
+    from vjepa2_ros.faults.stack import FaultStack
     from vjepa2_ros.stack.process_group import ProcessGroupError
 
     folder = args.output or Path("runs") / f"soak-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -51,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     columns = MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn()
     try:
         with (
-            FaultBench(folder / "nodes.log") as bench,
+            FaultBench(FaultStack(folder / "nodes.log", overlap=args.overlap)) as bench,
             Progress(*columns, console=Console(stderr=True)) as progress,
         ):
             bar = progress.add_task("", total=args.replans)

@@ -48,7 +48,7 @@ def _cell(
 
 
 def _kill(node: str) -> Callable[[FaultBench], None]:
-    return lambda bench: bench.send_signal(node, signal.SIGKILL)
+    return lambda bench: bench.stack.send_signal(node, signal.SIGKILL)
 
 
 def _hang(
@@ -58,9 +58,9 @@ def _hang(
     return Fault(
         name,
         f"{node}: SIGSTOP for {seconds:.0f} s, then SIGCONT",
-        lambda bench: bench.send_signal(node, signal.SIGSTOP),
+        lambda bench: bench.stack.send_signal(node, signal.SIGSTOP),
         codes,
-        lambda bench: bench.send_signal(node, signal.SIGCONT),
+        lambda bench: bench.stack.send_signal(node, signal.SIGCONT),
         stack,
         stops,
         duration=seconds,
@@ -69,9 +69,9 @@ def _hang(
 
 def _pause(node: str, duration: float) -> Callable[[FaultBench], None]:
     def inject(bench: FaultBench) -> None:
-        bench.send_signal(node, signal.SIGSTOP)
+        bench.stack.send_signal(node, signal.SIGSTOP)
         time.sleep(duration)
-        bench.send_signal(node, signal.SIGCONT)
+        bench.stack.send_signal(node, signal.SIGCONT)
 
     return inject
 
@@ -80,9 +80,9 @@ def _command(change: Callable[[Command], None]) -> Callable[[FaultBench], None]:
     """Publish the planner's last command once more, changed."""
 
     def inject(bench: FaultBench) -> None:
-        command = copy.deepcopy(bench.last_command())
+        command = copy.deepcopy(bench.observer.last_command())
         change(command)
-        bench.publish_command(command)
+        bench.observer.publish_command(command)
 
     return inject
 
@@ -114,8 +114,8 @@ def _of_another(command: Command) -> None:
 
 def _reordered(bench: FaultBench) -> None:
     """Publish an older command than the last one."""
-    commands = [command for _, command in bench.seen.commands]
-    bench.publish_command(commands[-2] if len(commands) > 1 else commands[-1])
+    commands = [command for _, command in bench.observer.seen.commands]
+    bench.observer.publish_command(commands[-2] if len(commands) > 1 else commands[-1])
 
 
 def _latent(change: Callable[[Latent], None]) -> Callable[[FaultBench], None]:
@@ -124,9 +124,9 @@ def _latent(change: Callable[[Latent], None]) -> Callable[[FaultBench], None]:
     def inject(bench: FaultBench) -> None:
         end = time.monotonic() + _FLOOD
         while time.monotonic() < end:
-            latent = copy.deepcopy(bench.seen.latent)
+            latent = copy.deepcopy(bench.observer.seen.latent)
             change(latent)
-            bench.publish_latent(latent)
+            bench.observer.publish_latent(latent)
             time.sleep(_PERIOD)
 
     return inject
@@ -152,15 +152,16 @@ def _lose(share: float) -> Callable[[FaultBench], None]:
     """Lose a share of the packets between the two hosts."""
 
     def change(bench: FaultBench) -> None:
-        assert bench.cable is not None
-        bench.cable.lose(share)
+        assert bench.stack.cable is not None
+        bench.stack.cable.lose(share)
 
     return change
 
 
 def _jump(by: float) -> Callable[[FaultBench], None]:
     def inject(bench: FaultBench) -> None:
-        bench.clock_offset += by
+        assert bench.observer.clock_offset is not None
+        bench.observer.clock_offset += by
 
     return inject
 

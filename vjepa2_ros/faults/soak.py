@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from vjepa2_ros.faults import motion
 from vjepa2_ros.faults.bench import FaultBench, FaultBenchError
 from vjepa2_ros.faults.catalogue import far
 
@@ -117,28 +116,28 @@ def soak(
     outcome = Soak()
     bench.ensure(kind)
     begun = sampled = time.monotonic()
-    due, heard, first = begun, begun, bench.planned
+    due, heard, first = begun, begun, bench.observer.planned
     bench.set_goal()
     while outcome.replans < replans:
         time.sleep(0.2)
         now = time.monotonic()
-        bench.check()
-        if bench.ended:
-            raise FaultBenchError(bench.ended)
-        if bench.planned - first > outcome.replans:
+        bench.stack.check()
+        if bench.stack.ended is not None:
+            raise FaultBenchError(bench.stack.ended[1])
+        if bench.observer.planned - first > outcome.replans:
             heard = now
         elif now - heard > _SILENCE:
             raise FaultBenchError(f"no command for {_SILENCE:.0f} s")
-        outcome.replans, outcome.seconds = bench.planned - first, now - begun
+        outcome.replans, outcome.seconds = bench.observer.planned - first, now - begun
         if bench.is_over():
             bench.set_goal(check=False)
         if now > sampled + _SAMPLE or not outcome.samples:
             sampled = now
             outcome.samples += [
                 Sample(outcome.seconds, outcome.replans, node, *usage(process))
-                for node, process in bench.processes().items()
+                for node, process in bench.stack.processes().items()
             ]
-            bench.trim()
+            bench.observer.trim()
             show(outcome)
         if now > due:
             due = now + chance.expovariate(1.0 / _BETWEEN)
@@ -161,13 +160,13 @@ def _event(bench: FaultBench, name: str) -> bool:
     if name == "stop":
         bench.trigger("stop")
     elif name == "fault":
-        command = copy.deepcopy(bench.last_command())
+        command = copy.deepcopy(bench.observer.last_command())
         far(command)
-        bench.publish_command(command)
+        bench.observer.publish_command(command)
     else:
         bench.switch("state_frozen", True)
     time.sleep(STOPS_AFTER + 0.5)
-    rest, _ = motion.rest(bench.seen.times.copy(), bench.seen.positions.copy(), began)
+    rest, _ = bench.observer.rest(began)
     if name == "state_frozen":
         bench.switch("state_frozen", False)
     bench.reset()

@@ -65,7 +65,7 @@ class ArrivalDetector:
 
     def _at_rest(self) -> bool:
         newest = self._recent[-1]
-        if newest.stamp - self._started < STILL_WINDOW:
+        if newest.stamp - self._started < STILL_WINDOW or newest.gripper_moving:
             return False
         spanned = newest.stamp - self._recent[0].stamp >= STILL_WINDOW
         window = [state for state in self._recent if newest.stamp - state.stamp <= STILL_WINDOW]

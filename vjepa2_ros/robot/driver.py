@@ -80,6 +80,8 @@ class RobotState:
         joint_positions, joint_velocities: float64 [7], rad and rad/s; None where they are unknown.
         wrench: float64 [6], external force [N] and torque [Nm] on the tool centre point in the base
             frame, as the robot estimates it; None where it is unknown.
+        gripper_moving: whether the gripper still carries out what it was told; false where the
+            measured closedness alone tells.
     """
 
     position: np.ndarray
@@ -93,6 +95,7 @@ class RobotState:
     joint_positions: np.ndarray | None = None
     joint_velocities: np.ndarray | None = None
     wrench: np.ndarray | None = None
+    gripper_moving: bool = False
 
     def problem(self) -> str:
         """Why the state is invalid, in words; empty if it is valid."""

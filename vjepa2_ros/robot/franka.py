@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Driver of a Franka arm (FR3, Panda) over `franky`, which talks to the Franka control interface.
 
-Every motion is absolute, asynchronous and preempts the one before. When the planner falls silent,
-the arm ends one bounded step; when this process dies, the control unit misses its packets and stops
-the arm.
+Every motion is absolute, asynchronous and preempts the one before. The hand is held softly: it
+yields to what it touches before a reflex stops the arm. When the planner falls silent, the arm ends
+one bounded step; when this process dies, the control unit misses its packets and stops the arm.
 
 A thread reads the state, notices reflexes and a lost connection, and has a person's and its own
 recoveries carried out; nothing that may take long runs in the caller's thread.
@@ -178,6 +178,7 @@ class FrankaRobot:
             arm = franky.Robot(
                 settings.host,
                 realtime_config=realtime.Enforce if settings.realtime else realtime.Ignore,
+                controller_mode=franky.ControllerMode.CartesianImpedance,
             )
             self._set_up(arm)
             return arm
@@ -197,18 +198,18 @@ class FrankaRobot:
             for derivative in ("velocity", "acceleration", "jerk"):
                 limit = getattr(arm, f"{kind}_{derivative}_limit")
                 limit.set(_at_most(getattr(values, derivative), limit.max))
+        stiffness = settings.translation_stiffness, settings.rotation_stiffness
+        arm.set_cartesian_impedance(np.repeat(stiffness, 3))
         arm.set_collision_behavior(settings.torque_threshold, settings.force_threshold)
         arm.set_load(settings.load_mass, settings.load_center, np.zeros(9))
         offset = np.eye(4)
         offset[:3, 3] = settings.tool_offset
         arm.set_ee(offset.T.ravel())
 
-        self._tool_to_flange = arm.state.F_T_EE.inverse
-
     def _elbow_at(self, target: Any) -> Any:
         """The elbow at a pose of the end effector."""
 
-        flange = target * self._tool_to_flange
+        flange = target * self._flange_to_tool.inverse
         joints = self._state.joint_positions
         assert joints is not None
         limits = self._limits.joint_positions
@@ -336,6 +337,7 @@ class FrankaRobot:
         # A state that was read before keeps its stamp.
         stamp = self._state.stamp if robot_time == self._robot_time else self._clock()
         self._robot_time = robot_time
+        self._flange_to_tool = measured.F_T_EE
         mode, text = self._mode_of(measured)
         return RobotState(
             np.array(pose.translation, float).ravel(),
@@ -349,6 +351,7 @@ class FrankaRobot:
             np.array(measured.q, float),
             np.array(measured.dq, float),
             np.array(measured.O_F_ext_hat_K, float),
+            self._gripper.moving,
         )
 
     # Modes and recovery ---------------------------------------------------------------------

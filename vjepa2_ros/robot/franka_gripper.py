@@ -129,6 +129,7 @@ class FrankaGripper:
                 self.closedness = self._measure()
             except Exception as error:  # noqa: BLE001 - any error of the hand; it is tried again
                 self.problem = f"the gripper does not answer: {error}"
+                self.moving = self._wanted is not None
                 self._reconnect()
 
     def _reconnect(self) -> None:

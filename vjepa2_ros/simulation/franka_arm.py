@@ -30,6 +30,8 @@ _DECELERATION = 10.0
 """With which the fastest joint brakes, the FR3's limit [rad/s²]."""
 _STIFFNESS, _DAMPING = 2500.0, 100.0
 """Of the joints' error dynamics [1/s², 1/s]; critically damped."""
+_CARTESIAN_STIFFNESS = np.array([3000.0] * 3 + [300.0] * 3)
+"""Of the end effector until a client sets another, the stiffest that can be set [N/m, Nm/rad]."""
 _FINGER_STIFFNESS, _FINGER_DAMPING = 2000.0, 40.0
 """[N/m, Ns/m]"""
 _CATCH_UP = 0.05
@@ -67,6 +69,8 @@ class FrankaArm:
         model, data: of the copy.
         state: the present state, an array of one `STATE`.
         F_T_NE, NE_T_EE, EE_T_K: frames [4, 4].
+        cartesian_stiffness: of the end effector [6] N/m and Nm/rad, where `yields` is set.
+        yields: whether the arm follows its commands with that stiffness; else all joints are stiff.
         hand_goal: opening that the gripper was told last [m].
         fingers_blocked: whether something holds the fingers where they are.
     """
@@ -87,6 +91,7 @@ class FrankaArm:
         self.q_d = self.data.qpos[:7].copy()
         self.dq_d, self.ddq_d = np.zeros(7), np.zeros(7)
         self._torques: np.ndarray | None = None
+        self.cartesian_stiffness, self.yields = _CARTESIAN_STIFFNESS, False
         self._yielding = 0
         # What the joints are still off by since commands have come late.
         self._lag, self._commanded = np.zeros(7), self.q_d
@@ -323,14 +328,7 @@ class FrankaArm:
         # The scene compensates gravity; what is left are Coriolis forces and friction.
         rest = data.qfrc_bias[:7] - data.qfrc_passive[:7]
         if self._torques is None:
-            mujoco.mj_fullM(self.model, data, self._inertia)
-            q_d = self.q_d + self._lag
-            dq_d = self.dq_d - self._lag * (_CATCH_UP / PERIOD)
-            self._lag = self._lag * (1.0 - _CATCH_UP)
-            acceleration = (
-                self.ddq_d + _STIFFNESS * (q_d - data.qpos[:7]) + _DAMPING * (dq_d - data.qvel[:7])
-            )
-            torques = self._inertia[:7, :7] @ acceleration + rest
+            torques = self._tracking_torques() + rest
         else:
             torques = self._torques + rest
         self._applied = np.clip(torques, -MAX_TORQUE, MAX_TORQUE)
@@ -341,6 +339,36 @@ class FrankaArm:
         mujoco.mj_step1(self.model, data)
         self._external += _TORQUE_FILTER * (data.qfrc_constraint[:7] - self._external)
         self._measure()
+
+    def _tracking_torques(self) -> np.ndarray:
+        """Torques [7] Nm that lead the arm to `q_d`, beside Coriolis forces and friction."""
+        data, free = self.data, np.eye(7)
+        mujoco.mj_fullM(self.model, data, self._inertia)
+        inertia = self._inertia[:7, :7]
+        dq_d = self.dq_d - self._lag * (_CATCH_UP / PERIOD)
+        error, speed_error = self.q_d + self._lag - data.qpos[:7], dq_d - data.qvel[:7]
+        self._lag = self._lag * (1.0 - _CATCH_UP)
+        torques = np.zeros(7)
+        if self.yields:
+            # Only motions that leave the end effector where it is are as stiff as the joints.
+            pose = self._pose_of(data)
+            jacobian = self._jacobian_at(data, pose[:3, 3])
+            free = free - np.linalg.pinv(jacobian) @ jacobian
+            torques = jacobian.T @ self._force(pose, jacobian, inertia, speed_error)
+        acceleration = self.ddq_d + free @ (_STIFFNESS * error + _DAMPING * speed_error)
+        return inertia @ acceleration + torques
+
+    def _force(
+        self, pose: np.ndarray, jacobian: np.ndarray, inertia: np.ndarray, speed_error: np.ndarray
+    ) -> np.ndarray:
+        """Force and torque [6] on the end effector towards where it should be, well damped."""
+        planned = self._planned()[0]
+        error = np.empty(6)
+        error[:3] = planned[:3, 3] - pose[:3, 3]
+        error[3:] = _rotation_vector(planned[:3, :3] @ pose[:3, :3].T)
+        mobility = jacobian @ np.linalg.solve(inertia, jacobian.T)
+        damping = 2.0 * np.sqrt(self.cartesian_stiffness / np.diag(mobility))
+        return self.cartesian_stiffness * error + damping * (jacobian @ speed_error)
 
     def _measure(self) -> None:
         state, data = self.state, self.data

@@ -103,7 +103,7 @@ class ArmServer(FrankaServer):
             RobotCommand.kStopMove: _StopMove,
             RobotCommand.kSetCollisionBehavior: _SetCollisionBehavior,
             RobotCommand.kSetJointImpedance: SetJointImpedanceCommand,
-            RobotCommand.kSetCartesianImpedance: SetCartesianImpedanceCommand,
+            RobotCommand.kSetCartesianImpedance: _SetCartesianImpedance,
             RobotCommand.kGetRobotModel: GetRobotModelCommand,
             RobotCommand.kAutomaticErrorRecovery: _AutomaticErrorRecovery,
             RobotCommand.kSetLoad: _SetLoad,
@@ -148,6 +148,9 @@ class ArmServer(FrankaServer):
             self._generator = _GENERATOR[command.motion_generator_mode]
         else:
             return MoveStatus.kInvalidArgumentRejected
+        self.arm.yields = (
+            command.controller_mode is MoveCommandControllerMode.kCartesianImpedance
+        )
         self._motion_id = command.command_id
         self._command: UDPCommand | None = None
         self._silent = 0
@@ -387,6 +390,12 @@ class _SetCollisionBehavior(SetCollisionBehaviorCommand):
     def handle(self, server: ArmServer) -> None:
         server.torque_thresholds = np.array(self.upper_torque_thresholds_nominal)
         server.force_thresholds = np.array(self.upper_force_thresholds_nominal)
+        self.reply(0)
+
+
+class _SetCartesianImpedance(SetCartesianImpedanceCommand):
+    def handle(self, server: ArmServer) -> None:
+        server.arm.cartesian_stiffness = np.array(self.K_x)
         self.reply(0)
 
 
