@@ -126,6 +126,7 @@ def truth():
         objects=np.array([[0.4, 0.1, 0.045], [0.6, -0.2, 0.125]]),
         tilts=np.array([0.0, 0.2]),
         held=np.array([False, True]),
+        simulated_time=2.5,
     )
 
 
@@ -136,7 +137,7 @@ def test_the_truth_comes_back_as_it_went_with_the_time_of_its_stamp(truth):
     assert back.time == 12.5 and back.closedness == 0.4 and back.commanded_closedness == 1.0
     for name in ("hand", "objects", "tilts", "held"):
         np.testing.assert_array_equal(getattr(back, name), getattr(truth, name), name)
-    assert back.held.dtype == bool
+    assert back.held.dtype == bool and back.simulated_time == 2.5
 
 
 @pytest.mark.parametrize(

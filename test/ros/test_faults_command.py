@@ -22,6 +22,17 @@ def test_a_command_that_goes_too_far_halts_the_arm_until_a_person_resets_it(tmp_
     assert 0.0 < row["distance_m_worst"] < 0.15, "it was in motion, and did not go there"
     assert row["resumes"] == "reset_fault, new goal"
     assert "STEP_TOO_LARGE" in done.stdout
+    again = subprocess.run([*command, "--resume"], capture_output=True, text=True, timeout=30.0)
+    assert again.returncode == 0 and again.stdout == done.stdout, "nothing is measured twice"
+
+
+def test_results_that_cannot_be_gone_on_from_are_refused(tmp_path):
+    file = tmp_path / "faults.json"
+    file.write_text('{"fault": 1}')
+    for arguments, said in (((), "needs --json"), (("--json", str(file)), "holds no results")):
+        done = subprocess.run([*FAULTS, "--resume", *arguments], capture_output=True, text=True)
+        assert done.returncode == 2 and said in done.stderr
+    assert file.read_text() == '{"fault": 1}'
 
 
 def test_a_fault_that_is_not_known_is_refused_with_those_that_are():

@@ -38,7 +38,7 @@ def subgoal(name, x):
 def truth(time, hand, box):
     objects = np.array([[0.5, 0.1, 0.045], [box, 0.0, 0.025]])
     hand = np.array([hand, 0.0, 0.0])
-    return Truth(time, hand, 0.0, 0.0, objects, np.zeros(2), np.zeros(2, bool))
+    return Truth(time, hand, 0.0, 0.0, objects, np.zeros(2), np.zeros(2, bool), time)
 
 
 def status(time, step, subgoal, state="MOVING", **changes):
@@ -123,7 +123,8 @@ def test_a_run_of_several_sub_goals_is_summed_up_and_drawn(run_of_two_subgoals, 
     assert summary["start_distance_m"] == pytest.approx(0.2)
     assert summary["final_distance_m"] == 0.012
     assert report.verdict(figures) == "success: box 1.2 cm from its target in 4 steps and 3 s"
-    assert (tmp_path / "energy.png").is_file() and (tmp_path / "animation.gif").is_file()
+    for name in ("energy.png", "motion.png", "animation.gif"):
+        assert (tmp_path / name).is_file()
 
 
 def test_images_that_somebody_else_published_are_not_in_the_animation(

@@ -27,6 +27,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--json", type=Path, metavar="FILE", help="write the results, after each fault"
     )
     parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="keep the results in the file of --json that have as many repeats; measure the others",
+    )
+    parser.add_argument(
         "--table",
         type=Path,
         metavar="FILE",
@@ -42,6 +47,7 @@ def run(args: argparse.Namespace) -> int:
     from rich.markup import escape
     from rich.table import Table
 
+    from vjepa2_ros import plain_json
     from vjepa2_ros.cli.tables import wide_console
 
     try:
@@ -54,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
         if args.table is not None:
             # Before an hour of measurements: whether there is a place for them.
             report.insert(args.table.read_text(), [], "")
-    except ValueError as error:
+        kept = _kept(args, {fault.name for fault in faults})
+    except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
     if args.list:
@@ -67,28 +74,64 @@ def run(args: argparse.Namespace) -> int:
             path.parent.mkdir(parents=True, exist_ok=True)
             # Before an hour of measurements: whether it can be written.
             path.open("a").close()
+    order = [fault.name for fault in faults]
+    done = {result["fault"] for result in kept}
+    faults = tuple(fault for fault in faults if fault.name not in done)
     apart = [fault.name for fault in faults if fault.stack == TWO_HOSTS]
     if apart and (problem := network.problem()):
         print(f"not measured: {', '.join(apart)}: {problem}", file=sys.stderr)
         faults, apart = tuple(fault for fault in faults if fault.stack != TWO_HOSTS), []
-    if len(apart) == len(faults):
+    results, code = kept, 0
+    if apart and len(apart) == len(faults) and args.only == apart:
         os.environ.update(network.NETWORK)
-        results, code = _measure(args, faults, log, [])
+        results, code = _measure(args, faults, log, results)
     else:
-        here = tuple(fault for fault in faults if fault.stack != TWO_HOSTS)
-        results, code = _measure(args, here, log, [])
+        if here := tuple(fault for fault in faults if fault.stack != TWO_HOSTS):
+            results, code = _measure(args, here, log, results)
         if apart and not code:
             results, code = _measure_apart(args, apart, log, results)
+    results.sort(key=lambda result: order.index(result["fault"]))
     if results:
+        if args.json is not None:
+            plain_json.write(results, args.json)
         table = Table(*report.HEADINGS)
         for result in results:
             table.add_row(*map(escape, report.cells(result)))
         wide_console().print(table)
         if args.table is not None:
-            origin = f"`vjepa2-ros faults --repeats {args.repeats}`, {_commit()}{date.today()}:"
+            origins = sorted({result["origin"] for result in results})
+            origin = f"`vjepa2-ros faults --repeats {args.repeats}`, {'; '.join(origins)}:"
             page = report.insert(args.table.read_text(), results, origin)
             args.table.write_text(page)
     return code or (0 if all(is_kept(result) for result in results) else 1)
+
+
+def _kept(args: argparse.Namespace, names: set[str]) -> list[dict]:
+    """Results of these faults from an earlier run that was cut off.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: the arguments, or the file, do not allow it.
+    """
+    import json
+
+    if not args.resume:
+        return []
+    if args.json is None:
+        raise ValueError("--resume needs --json FILE, which holds the results so far")
+    if not args.json.exists() or not (text := args.json.read_text()):
+        return []
+    try:
+        results = json.loads(text)
+        return [
+            result
+            for result in results
+            if result["fault"] in names
+            and result["repeats"] >= args.repeats
+            and result["origin"]
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{args.json} holds no results of this command: {error!r}") from error
 
 
 def _measure(args: argparse.Namespace, faults: tuple, log: Path, results: list) -> tuple[list, int]:
@@ -104,6 +147,7 @@ def _measure(args: argparse.Namespace, faults: tuple, log: Path, results: list) 
     from vjepa2_ros.faults.stack import FaultStack
     from vjepa2_ros.stack.process_group import ProcessGroupError
 
+    origin = f"{_commit()}{date.today()}"
     columns = TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn()
     two_hosts = any(fault.stack == TWO_HOSTS for fault in faults)
     try:
@@ -118,7 +162,7 @@ def _measure(args: argparse.Namespace, faults: tuple, log: Path, results: list) 
                     progress.update(bar, description=fault.name)
                     repeats.append(bench.measure(fault))
                     progress.advance(bar)
-                results.append(report.row(fault, repeats))
+                results.append({**report.row(fault, repeats), "origin": origin})
                 if args.json is not None:
                     plain_json.write(results, args.json)
             for number, what in (

@@ -21,6 +21,8 @@ import matplotlib.pyplot as plt  # noqa: E402  (the back end is chosen before)
 from matplotlib.axes import Axes  # noqa: E402
 
 FRAME_SECONDS = 0.2
+SPEED_WINDOW = 0.1
+"""Time over which the speed is measured [s]."""
 _FOOTER = 54
 
 
@@ -43,6 +45,32 @@ def draw_curves(run: Run, path: Path) -> None:
             if later.subgoal != earlier.subgoal:
                 axes.axvline(later.time - run.started, color="grey", linestyle=":")
         axes.legend()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def draw_motion(run: Run, path: Path) -> None:
+    """Position of the hand with the targets of its commands, and its speed, over simulated time."""
+    trace, record = run.trace, run.record
+    times = trace.simulated_time - trace.simulated_time[0]
+    real = trace.time - trace.time[0]
+    figure, (upper, lower) = plt.subplots(2, 1, figsize=(8, 6), sharex=True, layout="constrained")
+    begun = [(time, state) for time, state in record.targets if time >= run.started - 1.0]
+    at = np.interp([time - trace.time[0] for time, _ in begun], real, times)
+    targets = np.array([state[:3] for _, state in begun]).reshape(-1, 3)
+    for axis, name in enumerate("xyz"):
+        upper.plot(times, trace.hand[:, axis] * 100, color=f"C{axis}", label=name)
+        upper.step(at, targets[:, axis] * 100, ":", where="post", color=f"C{axis}")
+    upper.plot([], [], ":", color="grey", label="target")
+    upper.set_ylabel("hand, base frame [cm]")
+    upper.legend(ncols=4)
+    window = np.searchsorted(times, times - SPEED_WINDOW)
+    moved = np.linalg.norm(trace.hand - trace.hand[window], axis=1)
+    spans = np.maximum(times - times[window], 1e-9)
+    lower.plot(times, np.where(window < np.arange(len(times)), moved / spans, 0.0) * 100)
+    lower.set_ylabel("speed [cm/s]")
+    lower.set_xlabel(f"simulated time [s]: {times[-1]:.1f} s in {real[-1]:.1f} s")
+    lower.set_ylim(bottom=0)
     figure.savefig(path, dpi=120)
     plt.close(figure)
 

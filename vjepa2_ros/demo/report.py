@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from vjepa2_ros import plain_json
-from vjepa2_ros.demo.figures import draw_animation, draw_curves
+from vjepa2_ros.demo.figures import draw_animation, draw_curves, draw_motion
 from vjepa2_ros.demo.imagination import draw_imagined, imagined_steps
 from vjepa2_ros.demo.recorded_run import Run
 from vjepa2_ros.world_model.world_model import WorldModel
@@ -120,6 +120,7 @@ def write(run: Run, folder: Path, model: WorldModel | None = None) -> dict:
     plain_json.write(latencies(run), folder / "latency.json")
     (folder / "latency.md").write_text(latency_table(figures))
     draw_curves(run, folder / "energy.png")
+    draw_motion(run, folder / "motion.png")
     draw_animation(run, folder / "animation.gif")
     if model is not None and (steps := imagined_steps(run, model)):
         draw_imagined(steps, folder / "imagined.png")

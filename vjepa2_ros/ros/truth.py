@@ -20,12 +20,13 @@ def truth_message(truth: Truth, time: float, frame_id: str) -> SimulatorTruth:
     """Message of the truth.
 
     Args:
-        truth: its own, simulated time is not sent.
+        truth: its `time` is not sent.
         time: at which it was read [s].
         frame_id: the robot's base frame.
     """
     return SimulatorTruth(
         header=Header(stamp=stamp(time), frame_id=frame_id),
+        simulated_time=float(truth.simulated_time),
         hand=_point(truth.hand),
         gripper_closedness=float(truth.closedness),
         commanded_closedness=float(truth.commanded_closedness),
@@ -58,6 +59,7 @@ def truth_of(message: SimulatorTruth) -> Truth:
         objects=np.stack([_array(position) for position in message.positions]),
         tilts=np.array(message.tilts),
         held=np.array(message.held, bool),
+        simulated_time=message.simulated_time,
     )
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ class Truth:
         objects: centres [2, 3] in metres, base frame.
         tilts: angles of the objects' own vertical axes to the vertical [2] in radians.
         held: whether both fingers touch the object [2] bool.
+        simulated_time: of the simulated world [s]; NaN where it is unknown.
     """
 
     time: float
@@ -32,6 +34,7 @@ class Truth:
     objects: np.ndarray
     tilts: np.ndarray
     held: np.ndarray
+    simulated_time: float = math.nan
 
     @classmethod
     def of(cls, simulator: Simulator) -> Truth:
@@ -45,6 +48,7 @@ class Truth:
             simulator.object_positions(),
             simulator.object_tilts(),
             simulator.held(),
+            simulator.time,
         )
 
 
@@ -61,6 +65,7 @@ class Trace:
         objects: [T, 2, 3] in metres.
         tilts: [T, 2] in radians.
         held: [T, 2] bool.
+        simulated_time: [T] in seconds, NaN where it is unknown.
     """
 
     def __init__(self, truths: Sequence[Truth]) -> None:
@@ -71,3 +76,4 @@ class Trace:
         self.objects = np.stack([truth.objects for truth in truths])
         self.tilts = np.stack([truth.tilts for truth in truths])
         self.held = np.stack([truth.held for truth in truths])
+        self.simulated_time = np.array([truth.simulated_time for truth in truths])
