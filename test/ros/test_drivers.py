@@ -32,7 +32,7 @@ class NotAnArm:
 
 
 def context(**options):
-    return DriverContext(lambda: 12.5, "base", node=None, options=options)
+    return DriverContext(lambda: 12.5, link=None, options=options)
 
 
 def test_a_driver_of_another_package_gets_the_clock_and_its_own_parameters():

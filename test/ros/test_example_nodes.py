@@ -38,7 +38,7 @@ def test_the_example_driver_is_created_by_its_name(monkeypatch):
     monkeypatch.syspath_prepend(str(EXAMPLES))
     name = "robot_driver:StraightLineArm"
     options = {"speed": 0.2}
-    context = DriverContext(lambda: 7.0, "base", node=None, options=options)
+    context = DriverContext(lambda: 7.0, link=None, options=options)
     assert create_robot(name, context).read_state().stamp == 7.0
     options["speed"] = 0.0
     with pytest.raises(RobotError, match="above 0"):

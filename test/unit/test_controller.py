@@ -128,7 +128,7 @@ def test_a_motion_ends_when_the_robot_has_arrived_and_rests(cell):
 
 def test_a_motion_is_not_over_while_the_gripper_says_that_it_moves():
     """Around an object the fingers stand still before they hold it with force."""
-    detector = ArrivalDetector()
+    detector = ArrivalDetector(gripper_stroke=0.08)
     detector.begin(np.zeros(3), DOWN, 0.0)
 
     def arrived(stamp, moving):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 
 from geometry_msgs.msg import WrenchStamped
 from sensor_msgs.msg import JointState
@@ -30,6 +31,7 @@ from vjepa2_ros.ros.managed_node import ManagedNode
 from vjepa2_ros.ros.qos import COMMAND, LATCHED, STREAM
 from vjepa2_ros.ros.runner import run
 from vjepa2_ros.ros.senders import SenderBinding
+from vjepa2_ros.ros.simulator_link import SimulatorLink
 from vjepa2_ros.settings.controller import ControllerNodeSettings
 from vjepa2_ros.settings.stack import MANAGER, PLANNER
 from vjepa2_ros.text import printable
@@ -53,7 +55,8 @@ class ControllerNode(ManagedNode):
         self._reported_fault = ""
         self._planner = SenderBinding(PLANNER, self.manager)
         options = json.loads(settings.robot_options)
-        context = DriverContext(self.now, self._frame, self, settings.franka, options)
+        link = partial(SimulatorLink, self, self._frame)
+        context = DriverContext(self.now, link, settings.franka, options)
         self._robot = create_robot(settings.robot, context)
         self._description = self._robot.describe()
         self._states = self.advertise(RobotState, "robot_state", STREAM)

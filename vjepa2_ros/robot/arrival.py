@@ -21,8 +21,6 @@ STILL_WINDOW = 0.15
 PATIENCE = 1.0
 """Time after the command [s] from which a robot at rest is done even short of its target: at a
 joint limit, or with the fingers around an object."""
-FINGER_TRAVEL = 0.08
-"""Opening of the gripper [m] at closedness 0, for the speed of the fingers."""
 
 
 class ArrivalDetector:
@@ -30,9 +28,13 @@ class ArrivalDetector:
 
     All times are stamps of the measured states: states that arrive late must not look like a
     robot at rest.
+
+    Args:
+        gripper_stroke: opening of the gripper at closedness 0 [m].
     """
 
-    def __init__(self) -> None:
+    def __init__(self, gripper_stroke: float) -> None:
+        self._gripper_stroke = gripper_stroke
         self._recent: deque[RobotState] = deque()
         self._started = 0.0
         self._position = np.zeros(3)
@@ -71,7 +73,8 @@ class ArrivalDetector:
         window = [state for state in self._recent if newest.stamp - state.stamp <= STILL_WINDOW]
         # Compared with every state of the window: the first and the last alone are equal for a
         # robot that oscillates.
-        return spanned and max(_way(newest, state) for state in window) < STILL_SPEED * STILL_WINDOW
+        way = max(self._way(newest, state) for state in window)
+        return spanned and way < STILL_SPEED * STILL_WINDOW
 
     def _at_target(self) -> bool:
         newest = self._recent[-1]
@@ -79,8 +82,8 @@ class ArrivalDetector:
         offset = float(np.linalg.norm(newest.position - self._position))
         return offset < POSITION_TOLERANCE and float(turn.magnitude()) < ROTATION_TOLERANCE
 
-
-def _way(first: RobotState, second: RobotState) -> float:
-    """Way [m] between two states, of the tool centre point or the fingers, whichever is longer."""
-    closed = abs(first.gripper_closedness - second.gripper_closedness)
-    return max(float(np.linalg.norm(first.position - second.position)), FINGER_TRAVEL * closed)
+    def _way(self, first: RobotState, second: RobotState) -> float:
+        """Way [m] between two states: that of the tool centre point or of the fingers."""
+        closed = abs(first.gripper_closedness - second.gripper_closedness)
+        moved = float(np.linalg.norm(first.position - second.position))
+        return max(moved, self._gripper_stroke * closed)

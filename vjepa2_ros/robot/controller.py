@@ -68,9 +68,10 @@ class MotionController:
         self.reason, self.message = Reason.NO_ROBOT_STATE, "waiting for the first robot state"
         self.fault_reason, self.fault = Reason.NONE, ""
         self._robot = robot
-        self._gate = CommandGate(limits, Reachability.of(robot.describe()))
+        self._description = robot.describe()
+        self._gate = CommandGate(limits, Reachability.of(self._description))
         self._watch = StateWatch()
-        self._arrival = ArrivalDetector()
+        self._arrival = ArrivalDetector(self._description.gripper_stroke)
         self._moving = False
         self._mode, self._gripper_problem = RobotMode.READY, ""
         self._deadline = self._planner_heard = 0.0
@@ -250,7 +251,7 @@ class MotionController:
             problem = self._watch.check(state, limits)
             if problem is not None:
                 # The stamps may have gone back, and it ignores all that is older than its newest.
-                self._arrival = ArrivalDetector()
+                self._arrival = ArrivalDetector(self._description.gripper_stroke)
             self._arrival.add(state)
         if self.fault:
             return

@@ -15,6 +15,8 @@ from vjepa2_ros.robot.driver import RobotDescription
 from vjepa2_ros.robot.kinematics import JOINT_LIMITS, FrankaKinematics, JointLimits
 
 JOINT_COUNT = 7
+HAND_STROKE = 0.08
+"""Opening of the Franka Hand at closedness 0 [m]."""
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ from typing import Any
 
 from vjepa2_ros.robot.driver import Robot, RobotError
 from vjepa2_ros.robot.franka import FrankaRobot
-from vjepa2_ros.ros.managed_node import ManagedNode
-from vjepa2_ros.ros.simulated_robot import SimulatedRobot
+from vjepa2_ros.robot.simulated import Link, SimulatedRobot
 from vjepa2_ros.settings.franka import FrankaSettings
 
 
@@ -22,21 +21,19 @@ class DriverContext:
 
     Attributes:
         clock: present time in seconds, on the clock that states and commands are stamped with.
-        base_frame: name of the robot's base frame.
-        node: for drivers that talk over ROS; its entities live until the node is cleaned up.
+        link: connects with the simulation; called for the simulated robot alone.
         franka: settings of a Franka arm.
         options: keyword arguments of a driver outside this package.
     """
 
     clock: Callable[[], float]
-    base_frame: str
-    node: ManagedNode
+    link: Callable[[], Link]
     franka: FrankaSettings = FrankaSettings()
     options: dict[str, Any] = field(default_factory=dict)
 
 
 DRIVERS: dict[str, Callable[[DriverContext], Robot]] = {
-    "simulator": lambda context: SimulatedRobot(context.node, context.base_frame),
+    "simulator": lambda context: SimulatedRobot(context.link()),
     "franka": lambda context: FrankaRobot(context.clock, context.franka),
 }
 """Factory of every driver of this package by its name."""

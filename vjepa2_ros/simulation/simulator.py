@@ -12,14 +12,13 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from vjepa2_ros.robot.driver import RobotDescription, RobotState
+from vjepa2_ros.robot.franka_limits import HAND_STROKE
 from vjepa2_ros.robot.kinematics import FrankaKinematics
 from vjepa2_ros.settings.cell import Workspace
 from vjepa2_ros.simulation.kinematics import HOME, InverseKinematics, PoseReference
 from vjepa2_ros.simulation.rendering import create_renderer, mujoco
 
 SCENE = Path(__file__).parent / "assets" / "scene.xml"
-MAX_WIDTH = 0.08
-"""Opening of the Franka Hand [m] at closedness 0."""
 DOWN = Rotation.from_euler("xyz", [np.pi, 0.0, 0.0])
 """Orientation of the hand with its fingers pointing at the table."""
 
@@ -198,7 +197,7 @@ class Simulator:
             closedness: of the gripper, 0 (open) to 1 (closed).
         """
         self._joints = self._kinematics.solve(np.asarray(position, float), rotation)
-        width = (1.0 - closedness) * MAX_WIDTH / 2
+        width = (1.0 - closedness) * HAND_STROKE / 2
         self.data.qpos[:7] = self._joints
         self.data.qpos[7:9] = width
         self.data.qvel[:] = 0.0
@@ -258,13 +257,13 @@ class Simulator:
                 self._joints, self._reference.position, self._reference.rotation
             )
             self.data.ctrl[:7] = self._joints
-            self.data.ctrl[7] = (1.0 - self._closedness) * MAX_WIDTH / 2
+            self.data.ctrl[7] = (1.0 - self._closedness) * HAND_STROKE / 2
             mujoco.mj_step(self.model, self.data, nstep=substeps)
 
     def pose(self) -> tuple[np.ndarray, np.ndarray, float]:
         """Measured position [3] in metres, quaternion xyzw [4] and gripper closedness."""
         position, rotation = self._tool()
-        closedness = 1.0 - float(self.data.qpos[7:9].sum()) / MAX_WIDTH
+        closedness = 1.0 - float(self.data.qpos[7:9].sum()) / HAND_STROKE
         return position, rotation.as_quat(), min(max(closedness, 0.0), 1.0)
 
     def state(self) -> np.ndarray:
@@ -289,7 +288,7 @@ class Simulator:
         return RobotDescription(
             "simulated Franka arm",
             self.config.max_speed,
-            MAX_WIDTH,
+            HAND_STROKE,
             names,
             lower,
             upper,
