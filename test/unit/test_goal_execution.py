@@ -277,6 +277,20 @@ def test_a_silent_camera_is_named_after_a_second(around):
     around.expect(GoalState.PLANNING, Reason.PLANNING)
 
 
+def test_a_camera_that_repeats_its_last_image_is_named_as_soon_as_a_silent_one(around):
+    around.start()
+    around.execution.finish(GoalState.CANCELLED, Reason.CANCEL_REQUESTED, "cancelled")
+    around.start()
+    image = EncodedImage(torch.zeros(4, 2), around.now, 0.01)
+    for _ in range(12):
+        around.now += 0.1
+        around.robot()
+        around.execution.observe(image)
+        around.execution.tick()
+    around.expect(GoalState.WAITING, Reason.NO_IMAGE)
+    assert "no new image" in around.execution.goal.message
+
+
 HINDRANCES = {
     "an image that is too old": (lambda a: a.image(age=1.5), Reason.IMAGE_STALE),
     "a robot state of another time": (

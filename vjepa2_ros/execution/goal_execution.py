@@ -9,6 +9,7 @@ jumps.
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Callable
 
@@ -70,7 +71,7 @@ class GoalExecution:
         self._reports: StateHistory[RobotReport] = StateHistory(span)
         self._sent = ("", 0)
         self._sequence = 0
-        self._image_came = steady_now()
+        self._image_came, self._image_stamp = steady_now(), math.nan
         self._has_seen = False
         self._latent_problem: Note | None = None
         self.goal: Goal | None = None
@@ -159,7 +160,10 @@ class GoalExecution:
 
     def observe(self, image: EncodedImage) -> None:
         """Take an image, encoded by the goal's model; plan from it if the goal needs one."""
-        self._image_came, self._has_seen = self._steady_now(), True
+        if image.stamp != self._image_stamp:
+            # A camera that has frozen may go on sending its last image.
+            self._image_came, self._image_stamp = self._steady_now(), image.stamp
+        self._has_seen = True
         self._latent_problem = None
         goal = self.goal
         if goal is None or not self._is_looking(goal):
@@ -255,7 +259,8 @@ class GoalExecution:
             silence = self._steady_now() - self._image_came
             if silence > SILENCE:
                 message = (
-                    f"no image for {silence:.1f} s, the robot holds: check camera and encoder_node"
+                    f"no new image for {silence:.1f} s, the robot holds: check camera and "
+                    "encoder_node"
                 )
                 self.hindrance = Note(Reason.NO_IMAGE, message)
             if self.hindrance is not None:
