@@ -96,8 +96,13 @@ def _series(args: argparse.Namespace, folder: Path) -> int:
 
     seeds = range(args.seed, args.seed + args.episodes)
     rows = []
+    failed = 0
     for number in seeds:
         outcome = _one(args, number, folder / f"seed-{number}")
+        if outcome == 1:
+            # It could not be run: that is no episode.
+            failed += 1
+            outcome = _one(args, number, folder / f"seed-{number}-again")
         if isinstance(outcome, int):
             return outcome
         rows.append({"seed": number, **outcome})
@@ -110,6 +115,8 @@ def _series(args: argparse.Namespace, folder: Path) -> int:
         f"median {distances[len(rows) // 2] * 100:.1f} cm, worst {distances[-1] * 100:.1f} cm: "
         f"{folder / 'episodes.json'}"
     )
+    if failed:
+        print(f"{failed} demos could not be run and were begun again")
     return 0
 
 

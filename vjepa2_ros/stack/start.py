@@ -13,6 +13,7 @@ from vjepa2_ros.settings.files import NAMESPACE
 from vjepa2_ros.settings.stack import MANAGER, NODES, READY, managed_nodes, nodes_of_side
 from vjepa2_ros.stack.claim import StackRunningError, claim
 from vjepa2_ros.stack.process_group import ProcessGroup, ProcessGroupError
+from vjepa2_ros.stack.shared_memory import remove_abandoned
 
 
 def start_stack(
@@ -52,6 +53,7 @@ def start_stack(
         group.at_end(claim(namespace, group.environment, side).close)
     except StackRunningError as error:
         raise ProcessGroupError(str(error)) from None
+    remove_abandoned()
     deadlines = Deadlines.of(build(NODES[MANAGER].settings, parameters[MANAGER]))
     group.stop_timeout, group.kill_timeout = deadlines.terminate, deadlines.kill
     for name in nodes_of_side(nodes, side):
