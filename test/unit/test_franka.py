@@ -161,9 +161,30 @@ def test_its_speed_stays_below_the_limit_and_a_stop_brakes_at_once(robot):
     assert speed_of(robot) < 1e-3
 
 
+@pytest.mark.parametrize("way", [(0.1, 0.1, 0.1), (0.12, -0.12, 0.0)])
+@pytest.mark.parametrize("stops", [False, True])
+def test_along_a_diagonal_it_is_not_faster_than_along_an_axis(robot, way, stops):
+    start = robot.read_state()
+    robot.move_to(start.position + way, start.quaternion_xyzw, 0.5)
+    speeds, halfway = [], start.position + np.array(way) / 2
+
+    def over():
+        state = robot.read_state()
+        speeds.append(speed_of(robot))
+        if stops and np.linalg.norm(state.position - halfway) < 0.02:
+            robot.stop()
+        return max(speeds) > 0.15 and speeds[-1] < 1e-3
+
+    wait_for(over)
+    assert max(speeds) < 0.255
+    assert (np.linalg.norm(robot.read_state().position - start.position - way) > 0.02) == stops
+    robot.move_to(start.position, start.quaternion_xyzw, 0.5)
+    settled(robot, start.position)
+
+
 def speed_of(robot):
     """Commanded velocity of the tool centre point [m/s], which no clock of this machine blurs."""
-    return np.linalg.norm(robot._arm.state.O_dP_EE_d.linear)
+    return np.linalg.norm(robot._arm.state.O_dP_EE_c.linear)
 
 
 def test_a_stop_right_after_the_command_to_move_is_not_lost(robot):
@@ -210,7 +231,7 @@ def test_the_fingers_go_to_the_opening_of_a_closedness(robot):
     state = robot.read_state()
     for closedness in (0.0, 0.75):
         robot.move_to(state.position, state.quaternion_xyzw, closedness)
-        wait_for(lambda: not robot._gripper.moving)
+        wait_for(lambda: not robot.read_state().gripper_moving)
         wait_for(lambda: abs(robot.read_state().gripper_closedness - closedness) < 0.03)  # noqa: B023
         state = robot.read_state()
         assert state.commanded_closedness == closedness and state.gripper_problem == ""
@@ -333,11 +354,12 @@ def test_blocked_fingers_are_named_and_delay_neither_arm_nor_stop(server):
         try:
             told = 0.1 if start.gripper_closedness > 0.5 else 0.9
             robot.move_to(start.position + [0.0, 0.0, 0.03], start.quaternion_xyzw, told)
-            settled(robot, start.position + [0.0, 0.0, 0.03])
-            robot.move_to(start.position, start.quaternion_xyzw, told)
             begun = time.monotonic()
             robot.stop()
             assert time.monotonic() - begun < 0.2
+            wait_for(lambda: not robot.read_state().gripper_moving)
+            robot.move_to(start.position + [0.0, 0.0, 0.03], start.quaternion_xyzw, told)
+            settled(robot, start.position + [0.0, 0.0, 0.03])
             wait_for(lambda: robot.read_state().gripper_problem)
             assert "did not come to an end" in robot.read_state().gripper_problem
         finally:
@@ -347,6 +369,29 @@ def test_blocked_fingers_are_named_and_delay_neither_arm_nor_stop(server):
         wait_for(lambda: mode(robot) is RobotMode.READY)
         robot.move_to(start.position, start.quaternion_xyzw, told)
         wait_for(lambda: abs(robot.read_state().gripper_closedness - told) < 0.05)
+
+
+def test_a_stop_stops_fingers_in_motion_and_not_those_that_hold(server):
+    with driving(server, gripper_speed=0.02) as robot:
+        start = robot.read_state()
+        here = start.position, start.quaternion_xyzw
+        told = 0.0 if start.gripper_closedness > 0.5 else 1.0
+        robot.move_to(*here, told)
+        begun = start.gripper_closedness
+        wait_for(lambda: abs(robot.read_state().gripper_closedness - begun) > 0.1)
+        assert robot.read_state().gripper_moving
+        begun = time.monotonic()
+        robot.stop()
+        assert time.monotonic() - begun < 0.2
+        wait_for(lambda: not robot.read_state().gripper_moving)
+        stopped = robot.read_state()
+        assert 0.1 < abs(stopped.gripper_closedness - told), "they did not go on to the end"
+        assert stopped.gripper_problem == "" and abs(stopped.commanded_closedness - told) > 0.05
+        robot.move_to(*here, told)
+        wait_for(lambda: abs(robot.read_state().gripper_closedness - told) < 0.05)
+        wait_for(lambda: not robot.read_state().gripper_moving)
+        robot.stop()
+        assert robot.read_state().commanded_closedness == told
 
 
 def test_an_arm_that_is_not_there_is_named_with_what_to_do():

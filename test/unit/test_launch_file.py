@@ -87,6 +87,20 @@ def test_a_parameter_file_is_merged_and_checked(tmp_path):
         plan_stack({"params_file": str(file)})
 
 
+def test_a_real_robot_does_not_move_by_images_of_the_simulation(tmp_path):
+    file = tmp_path / "my_cell.yaml"
+    file.write_text("/**: {ros__parameters: {robot: franka}}\n")
+    arguments = {"params_file": str(file)}
+    with pytest.raises(SettingsError, match="172.16.0.2 would move by images of the simulation"):
+        plan_stack(arguments)
+    plan_stack({**arguments, "side": "gpu"})
+    plan_stack({**arguments, "simulation": "false", "camera": "/dev"})
+    plan_stack({"preset": "simulated_franka"})
+    with pytest.raises(SettingsError, match="172.16.0.3 would move"):
+        file.write_text("/**/controller_node: {ros__parameters: {franka: {host: 172.16.0.3}}}\n")
+        plan_stack({**arguments, "preset": "simulated_franka"})
+
+
 @pytest.mark.parametrize(
     "arguments, text",
     [

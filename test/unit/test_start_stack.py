@@ -76,6 +76,17 @@ def test_a_second_stack_in_the_namespace_is_refused_before_anything_starts():
         start_stack(third)
 
 
+def test_a_real_robot_beside_the_simulated_camera_is_refused_before_anything_starts():
+    with Recorder(UP) as group:
+        for robot in ("franka", "my_arm:Arm"):
+            with pytest.raises(ProcessGroupError, match="would move by images of the simulation"):
+                start_stack(group, parameters={"controller_node": {"robot": robot}})
+        assert group.processes == {}
+        start_stack(
+            group, managed_nodes("hardware"), {"controller_node": {"robot": "franka"}}, "/real"
+        )
+
+
 def test_a_namespace_is_free_again_once_its_holder_was_killed():
     code = (
         "from vjepa2_ros.stack.claim import claim; held = claim('mine'); "

@@ -111,10 +111,13 @@ class FrankaRobot:
         if self._state.mode != RobotMode.READY:
             raise RobotNotReadyError(f"the arm is not ready: {self._state.mode_text}")
         target = franky.Affine(np.asarray(position, float), np.asarray(quaternion_xyzw, float))
+        speed = self._speed_factor(np.asarray(position, float))
         motion = franky.CartesianMotion(
-            franky.RobotPose(target, self._elbow_at(target)),
+            franky.RobotPose(target, self._elbow_at(target, speed)),
             franky.ReferenceType.Absolute,
-            relative_dynamics_factor=self._factors(),
+            relative_dynamics_factor=franky.RelativeDynamicsFactor(
+                speed, self._settings.acceleration_factor, self._settings.jerk_factor
+            ),
         )
         with self._connection() as arm:
             try:
@@ -125,12 +128,13 @@ class FrankaRobot:
         self._gripper.move(float(gripper_closedness))
 
     def stop(self) -> None:
-        """Brake and hold; the fingers go on, so that nothing is dropped.
+        """Brake and hold; a motion of the fingers is stopped, too, and what they hold they keep.
 
         Raises:
             RobotError: the arm cannot be told. Without a connection it stops by itself, but nobody
                 sees it.
         """
+        self._gripper.halt()
         with self._connection() as arm:
             self._brake(arm)
 
@@ -198,6 +202,8 @@ class FrankaRobot:
             for derivative in ("velocity", "acceleration", "jerk"):
                 limit = getattr(arm, f"{kind}_{derivative}_limit")
                 limit.set(_at_most(getattr(values, derivative), limit.max))
+        # Asked for now: later it would wait for a state, and so for a dead connection.
+        self._top_speed = float(arm.translation_velocity_limit.get())
         stiffness = settings.translation_stiffness, settings.rotation_stiffness
         arm.set_cartesian_impedance(np.repeat(stiffness, 3))
         arm.set_collision_behavior(settings.torque_threshold, settings.force_threshold)
@@ -206,24 +212,27 @@ class FrankaRobot:
         offset[:3, 3] = settings.tool_offset
         arm.set_ee(offset.T.ravel())
 
-    def _elbow_at(self, target: Any) -> Any:
+    def _elbow_at(self, target: Any, speed_factor: float) -> Any:
         """The elbow at a pose of the end effector."""
-
         flange = target * self._flange_to_tool.inverse
         joints = self._state.joint_positions
         assert joints is not None
-        limits = self._limits.joint_positions
         place, turn = np.asarray(flange.translation), Rotation.from_quat(flange.quaternion)
-        return _elbow_state(elbow_angle(joints, place, turn, limits))
+        speed = speed_factor * float(self._limits.elbow.velocity)
+        limits = self._limits.joint_positions
+        return _elbow_state(elbow_angle(joints, place, turn, limits, speed))
 
-    def _factors(self) -> Any:
-        import franky
+    def _speed_factor(self, position: np.ndarray) -> float:
+        """Share of the arm's speed limits with which a motion keeps to `max_speed`.
 
-        settings = self._settings
-        speed = settings.max_speed / float(self._arm.translation_velocity_limit.get())
-        return franky.RelativeDynamicsFactor(
-            min(speed, 1.0), settings.acceleration_factor, settings.jerk_factor
-        )
+        The client's limit holds on each axis of the hand: along a diagonal the speeds on the axes,
+        which are in proportion to the ways, add up.
+        """
+        turn = Rotation.from_quat(self._state.quaternion_xyzw)
+        way = np.abs(turn.inv().apply(position - self._state.position))
+        length = float(np.linalg.norm(way))
+        share = float(way.max()) / length if length > 0.0 else 1.0
+        return min(share * self._settings.max_speed / self._top_speed, 1.0)
 
     @contextmanager
     def _connection(self) -> Iterator[Any]:
@@ -271,10 +280,16 @@ class FrankaRobot:
 
         commanded, velocity = measured.O_T_EE_c, measured.O_dP_EE_c
         factor, limits = self._settings.stop_factor, self._limits
-        way = _braking_way(np.asarray(velocity.linear), limits.translation, factor)
-        turn = _braking_way(np.asarray(velocity.angular), limits.rotation, factor)
+        hand = Rotation.from_quat(commanded.quaternion)
+
+        def way_of(vector: np.ndarray, limit: MotionLimit) -> np.ndarray:
+            # The limits hold on the axes of the hand.
+            return hand.apply(_braking_way(hand.inv().apply(vector), limit, factor))
+
+        way = way_of(np.asarray(velocity.linear), limits.translation)
+        turn = way_of(np.asarray(velocity.angular), limits.rotation)
         elbow = _braking_way(np.array([measured.delbow_c]), limits.elbow, factor)
-        rotation = Rotation.from_rotvec(turn) * Rotation.from_quat(commanded.quaternion)
+        rotation = Rotation.from_rotvec(turn) * hand
         return franky.RobotPose(
             franky.Affine(np.asarray(commanded.translation) + way, rotation.as_quat()),
             _elbow_state(measured.elbow_c.joint_3_pos + elbow[0]),
@@ -294,6 +309,8 @@ class FrankaRobot:
                     abandoned = time.monotonic() - self._asked > _ABANDONED
                     if abandoned and self._arm.is_in_control:
                         self._brake(self._arm)
+                if abandoned or state.mode in (RobotMode.USER_STOPPED, RobotMode.FAULTED):
+                    self._gripper.halt()
                 self._state = state
             except Exception as error:  # noqa: BLE001 - whatever it is, the arm cannot be read
                 self._lost = (
@@ -426,9 +443,13 @@ def _elbow_state(angle: float) -> Any:
 
 
 def _braking_way(velocity: np.ndarray, limit: MotionLimit, factor: float) -> np.ndarray:
-    """Way [N] on which a velocity [N] is braked with a share of a limit's acceleration and jerk."""
+    """Way [N] on which a velocity [N] is braked with a share of a limit's acceleration and jerk.
+
+    The limit holds on each axis. Were the way longer than the fastest axis needs, the client would
+    go faster first.
+    """
     acceleration, jerk = factor * float(limit.acceleration), factor * float(limit.jerk)
-    speed = float(np.linalg.norm(velocity))
+    speed = float(np.abs(velocity).max())
     duration = speed / acceleration + acceleration / jerk
     if speed < acceleration**2 / jerk:
         # The acceleration does not reach its limit.

@@ -18,7 +18,9 @@ from vjepa2_ros.robot.arrival import POSITION_TOLERANCE, ROTATION_TOLERANCE
 from vjepa2_ros.robot.kinematics import READY_POSTURE, FrankaKinematics, JointLimits
 
 LARGEST_CHANGE = 0.15
-"""Of the elbow in one motion [rad]: more would slow the hand down."""
+"""Of the elbow in one motion [rad]."""
+LONGEST_TURN = 0.7
+"""Time for which the elbow may turn in one motion [s]: more would make the hand wait for it."""
 MARGIN = 0.1
 """Distance of all joints from their limits [rad] without which the elbow stays where it is."""
 
@@ -29,7 +31,11 @@ _FLANGE = FrankaKinematics(tool_length=0.0, tool_angle=0.0)
 
 
 def elbow_angle(
-    joints: np.ndarray, position: np.ndarray, rotation: Rotation, limits: JointLimits
+    joints: np.ndarray,
+    position: np.ndarray,
+    rotation: Rotation,
+    limits: JointLimits,
+    speed: float,
 ) -> float:
     """Angle of the third joint [rad] at the end of a motion.
 
@@ -38,6 +44,7 @@ def elbow_angle(
         position: of the flange at the end of the motion [3] in metres, base frame.
         rotation: of the flange then, base frame.
         limits: of the arm.
+        speed: with which the third joint turns [rad/s].
 
     Returns:
         That of the solution nearest to the ready posture, or what lies on the way there; the
@@ -53,4 +60,5 @@ def elbow_angle(
     ):
         return measured
     change = float(solved[ELBOW]) - measured
-    return measured + min(max(change, -LARGEST_CHANGE), LARGEST_CHANGE)
+    largest = min(LARGEST_CHANGE, speed * LONGEST_TURN)
+    return measured + min(max(change, -largest), largest)

@@ -57,7 +57,7 @@ class FrankaGripper:
         self._hand = self._connect()
         self._changed = threading.Condition()
         self._wanted: float | None = None
-        self._closed = False
+        self._closed = self._halted = False
         self.problem, self.moving = "", False
         self.closedness = self.commanded = self._measure()
         self._thread = threading.Thread(target=self._run, name="gripper", daemon=True)
@@ -69,7 +69,16 @@ class FrankaGripper:
             if abs(closedness - self.commanded) * self.stroke < SMALLEST_MOTION:
                 return
             self.commanded = self._wanted = closedness
-            self.moving = True
+            self.moving, self._halted = True, False
+            self._changed.notify()
+
+    def halt(self) -> None:
+        """Have a motion that is under way stopped; returns at once. What is held stays held."""
+        with self._changed:
+            if not self.moving:
+                return
+            self._wanted, self._halted = None, True
+            self.commanded = self.closedness
             self._changed.notify()
 
     def recover(self) -> None:
@@ -118,19 +127,29 @@ class FrankaGripper:
     def _run(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._wanted is not None or self._closed, _PERIOD)
+                self._changed.wait_for(
+                    lambda: self._wanted is not None or self._halted or self._closed, _PERIOD
+                )
                 if self._closed:
                     return
                 wanted, self._wanted = self._wanted, None
             try:
                 if wanted is not None:
                     self._move(wanted)
-                    self.moving = self._wanted is not None
                 self.closedness = self._measure()
             except Exception as error:  # noqa: BLE001 - any error of the hand; it is tried again
                 self.problem = f"the gripper does not answer: {error}"
-                self.moving = self._wanted is not None
+                self._settle()
                 self._reconnect()
+            else:
+                self._settle()
+
+    def _settle(self) -> None:
+        """Note that nothing is under way, unless something new was told."""
+        with self._changed:
+            if self._halted:
+                self.commanded, self._halted = self.closedness, False
+            self.moving = self._wanted is not None
 
     def _reconnect(self) -> None:
         with self._changed:
@@ -166,14 +185,14 @@ class FrankaGripper:
     def _carry_out(
         self, width: float, start: float, motion: Callable[..., Any], *arguments: float
     ) -> str | None:
-        """Carry out a motion of the hand's library; why it failed, None if it was replaced."""
+        """Carry out a motion of the hand's library; why it failed, None if it was cut short."""
         settings = self._settings
         deadline = time.monotonic() + abs(width - start) / settings.gripper_speed
         deadline += settings.gripper_timeout
         call = call_in_background(motion, *arguments)
         while not wait([call], _PERIOD).done:
             self.closedness = self._measure()
-            if self._wanted is not None or self._closed:
+            if self._wanted is not None or self._halted or self._closed:
                 self._stop(call)
                 return None
             if time.monotonic() > deadline:

@@ -21,7 +21,8 @@ class FrankaSettings(Settings):
         True, "refuse to start without a real-time kernel; false for a simulated arm"
     )
     max_speed: float = setting(
-        0.25, "highest speed of the tool centre point; rotations are slowed down alike",
+        0.25,
+        "highest speed of the tool centre point; rotations and the elbow are slowed down alike",
         "m/s", 0.01, 1.0,
     )  # fmt: skip
     acceleration_factor: float = setting(

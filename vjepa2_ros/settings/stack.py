@@ -11,6 +11,7 @@ from vjepa2_ros.settings.camera import CameraNodeSettings
 from vjepa2_ros.settings.controller import ControllerNodeSettings
 from vjepa2_ros.settings.declaration import Parameter, SettingsError, build, parameters_of
 from vjepa2_ros.settings.encoder import EncoderNodeSettings
+from vjepa2_ros.settings.franka import FrankaSettings
 from vjepa2_ros.settings.manager import LifecycleManagerSettings
 from vjepa2_ros.settings.planning import PlannerNodeSettings
 from vjepa2_ros.settings.simulator import SimulatorNodeSettings
@@ -100,6 +101,31 @@ def managed_nodes(where: str) -> tuple[str, ...]:
 def nodes_of_side(nodes: Iterable[str], side: str) -> tuple[str, ...]:
     """Those of the managed nodes that run on one side of a stack, see `SIDES`."""
     return tuple(name for name in nodes if side in ("all", NODES[name].side))
+
+
+def check_robot(nodes: Iterable[str], values: Mapping[str, Mapping[str, Any]]) -> None:
+    """Refuse nodes of which a robot that is not simulated would move by simulated images.
+
+    Args:
+        nodes: managed nodes that are started here.
+        values: that differ from the declared defaults, by node, then by parameter.
+
+    Raises:
+        SettingsError: it would.
+    """
+    controller, simulator = values.get(CONTROLLER, {}), values.get("simulator_node", {})
+    robot, served = controller.get("robot", "simulator"), simulator.get("franka_server", "")
+    host = controller.get("franka.host", FrankaSettings().host)
+    if "simulator_node" not in nodes or robot == "simulator":
+        return
+    if robot == "franka" and served and host == served:
+        return
+    where = f" at {host}" if robot == "franka" else ""
+    raise SettingsError(
+        f"robot {robot!r}{where} would move by images of the simulation: name its camera (`up "
+        "--camera`, or `simulation:=false` at launch), or set robot to 'simulator'; for the "
+        "simulated cell behind the Franka control interface use the preset simulated_franka"
+    )
 
 
 def turn_to_end(name: str) -> int:

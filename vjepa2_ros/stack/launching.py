@@ -14,7 +14,13 @@ from vjepa2_ros.ros.deadlines import Deadlines
 from vjepa2_ros.settings.camera import source_of
 from vjepa2_ros.settings.declaration import SettingsError
 from vjepa2_ros.settings.files import ALL_NODES, NAMESPACE, namespace_of, resolve
-from vjepa2_ros.settings.stack import MANAGER, SIDES, managed_nodes, nodes_of_side
+from vjepa2_ros.settings.stack import (
+    MANAGER,
+    SIDES,
+    check_robot,
+    managed_nodes,
+    nodes_of_side,
+)
 
 ARGUMENTS = (
     ("simulation", "true", "simulated robot and camera (true), or those of the parameters (false)"),
@@ -95,6 +101,7 @@ def plan_stack(arguments: Mapping[str, str]) -> StackPlan:
     options[ALL_NODES] = {"checkpoint": given["checkpoint"]} if given["checkpoint"] else {}
     files = [given["params_file"]] if given["params_file"] else []
     effective = resolve(files, given["preset"] or None, options, namespace)
+    check_robot(nodes_of_side(nodes, side), effective.all_changes())
     started = (*nodes_of_side(nodes, side), *(() if side == "gpu" else (MANAGER,)))
     return StackPlan(
         nodes=started,

@@ -8,9 +8,16 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from vjepa2_ros.ros.deadlines import Deadlines
-from vjepa2_ros.settings.declaration import build
+from vjepa2_ros.settings.declaration import SettingsError, build
 from vjepa2_ros.settings.files import NAMESPACE
-from vjepa2_ros.settings.stack import MANAGER, NODES, READY, managed_nodes, nodes_of_side
+from vjepa2_ros.settings.stack import (
+    MANAGER,
+    NODES,
+    READY,
+    check_robot,
+    managed_nodes,
+    nodes_of_side,
+)
 from vjepa2_ros.stack.claim import StackRunningError, claim
 from vjepa2_ros.stack.process_group import ProcessGroup, ProcessGroupError
 from vjepa2_ros.stack.shared_memory import remove_abandoned
@@ -44,11 +51,16 @@ def start_stack(
         side: "all", "robot" or "gpu".
 
     Raises:
-        ProcessGroupError: another stack runs in the namespace, and nothing was started; or a
-            process ended or hangs, with what it said.
+        ProcessGroupError: another stack runs in the namespace, or a real robot would move by
+            simulated images, and nothing was started; or a process ended or hangs, with what it
+            said.
     """
     nodes, parameters = list(nodes), dict(parameters or {})
     parameters[MANAGER] = {"nodes": nodes, **parameters.get(MANAGER, {})}
+    try:
+        check_robot(nodes_of_side(nodes, side), parameters)
+    except SettingsError as error:
+        raise ProcessGroupError(str(error)) from None
     try:
         group.at_end(claim(namespace, group.environment, side).close)
     except StackRunningError as error:
