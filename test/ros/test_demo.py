@@ -175,6 +175,8 @@ def test_goals_are_uploaded_and_stopped_from_the_command_line(command, stack, tm
     assert code == 0 and "accepted" in said
     code, said = ask("--stop")
     assert code == 0 and "halted" in said
+    code, said = ask("--reset-fault")
+    assert code == 0 and "no fault" in said
     code, said = ask(str(broken))
     assert code == 1 and f"{broken}: 7 bytes that are neither a JPEG nor a PNG" in said
     code, said = ask(str(huge))

@@ -69,7 +69,10 @@ def test_the_policy_of_sros_allows_what_a_node_does_and_nothing_else(name, stack
         ("client", "/vjepa2/camera_node/change_state"),
         ("client", "/vjepa2/camera_node/get_state"),
         # They are there while the client asks.
-        *(("client", f"/vjepa2/{service}") for service in ("set_goal", "cancel", "stop")),
+        *(
+            ("client", f"/vjepa2/{service}")
+            for service in ("set_goal", "cancel", "stop", "halt", "reset_fault")
+        ),
     }
     permitted = allowed(name, "/vjepa2")
     with StackClient() as client:

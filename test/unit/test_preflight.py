@@ -20,6 +20,7 @@ from small_model import small_world_model
 
 from vjepa2_ros.cli import preflight
 from vjepa2_ros.preflight import camera, computer, model, robot, server_version
+from vjepa2_ros.preflight.configured import configured_findings
 from vjepa2_ros.preflight.finding import Status
 from vjepa2_ros.preflight.network import ARM_PORT, GRIPPER_PORT
 from vjepa2_ros.preflight.process import MeasurementError, measure
@@ -28,6 +29,8 @@ from vjepa2_ros.preflight.ros_environment import environment_findings, hosts_fin
 from vjepa2_ros.preflight.workspace import workspace_finding
 from vjepa2_ros.settings.camera import CameraNodeSettings
 from vjepa2_ros.settings.cell import Workspace
+from vjepa2_ros.settings.controller import ControllerNodeSettings
+from vjepa2_ros.settings.franka import FrankaSettings
 from vjepa2_ros.settings.model import ModelSettings
 from vjepa2_ros.settings.planning import PlannerNodeSettings
 from vjepa2_ros.world_model.checkpoint import save_world_model
@@ -96,6 +99,7 @@ def test_a_healthy_robot_is_fit_and_gets_no_command_to_move(healthy, capsys, tmp
     busy = {"states", "largest gap", "robot time", "round trip"}
     statuses = {check: finding["status"] for check, finding in found.items() if check not in busy}
     assert statuses.pop("success rate") == statuses.pop("camera") == "SKIPPED"
+    assert statuses.pop("settings") == "WARN", "the default robot is the simulated one"
     assert set(statuses.values()) == {"OK"}
     assert busy <= set(found)
     assert code == int("FAIL" in {finding["status"] for finding in found.values()})
@@ -140,6 +144,32 @@ def test_closed_ports_are_told_and_what_needs_them_is_skipped(capsys, tmp_path):
     assert found[f"port {ARM_PORT} (arm)"]["status"] == "FAIL"
     assert found["robot"]["status"] == found["gripper"]["status"] == "SKIPPED"
     assert found["workspace"]["status"] == "OK"
+
+
+def test_a_robot_that_does_not_answer_is_not_fit_although_the_network_is_left_out(capsys, tmp_path):
+    words = ("--skip", "network", "computer", "workspace", "camera", "model", "ros")
+    code, found = report(capsys, tmp_path, ADDRESSES["nobody"], *words)
+    assert code == 1
+    assert found["robot"]["status"] == found["gripper"]["status"] == "FAIL"
+
+
+def test_what_was_not_looked_at_is_named_and_is_not_called_fit(capsys, tmp_path):
+    code, _ = report(capsys, tmp_path, ADDRESSES["nobody"], *WITHOUT_ROBOT, "camera", "model")
+    told = json.loads((tmp_path / "findings.json").read_text())
+    assert code == 0 and told["fit"] is False
+    assert told["not_looked_at"] == [*WITHOUT_ROBOT[1:], "camera", "model"]
+
+
+def test_settings_of_another_robot_are_told():
+    def statuses(realtime=True, robot="franka", **changes):
+        settings = ControllerNodeSettings(robot=robot, franka=FrankaSettings(**changes))
+        findings = configured_findings(settings, "172.16.0.2", "fr3", realtime)
+        return [finding.status for finding in findings]
+
+    assert statuses() == [Status.OK]
+    assert statuses(robot="simulator") == [Status.WARN]
+    assert statuses(host="172.16.0.3", model="panda") == [Status.FAIL, Status.FAIL]
+    assert statuses(realtime=False) == [Status.WARN]
 
 
 @contextmanager

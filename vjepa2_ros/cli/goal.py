@@ -38,23 +38,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     end.add_argument(
         "--cancel", action="store_true", help="end the goal; the robot finishes its step"
     )
-    end.add_argument("--stop", action="store_true", help="end the goal and halt the robot now")
+    end.add_argument(
+        "--stop",
+        action="store_true",
+        help="halt the robot, which ends the goal; it takes seconds: no emergency stop",
+    )
+    end.add_argument(
+        "--reset-fault",
+        action="store_true",
+        help="take commands again after a fault; the robot does not move by it",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Send the request and print the answer; 1 if it was refused or not answered."""
     from vjepa2_ros.stack.client import ClientError, StackClient, read_images
 
-    if bool(args.images) == (args.cancel or args.stop):
-        print("give goal images, or one of --cancel and --stop", file=sys.stderr)
+    if bool(args.images) == (args.cancel or args.stop or args.reset_fault):
+        print("give goal images, or one of --cancel, --stop and --reset-fault", file=sys.stderr)
         return 2
     try:
         images = read_images(args.images)
         with StackClient(args.namespace) as client:
             if args.images:
                 answer = client.set_goal(images, args.steps, args.gripper)
+            elif args.stop:
+                answer = client.halt()
             else:
-                answer = client.stop() if args.stop else client.cancel()
+                answer = client.reset_fault() if args.reset_fault else client.cancel()
     except ClientError as error:
         print(error, file=sys.stderr)
         return 1

@@ -31,6 +31,7 @@ _CONNECTING = 5.0  # [s] for franky, process included
 _CAMERA_TIMEOUT = 8.0
 _MODEL_TIMEOUT = 180.0
 _LISTENING = 2.5
+_CLOSED = "see the address and the cable; activate FCI in Desk"
 _COLOURS = {"OK": "green", "WARN": "yellow", "FAIL": "bold red", "SKIPPED": "dim"}
 
 
@@ -72,8 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the findings group by group.
 
     Returns:
-        0 if everything is fit, warnings allowed; 1 if something is not; 2 if an argument cannot be
-        used.
+        0 if nothing that was looked at is unfit, warnings allowed; 1 if something is; 2 if an
+        argument cannot be used.
     """
     from vjepa2_ros import plain_json
     from vjepa2_ros.preflight.finding import Status
@@ -92,14 +93,27 @@ def run(arguments: argparse.Namespace) -> int:
         for finding in findings:
             counts[finding.status] += 1
             rows.append({"group": group} | asdict(finding) | {"status": finding.status.value})
-    fit = not counts[Status.FAIL]
+    looked_at = {row["group"] for row in rows if row["status"] != Status.SKIPPED.value}
+    left_out = [group for group in GROUPS if group not in looked_at]
+    failed = bool(counts[Status.FAIL])
     text = ", ".join(f"{count} {status.value}" for status, count in counts.items())
-    verdict = "fit for a first motion" if fit else "NOT FIT: see FAIL above"
-    console.print(f"\n{verdict} ({text})", style="bold green" if fit else "bold red")
+    if failed:
+        verdict, style = "NOT FIT: see FAIL above", "bold red"
+    elif left_out:
+        verdict = f"nothing is wrong in what was looked at; not looked at: {', '.join(left_out)}"
+        style = "bold yellow"
+    else:
+        verdict, style = "fit for a first motion", "bold green"
+    console.print(f"\n{verdict} ({text})", style=style)
     if arguments.json is not None:
-        report = {"robot": arguments.robot_ip, "fit": fit, "findings": rows}
+        report = {
+            "robot": arguments.robot_ip,
+            "fit": not failed and not left_out,
+            "not_looked_at": left_out,
+            "findings": rows,
+        }
         plain_json.write(report, arguments.json)
-    return 0 if fit else 1
+    return 1 if failed else 0
 
 
 def _table(group: str, findings: list[Finding], printable: Callable[[str], str]) -> Table:
@@ -160,6 +174,7 @@ class _Preflight:
 
     def _robot(self) -> list[Finding]:
         from vjepa2_ros.preflight import robot
+        from vjepa2_ros.preflight.configured import configured_findings
         from vjepa2_ros.preflight.finding import fail, skipped
         from vjepa2_ros.preflight.network import ARM_PORT, knock
         from vjepa2_ros.preflight.process import MeasurementError
@@ -176,6 +191,8 @@ class _Preflight:
             self._open[ARM_PORT] = not knock(self._host, ARM_PORT).error
         if not self._open[ARM_PORT]:
             text = f"port {ARM_PORT} of {self._host} is not open"
+            if "network" in self._arguments.skip:
+                return [fail("robot", text, _CLOSED)]
             return [skipped("robot", text, "see network")]
         try:
             version = read_server_version(self._host)
@@ -197,9 +214,13 @@ class _Preflight:
         if isinstance(reading, Refusal):
             version_line = version_finding(version, installed, reading.is_version)
             return [version_line, robot.connection_finding(reading)]
-        self._tool = reading.flange_to_end_effector
+        self._tool = reading.flange_to_end_effector.copy()
+        controller = self._settings.controller
+        if controller.robot == "franka":
+            self._tool[:3, 3] += self._tool[:3, :3] @ controller.franka.tool_offset
         return [
             version_finding(version, installed, False),
+            *configured_findings(controller, self._host, self._arm, self._enforce),
             *robot.communication_findings(reading),
             robot.drift_finding(reading),
             *robot.mode_findings(reading),
@@ -237,6 +258,8 @@ class _Preflight:
             self._open[GRIPPER_PORT] = not knock(self._host, GRIPPER_PORT).error
         if not self._open[GRIPPER_PORT]:
             text = f"port {GRIPPER_PORT} of {self._host} is not open"
+            if "network" in self._arguments.skip:
+                return [fail("gripper", text, _CLOSED)]
             return [skipped("gripper", text, "see network")]
         if not installed_franky():
             return [skipped("gripper", "franky is not installed", "see server version")]

@@ -167,9 +167,13 @@ class StackClient:
         """End the goal in flight; the robot holds at the end of its step."""
         return self._trigger("cancel")
 
-    def stop(self) -> Answer:
-        """End the goal in flight and halt the robot now."""
-        return self._trigger("stop")
+    def halt(self) -> Answer:
+        """Halt the robot, which ends the goal in flight; the planner need not be there."""
+        return self._trigger("halt")
+
+    def reset_fault(self) -> Answer:
+        """Have the controller take commands again after a fault."""
+        return self._trigger("reset_fault")
 
     def _trigger(self, name: str) -> Answer:
         answer = self._call(Trigger, name, Trigger.Request())
