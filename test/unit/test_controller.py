@@ -442,6 +442,19 @@ def test_an_error_that_the_robot_reports_without_words_latches_a_fault(cell):
     assert cell.command().reason is Reason.FAULT_LATCHED
 
 
+def test_a_robot_that_is_in_an_error_again_after_a_reset_is_a_new_fault(cell):
+    """However soon: it may be back in its error before the next reading."""
+    cell.mode = RobotMode.FAULTED
+    for _ in range(3):
+        cell.run(0.1)
+        assert cell.controller.fault_reason is Reason.ROBOT_ERROR
+        calls = cell.calls.count("recover")
+        assert cell.controller.reset_fault(cell.time)
+        assert cell.calls.count("recover") == calls + 1
+    cell.run(0.1)
+    assert cell.command().reason is Reason.FAULT_LATCHED
+
+
 def test_after_a_clock_was_set_back_a_motion_ends_on_arrival_again(cell):
     for change in (-3600.0, 3600.0):
         cell.time += change

@@ -327,6 +327,40 @@ def test_a_reflex_is_cleared_by_itself_a_limited_number_of_times(server):
         wait_for(lambda: mode(robot) is RobotMode.READY)
 
 
+def test_without_recoveries_each_reflex_waits_for_a_person_who_clears_it_by_one_reset(server):
+    with driving(server, max_recoveries=0) as robot:
+        for _ in range(2):
+            server.switch("reflex")
+            wait_for(lambda: mode(robot) is RobotMode.FAULTED)
+            robot.recover()
+            wait_for(lambda: mode(robot) is RobotMode.READY)
+
+
+def test_a_state_that_does_not_change_in_motion_is_not_given_a_new_stamp():
+    with serving() as server, driving(server) as robot:
+        start = robot.read_state()
+        robot.move_to(start.position + [0.0, -0.2, 0.0], start.quaternion_xyzw, 0.5)
+        wait_for(lambda: robot.read_state().position[1] < start.position[1] - 0.05)
+        server.switch("state_frozen")
+        wait_for(lambda: time.time() - robot.read_state().stamp > 0.3, timeout=3.0)
+        server.switch("state_frozen", False)
+        wait_for(lambda: time.time() - robot.read_state().stamp < 0.1)
+
+
+def test_the_elbow_stays_where_it_is_while_the_hand_does(server):
+    with driving(server) as robot:
+        start = robot.read_state()
+        robot.move_to(start.position + [0.1, 0.15, 0.0], start.quaternion_xyzw, 0.0)
+        settled(robot, start.position + [0.1, 0.15, 0.0])
+        before = robot.read_state()
+        robot.move_to(before.position, before.quaternion_xyzw, 1.0)
+        wait_for(lambda: not robot.read_state().gripper_moving)
+        after = robot.read_state()
+        np.testing.assert_allclose(after.joint_positions, before.joint_positions, atol=2e-3)
+        robot.move_to(start.position, start.quaternion_xyzw, 0.5)
+        settled(robot, start.position)
+
+
 def test_the_user_stop_is_survived_and_motion_resumes_from_where_the_arm_is(server, robot):
     start = robot.read_state()
     target = start.position + [0.1, 0.0, 0.0]

@@ -168,7 +168,8 @@ class MotionController:
         """
         if self._pending_stop is not None and not self._stop(*self._pending_stop):
             return False
-        if self.fault:
+        faulted = self.state is not None and self.state.mode == RobotMode.FAULTED
+        if self.fault or faulted:
             try:
                 self._robot.recover()
             except Exception as error:  # noqa: BLE001 - any error of a driver; the fault stays
@@ -178,6 +179,8 @@ class MotionController:
         self._end_goals(now)
         self.fault_reason, self.fault = Reason.NONE, ""
         self.reason, self.message = Reason.FAULT_RESET, "fault reset"
+        # A robot that is in an error again, or still, is a new fault at the next reading.
+        self._mode = RobotMode.READY
         return True
 
     # ----------------------------------------------------------------------------------------

@@ -15,15 +15,15 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
+from concurrent.futures import Future, wait
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from scipy.spatial.transform import Rotation
 
-from vjepa2_ros.robot.background_call import call_in_background, call_within
+from vjepa2_ros.robot.background_call import call_in_background
 from vjepa2_ros.robot.driver import (
     RobotDescription,
     RobotError,
@@ -34,6 +34,7 @@ from vjepa2_ros.robot.driver import (
 from vjepa2_ros.robot.franka_elbow import elbow_angle
 from vjepa2_ros.robot.franka_gripper import FrankaGripper
 from vjepa2_ros.robot.franka_limits import ARMS, MotionLimit
+from vjepa2_ros.robot.realtime import realtime_priority
 from vjepa2_ros.settings.franka import FrankaSettings
 
 # Time between two readings of the state [s].
@@ -46,6 +47,14 @@ _CONNECT_TIMEOUT = 5.0
 _RECONNECT = 1.0
 # Silence of the caller of `read_state` after which the arm is halted [s].
 _ABANDONED = 0.5
+# Of the commanded from the measured pose [m]: beyond it the commanded one is of an earlier motion.
+_FARTHEST_COMMAND = 0.05
+# External force [N] above which a stop holds the measured pose, so that it does not press on.
+_TOUCHING = 5.0
+# Way of the hand [m] below which the elbow stays where it is.
+_STILL = 0.002
+# Commanded speed [m/s] above which a measurement that does not change is none.
+_MOVING = 0.01
 
 
 class FrankaRobot:
@@ -70,14 +79,21 @@ class FrankaRobot:
         self._recovery_began = 0.0
         self._recovery_text = ""
         self._motion_error = self._fault = self._lost = ""
-        self._braking = False
+        self._braking = self._is_granted = False
         self._robot_time = -1
+        self._joints = np.zeros(0)
+        self._attempt: Future | None = None
         self._asked = time.monotonic()
         self._arm: Any = self._connect()
         try:
             self._gripper = FrankaGripper(settings)
+        except Exception:
+            self._arm = None
+            raise
+        try:
             self._state = self._measure()
         except Exception:
+            self._gripper.close()
             self._arm = None
             raise
         self._thread = threading.Thread(target=self._run, name="franka", daemon=True)
@@ -121,7 +137,7 @@ class FrankaRobot:
         )
         with self._connection() as arm:
             try:
-                arm.move(motion, asynchronous=True)
+                self._start(arm, motion)
                 self._braking = False
             except Exception as error:
                 raise RobotError(f"the arm did not take the motion: {error}") from error
@@ -144,18 +160,19 @@ class FrankaRobot:
         Raises:
             RobotError: there is no connection.
         """
-        if self._lost:
-            raise RobotError(self._lost)
-        self._fault = self._motion_error = ""
-        self._recoveries.clear()
-        self._gripper.recover()
-        # Not the mode of the last reading, which would be taken for the next fault.
-        self._state = replace(
-            self._state,
-            mode=RobotMode.RECOVERING,
-            mode_text="the fault was reset",
-            gripper_problem="",
-        )
+        with self._connection():
+            self._fault = self._motion_error = ""
+            self._recoveries.clear()
+            # A person has asked for it: one more, however many are allowed without one.
+            self._is_granted = True
+            self._gripper.recover()
+            # Not the mode of the last reading, which would be taken for the next fault.
+            self._state = replace(
+                self._state,
+                mode=RobotMode.RECOVERING,
+                mode_text="the fault was reset",
+                gripper_problem="",
+            )
 
     def close(self) -> None:
         """Release arm and hand; both hold."""
@@ -184,11 +201,30 @@ class FrankaRobot:
                 realtime_config=realtime.Enforce if settings.realtime else realtime.Ignore,
                 controller_mode=franky.ControllerMode.CartesianImpedance,
             )
+            if arm.has_errors:
+                # In a reflex it takes no settings.
+                arm.recover_from_errors()
             self._set_up(arm)
             return arm
 
         try:
-            return call_within(_CONNECT_TIMEOUT, connect)
+            with realtime_priority(settings.realtime):
+                pass
+        except PermissionError as error:
+            raise RobotError(
+                "this user may not have real-time priority: set `rtprio` in "
+                "/etc/security/limits.d, or franka.realtime to false for a simulated arm"
+            ) from error
+        # An attempt without an answer is not given up: it may get the arm, which serves one client.
+        if self._attempt is None:
+            self._attempt = call_in_background(connect)
+        if not wait([self._attempt], _CONNECT_TIMEOUT).done:
+            raise RobotError(
+                f"the arm at {settings.host} gave no answer within {_CONNECT_TIMEOUT:.0f} s"
+            )
+        attempt, self._attempt = self._attempt, None
+        try:
+            return attempt.result()
         except Exception as error:
             raise RobotError(
                 f"the arm at {settings.host} cannot be used: {error}; `vjepa2-ros preflight "
@@ -212,6 +248,13 @@ class FrankaRobot:
         offset[:3, 3] = settings.tool_offset
         arm.set_ee(offset.T.ravel())
 
+    def _start(self, arm: Any, motion: Any) -> None:
+        """Begin a motion. Its thread inherits the priority of this one: libfranka gives real-time
+        priority to the thread that has connected alone.
+        """
+        with realtime_priority(self._settings.realtime):
+            arm.move(motion, asynchronous=True)
+
     def _elbow_at(self, target: Any, speed_factor: float) -> Any:
         """The elbow at a pose of the end effector."""
         flange = target * self._flange_to_tool.inverse
@@ -220,7 +263,13 @@ class FrankaRobot:
         place, turn = np.asarray(flange.translation), Rotation.from_quat(flange.quaternion)
         speed = speed_factor * float(self._limits.elbow.velocity)
         limits = self._limits.joint_positions
-        return _elbow_state(elbow_angle(joints, place, turn, limits, speed))
+        still = (
+            float(np.linalg.norm(np.asarray(target.translation) - self._state.position)) < _STILL
+        )
+        angle = self._elbow
+        if not still:
+            angle = elbow_angle(joints, self._elbow, place, turn, limits, speed)
+        return _elbow_state(angle)
 
     def _speed_factor(self, position: np.ndarray) -> float:
         """Share of the arm's speed limits with which a motion keeps to `max_speed`.
@@ -265,7 +314,7 @@ class FrankaRobot:
                     self._where_it_stops(arm.state),
                     relative_dynamics_factor=franky.RelativeDynamicsFactor(1.0, factor, factor),
                 )
-                arm.move(motion, asynchronous=True)
+                self._start(arm, motion)
                 self._braking = True
         except Exception as error:
             raise RobotError(f"the arm did not take the stop: {error}") from error
@@ -278,7 +327,7 @@ class FrankaRobot:
         """
         import franky
 
-        commanded, velocity = measured.O_T_EE_c, measured.O_dP_EE_c
+        commanded, velocity = self._held_pose(measured), measured.O_dP_EE_c
         factor, limits = self._settings.stop_factor, self._limits
         hand = Rotation.from_quat(commanded.quaternion)
 
@@ -295,6 +344,18 @@ class FrankaRobot:
             _elbow_state(measured.elbow_c.joint_3_pos + elbow[0]),
         )
 
+    def _held_pose(self, measured: Any) -> Any:
+        """Pose of the end effector that a stop begins at."""
+        import franky
+
+        here, commanded = measured.O_T_EE, measured.O_T_EE_c
+        way = np.asarray(commanded.translation) - np.asarray(here.translation)
+        in_motion = measured.robot_mode == franky.RobotMode.Move
+        touches = float(np.linalg.norm(measured.O_F_ext_hat_K[:3])) > _TOUCHING
+        if not in_motion or touches or float(np.linalg.norm(way)) > _FARTHEST_COMMAND:
+            return here
+        return commanded
+
     # The thread -----------------------------------------------------------------------------
 
     def _run(self) -> None:
@@ -308,7 +369,9 @@ class FrankaRobot:
                     state = self._measure()
                     abandoned = time.monotonic() - self._asked > _ABANDONED
                     if abandoned and self._arm.is_in_control:
-                        self._brake(self._arm)
+                        # A motion that has ended by itself is told by the next reading.
+                        with suppress(RobotError):
+                            self._brake(self._arm)
                 if abandoned or state.mode in (RobotMode.USER_STOPPED, RobotMode.FAULTED):
                     self._gripper.halt()
                 self._state = state
@@ -321,6 +384,8 @@ class FrankaRobot:
     def _reconnect(self) -> None:
         if self._closed.wait(_RECONNECT):
             return
+        # It serves one client: the old connection would keep the new one out.
+        self._arm = None
         try:
             arm = self._connect()
         except RobotError as error:
@@ -351,10 +416,17 @@ class FrankaRobot:
         measured = self._arm.state
         pose = measured.O_T_EE
         robot_time = measured.time.to_msec()
-        # A state that was read before keeps its stamp.
-        stamp = self._state.stamp if robot_time == self._robot_time else self._clock()
-        self._robot_time = robot_time
+        joints = np.array(measured.q, float)
+        # A state that was read before keeps its stamp; so does one that does not change in motion.
+        speed = float(np.linalg.norm(measured.O_dP_EE_c.linear))
+        frozen = speed > _MOVING and np.array_equal(joints, self._joints)
+        if robot_time != self._robot_time and not frozen:
+            stamp = self._clock()
+        else:
+            stamp = self._state.stamp
+        self._robot_time, self._joints = robot_time, joints
         self._flange_to_tool = measured.F_T_EE
+        self._elbow = float(measured.elbow_c.joint_3_pos)
         mode, text = self._mode_of(measured)
         return RobotState(
             np.array(pose.translation, float).ravel(),
@@ -365,7 +437,7 @@ class FrankaRobot:
             mode,
             text,
             self._gripper.problem,
-            np.array(measured.q, float),
+            joints,
             np.array(measured.dq, float),
             np.array(measured.O_F_ext_hat_K, float),
             self._gripper.moving,
@@ -405,7 +477,8 @@ class FrankaRobot:
         now = time.monotonic()
         while self._recoveries and now - self._recoveries[0] > settings.recovery_window:
             self._recoveries.popleft()
-        if len(self._recoveries) >= settings.max_recoveries:
+        granted, self._is_granted = self._is_granted, False
+        if len(self._recoveries) >= settings.max_recoveries and not granted:
             self._fault = (
                 f"the arm stopped by reflex ({text}) after {len(self._recoveries)} recoveries "
                 f"within {settings.recovery_window:.0f} s: see what it meets"

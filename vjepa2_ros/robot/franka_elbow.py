@@ -21,6 +21,8 @@ LARGEST_CHANGE = 0.15
 """Of the elbow in one motion [rad]."""
 LONGEST_TURN = 0.7
 """Time for which the elbow may turn in one motion [s]: more would make the hand wait for it."""
+LARGEST_JOINT_CHANGE = 0.6
+"""Of any joint from the measured one [rad]: more than a step needs is another way to hold it."""
 MARGIN = 0.1
 """Distance of all joints from their limits [rad] without which the elbow stays where it is."""
 
@@ -32,6 +34,7 @@ _FLANGE = FrankaKinematics(tool_length=0.0, tool_angle=0.0)
 
 def elbow_angle(
     joints: np.ndarray,
+    elbow: float,
     position: np.ndarray,
     rotation: Rotation,
     limits: JointLimits,
@@ -41,6 +44,7 @@ def elbow_angle(
 
     Args:
         joints: measured [7] in radians.
+        elbow: angle of the third joint that is commanded now [rad].
         position: of the flange at the end of the motion [3] in metres, base frame.
         rotation: of the flange then, base frame.
         limits: of the arm.
@@ -48,17 +52,18 @@ def elbow_angle(
 
     Returns:
         That of the solution nearest to the ready posture, or what lies on the way there; the
-        measured angle where that solution is not found, or takes a joint near to a limit.
+        present angle where that solution is not found, takes a joint near to a limit, or is far
+        from the measured joints.
     """
-    measured = float(joints[ELBOW])
     solved = _FLANGE.solve(joints, position, rotation, posture=READY_POSTURE)
     reached, turned = _FLANGE.forward(solved)
     if (
         math.dist(reached, position) > POSITION_TOLERANCE
         or float((turned * rotation.inv()).magnitude()) > ROTATION_TOLERANCE
         or limits.margins(solved).min() < MARGIN
+        or float(np.abs(solved - joints).max()) > LARGEST_JOINT_CHANGE
     ):
-        return measured
-    change = float(solved[ELBOW]) - measured
+        return elbow
+    change = float(solved[ELBOW]) - elbow
     largest = min(LARGEST_CHANGE, speed * LONGEST_TURN)
-    return measured + min(max(change, -largest), largest)
+    return elbow + min(max(change, -largest), largest)

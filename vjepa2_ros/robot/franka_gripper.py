@@ -54,7 +54,7 @@ class FrankaGripper:
     def __init__(self, settings: FrankaSettings) -> None:
         self._settings = settings
         self.stroke = settings.gripper_stroke
-        self._hand = self._connect()
+        self._hand = self._connect(settings.home_gripper)
         self._changed = threading.Condition()
         self._wanted: float | None = None
         self._closed = self._halted = False
@@ -99,13 +99,14 @@ class FrankaGripper:
 
     # ----------------------------------------------------------------------------------------
 
-    def _connect(self) -> Any:
+    def _connect(self, homes: bool = False) -> Any:
+        """Connect, and home the fingers if asked: never again without a person."""
         import franky
 
         settings = self._settings
         try:
             hand = call_within(_CONNECT_TIMEOUT, franky.Gripper, settings.host)
-            if settings.home_gripper:
+            if homes:
                 call_within(_HOMING_TIMEOUT, hand.homing)
             widest = float(hand.max_width)
         except Exception as error:
@@ -189,6 +190,8 @@ class FrankaGripper:
         settings = self._settings
         deadline = time.monotonic() + abs(width - start) / settings.gripper_speed
         deadline += settings.gripper_timeout
+        if self._halted:
+            return None
         call = call_in_background(motion, *arguments)
         while not wait([call], _PERIOD).done:
             self.closedness = self._measure()

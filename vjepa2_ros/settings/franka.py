@@ -37,10 +37,10 @@ class FrankaSettings(Settings):
     translation_stiffness: float = setting(
         1000.0,
         "how stiff the hand is held: at 1000 it presses with 10 N when it is kept 1 cm off",
-        "N/m", 10.0, 3000.0,
+        "N/m", 300.0, 3000.0,
     )  # fmt: skip
     rotation_stiffness: float = setting(
-        50.0, "how stiff it is held against turning", "Nm/rad", 1.0, 300.0
+        50.0, "how stiff it is held against turning", "Nm/rad", 10.0, 300.0
     )
     torque_threshold: float = setting(
         20.0, "external torque on a joint above which the arm stops by reflex", "Nm", 1.0, 100.0
