@@ -3,8 +3,10 @@
 
 import json
 import math
+import os
 
 import numpy as np
+import pytest
 
 from vjepa2_ros import plain_json
 
@@ -29,3 +31,37 @@ def test_numpy_and_other_keys_are_written_as_python_would():
 def test_the_folder_of_a_file_is_made(tmp_path):
     plain_json.write([1], tmp_path / "new" / "figures.json")
     assert json.loads((tmp_path / "new" / "figures.json").read_text()) == [1]
+
+
+def test_a_file_keeps_its_old_text_when_the_new_one_cannot_be_written(tmp_path, monkeypatch):
+    file = tmp_path / "figures.json"
+    plain_json.write([1], file)
+
+    def fail(path, text):
+        path.write_bytes(text[:2].encode())
+        raise OSError("no space left")
+
+    monkeypatch.setattr(plain_json.Path, "write_text", fail)
+    with pytest.raises(OSError, match="no space"):
+        plain_json.write([2], file)
+    assert json.loads(file.read_text()) == [1] and list(tmp_path.iterdir()) == [file]
+
+
+def test_a_link_and_the_mode_of_a_file_stay_when_it_is_written_anew(tmp_path):
+    file, link = tmp_path / "figures.json", tmp_path / "link.json"
+    file.write_text("[]")
+    file.chmod(0o640)
+    link.symlink_to(file)
+    plain_json.write([1], link)
+    assert link.is_symlink() and json.loads(file.read_text()) == [1]
+    assert file.stat().st_mode & 0o777 == 0o640
+
+
+def test_what_is_no_file_is_written_into_and_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    plain_json.write([1], pipe)
+    assert json.loads(os.read(reader, 100)) == [1]
+    os.close(reader)
+    assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]

@@ -47,20 +47,19 @@ def run(args: argparse.Namespace) -> int:
     from rich.markup import escape
     from rich.table import Table
 
-    from vjepa2_ros import plain_json
     from vjepa2_ros.cli.tables import wide_console
 
     try:
         isolate()
-        from vjepa2_ros.faults import network, report
-        from vjepa2_ros.faults.catalogue import by_names
-        from vjepa2_ros.faults.fault import TWO_HOSTS
+        from vjepa2_ros.faults import report
+        from vjepa2_ros.faults.catalogue import FAULTS, by_names
 
+        order = [fault.name for fault in FAULTS]
         faults = by_names(args.only)
         if args.table is not None:
             # Before an hour of measurements: whether there is a place for them.
             report.insert(args.table.read_text(), [], "")
-        kept = _kept(args, {fault.name for fault in faults})
+        results = _Results(_stored(args, order), args.json, order)
     except (OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -74,46 +73,57 @@ def run(args: argparse.Namespace) -> int:
             path.parent.mkdir(parents=True, exist_ok=True)
             # Before an hour of measurements: whether it can be written.
             path.open("a").close()
-    order = [fault.name for fault in faults]
-    done = {result["fault"] for result in kept}
-    faults = tuple(fault for fault in faults if fault.name not in done)
-    apart = [fault.name for fault in faults if fault.stack == TWO_HOSTS]
-    if apart and (problem := network.problem()):
-        print(f"not measured: {', '.join(apart)}: {problem}", file=sys.stderr)
-        faults, apart = tuple(fault for fault in faults if fault.stack != TWO_HOSTS), []
-    results, code = kept, 0
-    if apart and len(apart) == len(faults) and args.only == apart:
-        os.environ.update(network.NETWORK)
-        results, code = _measure(args, faults, log, results)
-    else:
-        if here := tuple(fault for fault in faults if fault.stack != TWO_HOSTS):
-            results, code = _measure(args, here, log, results)
-        if apart and not code:
-            results, code = _measure_apart(args, apart, log, results)
-    results.sort(key=lambda result: order.index(result["fault"]))
-    if results:
-        if args.json is not None:
-            plain_json.write(results, args.json)
+    names = {fault.name for fault in faults}
+    done = {
+        row["fault"] for row in results.rows if row["repeats"] >= args.repeats and row["origin"]
+    }
+    code = _measure_all(args, tuple(f for f in faults if f.name not in done), log, results)
+    rows = [row for row in results.rows if row["fault"] in order]
+    if rows:
         table = Table(*report.HEADINGS)
-        for result in results:
-            table.add_row(*map(escape, report.cells(result)))
+        for row in rows:
+            table.add_row(*map(escape, report.cells(row)))
         wide_console().print(table)
-        if args.table is not None:
-            origins = sorted({result["origin"] for result in results})
-            origin = f"`vjepa2-ros faults --repeats {args.repeats}`, {'; '.join(origins)}:"
-            page = report.insert(args.table.read_text(), results, origin)
-            args.table.write_text(page)
-    return code or (0 if all(is_kept(result) for result in results) else 1)
+    if rows and args.table is not None and not code:
+        origins = sorted({row["origin"] for row in rows})
+        origin = f"`vjepa2-ros faults --repeats {args.repeats}`, {'; '.join(origins)}:"
+        args.table.write_text(report.insert(args.table.read_text(), rows, origin))
+    return code or (0 if all(report.is_kept(row) for row in rows if row["fault"] in names) else 1)
 
 
-def _kept(args: argparse.Namespace, names: set[str]) -> list[dict]:
-    """Results of these faults from an earlier run that was cut off.
+class _Results:
+    """Rows of all faults that were measured, in a file from the first new one on.
+
+    Args:
+        rows: that are there.
+        path: of the file; None for none.
+        order: names of the known faults.
+    """
+
+    def __init__(self, rows: list, path: Path | None, order: list[str]) -> None:
+        self.rows = rows
+        self._path, self._order = path, order
+
+    def add(self, rows: list) -> None:
+        """Put rows into the places of those of the same faults, and write the file."""
+        from vjepa2_ros import plain_json
+        from vjepa2_ros.faults import report
+
+        self.rows = report.merge(self.rows, rows, self._order)
+        if self._path is not None:
+            plain_json.write(self.rows, self._path)
+
+
+def _stored(args: argparse.Namespace, known: list[str]) -> list:
+    """Rows of an earlier run, which this one goes on with.
 
     Raises:
         OSError: the file cannot be read.
         ValueError: the arguments, or the file, do not allow it.
     """
     import json
+
+    from vjepa2_ros.faults import report
 
     if not args.resume:
         return []
@@ -122,24 +132,40 @@ def _kept(args: argparse.Namespace, names: set[str]) -> list[dict]:
     if not args.json.exists() or not (text := args.json.read_text()):
         return []
     try:
-        results = json.loads(text)
-        return [
-            result
-            for result in results
-            if result["fault"] in names
-            and result["repeats"] >= args.repeats
-            and result["origin"]
-        ]
-    except (KeyError, TypeError, ValueError) as error:
+        rows = report.merge([], json.loads(text), known)
+        for row in rows:
+            if row["fault"] in known:
+                # Whether it has all that is looked up later.
+                report.cells(row), report.is_kept(row), row["repeats"] >= 1, row["origin"]
+        return rows
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(f"{args.json} holds no results of this command: {error!r}") from error
 
 
-def _measure(args: argparse.Namespace, faults: tuple, log: Path, results: list) -> tuple[list, int]:
-    """Measure faults; their rows after those that are there, and the exit code of a failure."""
+def _measure_all(args: argparse.Namespace, faults: tuple, log: Path, results: _Results) -> int:
+    """Measure faults, each in a process that can; the exit code of a failure, or 0."""
+    from vjepa2_ros.faults import network
+    from vjepa2_ros.faults.fault import TWO_HOSTS
+
+    here = tuple(fault for fault in faults if fault.stack != TWO_HOSTS)
+    apart = [fault.name for fault in faults if fault.stack == TWO_HOSTS]
+    if apart and (problem := network.problem()):
+        print(f"not measured: {', '.join(apart)}: {problem}", file=sys.stderr)
+        apart = []
+    if apart and not here:
+        os.environ.update(network.NETWORK)
+        return _measure(args, faults, log, results)
+    code = _measure(args, here, log, results) if here else 0
+    if apart and not code:
+        code = _measure_apart(args, apart, log, results)
+    return code
+
+
+def _measure(args: argparse.Namespace, faults: tuple, log: Path, results: _Results) -> int:
+    """Measure faults in this process; the exit code of a failure, or 0."""
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from vjepa2_ros import plain_json
     from vjepa2_ros.faults import report
     from vjepa2_ros.faults.bench import FaultBench, FaultBenchError
     from vjepa2_ros.faults.fault import TWO_HOSTS
@@ -162,9 +188,7 @@ def _measure(args: argparse.Namespace, faults: tuple, log: Path, results: list) 
                     progress.update(bar, description=fault.name)
                     repeats.append(bench.measure(fault))
                     progress.advance(bar)
-                results.append({**report.row(fault, repeats), "origin": origin})
-                if args.json is not None:
-                    plain_json.write(results, args.json)
+                results.add([{**report.row(fault, repeats), "origin": origin}])
             for number, what in (
                 (bench.failed_starts, "starts of a stack failed"),
                 (bench.failed_repeats, "repeats had to be made again"),
@@ -173,43 +197,44 @@ def _measure(args: argparse.Namespace, faults: tuple, log: Path, results: list) 
                     print(f"{number} {what}: see {log}", file=sys.stderr)
     except (FaultBenchError, NetworkError, ProcessGroupError) as error:
         print(f"{error}; see {log}", file=sys.stderr)
-        return results, 1
-    return results, 0
+        return 1
+    return 0
 
 
 def _measure_apart(
-    args: argparse.Namespace, names: list[str], log: Path, results: list
-) -> tuple[list, int]:
+    args: argparse.Namespace, names: list[str], log: Path, results: _Results
+) -> int:
     """Measure in a process of its own: the middleware looks for its network once."""
     import json
     import subprocess
     import tempfile
 
-    from vjepa2_ros import plain_json
+    from vjepa2_ros.faults import report
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "faults.json"
         command = [sys.executable, "-m", "vjepa2_ros.cli.main", "faults", "--only", *names]
         command += ["--repeats", str(args.repeats), "--json", str(file), "--log", str(log)]
-        subprocess.run(command, stdout=subprocess.DEVNULL)
+        ended = subprocess.run(command, stdout=subprocess.DEVNULL).returncode
         text = file.read_text() if file.exists() else ""
-    if not text:
-        return results, 1
-    results += json.loads(text)
-    if args.json is not None:
-        plain_json.write(results, args.json)
-    return results, 0
+    rows = json.loads(text) if text else []
+    results.add(rows)
+    # It also ends with 1 when all was measured and a promise was not kept.
+    expected = 0 if all(report.is_kept(row) for row in rows) else 1
+    if len(rows) == len(names) and ended == expected:
+        return 0
+    print(
+        f"{len(rows)} of {', '.join(names)} measured: their process ended with code {ended}; "
+        f"see {log}",
+        file=sys.stderr,
+    )
+    return 1
 
 
 def _commit() -> str:
-    """The commit of the source tree, with a comma; empty for an installed package."""
+    """The commit of the source tree, `+` if it was changed since; empty for a package."""
     import subprocess
 
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+"]
+    done = subprocess.run([*command, "--exclude=*"], capture_output=True, text=True)
     return f"commit {done.stdout.strip()}, " if done.returncode == 0 else ""
-
-
-def is_kept(result: dict) -> bool:
-    """Whether a fault did what is promised: no command after it, and rest where it has to be."""
-    return not result["commands_after"] and not (result["stops"] and result["not_at_rest"])

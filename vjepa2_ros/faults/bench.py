@@ -13,12 +13,11 @@ from sensor_msgs.msg import CompressedImage
 from std_srvs.srv import Trigger
 
 from vjepa2_ros.execution.goal_status import TERMINAL
-from vjepa2_ros.faults import motion
+from vjepa2_ros.faults import evidence, motion
 from vjepa2_ros.faults.fault import CLOCK, SLOW, TWO_HOSTS, Fault, Repeat
-from vjepa2_ros.faults.observer import Observations, Observer, since
+from vjepa2_ros.faults.observer import Observations, Observer
 from vjepa2_ros.faults.stack import NAMESPACE, SEED, SLOW_SPEED, FaultStack
 from vjepa2_ros.msg import RobotState
-from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.simulation.simulator import DOWN, Simulator
 from vjepa2_ros.srv import InjectFault, SetGoal
 from vjepa2_ros.stack.client import compressed_image
@@ -33,17 +32,23 @@ STEPS = 60
 STARTS = 3
 """Attempts to start a stack: after a kill -9 the middleware sometimes fails at the next start."""
 ATTEMPTS = 2
-"""Attempts at a repeat in which something went wrong beside the fault."""
+"""Attempts at a repeat in which something went wrong before the injection."""
 STARTING = 120.0
 """Longest wait for what comes without a fault [s]."""
 RESUMING = 12.0
 """Longest wait for a command to be accepted after a fault was ended [s]."""
 # Shortest time to look on after the arm has come to rest and the fault was noticed [s].
 _AFTER = 1.0
+# Time for the nodes of a new stack to find the clients, after these have found them [s].
+_DISCOVERY = 0.5
 
 
 class FaultBenchError(RuntimeError):
     """The stack did not do what it does without a fault; the text says what."""
+
+
+class NotInjectedError(FaultBenchError):
+    """The cell has not begun a fault; the text says why."""
 
 
 class FaultBench:
@@ -64,6 +69,8 @@ class FaultBench:
         self.failed_starts = self.failed_repeats = 0
         self.goal_id = ""
         self._goals = 0
+        # When the cell was asked for the first of the faults of a repeat [s, steady].
+        self._asked: float | None = None
         self._pictures = _goal_pictures()
 
     @property
@@ -83,38 +90,37 @@ class FaultBench:
         """Bring the arm into motion, inject a fault, look on, end it, and go on.
 
         Raises:
-            FaultBenchError: something went wrong beside the fault, also at the second attempt.
+            FaultBenchError: something went wrong before the injection, also at the second attempt.
             ProcessGroupError: the stack could not be started.
         """
-        for _ in range(ATTEMPTS - 1):
+        for again in range(ATTEMPTS - 1):
             try:
-                return self._measure(fault)
+                return self._measure(fault, again)
             except FaultBenchError as error:
                 self.stack.note("faults", f"{fault.name} is measured again: {error}")
                 self.failed_repeats += 1
                 self.stack.stop()
-        return self._measure(fault)
+        return self._measure(fault, ATTEMPTS - 1)
 
-    def _measure(self, fault: Fault) -> Repeat:
+    def _measure(self, fault: Fault, again: int) -> Repeat:
         self.ensure(fault.stack)
-        self._begin_motion()
+        self.begin_motion()
         accepted = self.observer.accepted()
         self.observer.injected.clear()
-        begun = time.monotonic()
-        try:
-            fault.inject(self)
-            self._look_on(fault, begun)
-        finally:
-            fault.end(self)
+        begun, problem = self._undergo(fault)
         noticed, code = self._noticed(fault, begun)
         rest, distance = self._rest(fault, begun)
         if fault.goes_on:
             after = len(self.observer.accepted_since(begun) & self.observer.injected)
+            after += evidence.accepted_again(list(self._seen.accepted), begun)
         else:
             from_then = begun if noticed is None else noticed
             named = self.observer.accepted_since(from_then)
             after = len(named - {accepted, self.observer.accepted_at(from_then)})
-        resumes = self._resume()
+        if problem:
+            self.stack.note("faults", f"{fault.name}: {problem}")
+            self.stack.stop()
+        resumes = "restart" if problem else self._resume()
         return Repeat(
             None if noticed is None else noticed - begun,
             None if rest is None else rest - begun,
@@ -122,7 +128,33 @@ class FaultBench:
             after,
             code,
             resumes,
+            again,
         )
+
+    def _undergo(self, fault: Fault) -> tuple[float, str]:
+        """Inject a fault, look on, and end it.
+
+        Returns:
+            When it began [s, steady], and what failed from then on, which is an outcome of it.
+
+        Raises:
+            NotInjectedError: it did not begin.
+        """
+        self._asked, problems = None, []
+        begun = time.monotonic()
+        try:
+            fault.inject(self)
+            begun = begun if self._asked is None else self._asked
+            self._look_on(fault, begun)
+        except NotInjectedError:
+            raise
+        except FaultBenchError as error:
+            problems.append(str(error))
+        try:
+            fault.end(self)
+        except FaultBenchError as error:
+            problems.append(str(error))
+        return begun, "; ".join(problems)
 
     def _look_on(self, fault: Fault, begun: float) -> None:
         """Wait until all is over, but not longer than the fault's time."""
@@ -142,25 +174,12 @@ class FaultBench:
 
     def _noticed(self, fault: Fault, begun: float) -> tuple[float | None, str]:
         """When and by which code the fault was noticed."""
-        found: list[tuple[float, str]] = []
-        for received, state in since(self._seen.states, begun):
-            for value in (state.fault_reason, state.reason, state.refused_reason):
-                if Reason.of(value) in fault.codes:
-                    found.append((received, Reason.of(value).name))
-                    break
-        for received, status in since(self._seen.statuses, begun):
-            if Reason.of(status.reason) in fault.codes:
-                found.append((received, Reason.of(status.reason).name))
-        if Reason.FOREIGN_SENDER in fault.codes:
-            before = max((count for at, count in self._seen.foreign if at < begun), default=0)
-            for received, count in since(self._seen.foreign, begun):
-                if count > before:
-                    found.append((received, Reason.FOREIGN_SENDER.name))
+        found = evidence.notices(fault.codes, self._seen, begun)
         if self.stack.ended is not None:
             found.append((self.stack.ended[0], "stack ended"))
         return min(found, default=(None, ""))
 
-    def _rest(self, fault: Fault, begun: float) -> tuple[float | None, float]:
+    def _rest(self, fault: Fault, begun: float) -> tuple[float | None, float | None]:
         return self.observer.rest(begun, last=not fault.goes_on)
 
     def _resume(self) -> str:
@@ -198,19 +217,24 @@ class FaultBench:
         """Begin or end a fault of the simulated cell; see `simulation/faults.py`.
 
         Raises:
-            FaultBenchError: the cell refuses it.
+            NotInjectedError: the cell was not there or refuses to begin it, the first of a repeat.
+            FaultBenchError: it does not do it otherwise.
         """
         request = InjectFault.Request(fault=fault, active=active)
-        answer = self.observer.call(InjectFault, "simulator/inject_fault", request)
-        if answer is None or not answer.success:
-            raise FaultBenchError(
+        answer = self.observer.call("simulator/inject_fault", request)
+        refused = answer is not None and not answer.success
+        if active and self._asked is None and not refused:
+            self._asked = self.observer.requested
+        if answer is None or refused:
+            kind = NotInjectedError if active and self._asked is None else FaultBenchError
+            raise kind(
                 f"the cell does not {'begin' if active else 'end'} {fault}: "
                 f"{answer.message if answer else 'no answer'}"
             )
 
     def trigger(self, name: str) -> bool:
         """Call a service without arguments, such as `stop`; whether it says that it was done."""
-        answer = self.observer.call(Trigger, name, Trigger.Request())
+        answer = self.observer.call(name, Trigger.Request())
         return answer is not None and answer.success
 
     # The stack ------------------------------------------------------------------------------
@@ -239,12 +263,18 @@ class FaultBench:
         self.observer.clock_offset = 0.0 if kind == CLOCK else None
         self.stack.start(kind)
         self._wait(
-            lambda: self._seen.latent is not None and self._seen.states and self._seen.times,
+            lambda: self._seen.latent is not None and self._seen.states and self._seen.truth,
             "the stack sends no states, truth or latents",
         )
+        self._wait(self.observer.has_services, "the stack does not have all services")
+        time.sleep(_DISCOVERY)
 
-    def _begin_motion(self) -> None:
-        """Set a goal and wait until the arm is in the middle of a motion."""
+    def begin_motion(self) -> None:
+        """Set a goal and wait until the arm is in the middle of a motion.
+
+        Raises:
+            FaultBenchError: the stack ended, or the arm does not move.
+        """
         deadline = time.monotonic() + STARTING
         while time.monotonic() < deadline:
             self.set_goal(check=False)
@@ -264,10 +294,11 @@ class FaultBench:
 
     def _is_moving(self) -> bool:
         """Whether the arm is fast, by its true pose."""
-        times, positions = self._seen.times[-20:], self._seen.positions[-20:]
-        if len(times) < 10 or not self._seen.states or not self._seen.states[-1][1].moving:
+        truth = self._seen.truth[-20:]
+        if len(truth) < 10 or not self._seen.states or not self._seen.states[-1][1].moving:
             return False
-        speed = motion.speeds(np.array(times), np.array(positions))[-1]
+        times = np.array([at for at, _ in truth])
+        speed = motion.speeds(times, np.array([position for _, position in truth]))[-1]
         slow = self.stack.kind in (SLOW, TWO_HOSTS)
         return bool(speed > (0.5 * SLOW_SPEED if slow else 0.08))
 
@@ -286,7 +317,7 @@ class FaultBench:
         self._goals += 1
         picture = self._pictures[self._goals % len(self._pictures)]
         request = SetGoal.Request(images=[picture], steps=[STEPS], gripper=[gripper])
-        answer = self.observer.call(SetGoal, "set_goal", request)
+        answer = self.observer.call("set_goal", request)
         if answer is not None and answer.accepted:
             self.goal_id = answer.goal_id
         elif check:
@@ -295,7 +326,7 @@ class FaultBench:
 
     def reset(self) -> None:
         """Reset a fault and wait until the robot reports none."""
-        self.observer.call(Trigger, "reset_fault", Trigger.Request())
+        self.observer.call("reset_fault", Trigger.Request())
         deadline = time.monotonic() + RESUMING
         while time.monotonic() < deadline:
             if self._seen.states:

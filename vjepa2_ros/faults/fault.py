@@ -34,9 +34,10 @@ class Fault:
             planner; without any, the end of the stack does.
         end: ends it, before it is found out how to go on.
         stack: kind of stack that it is injected into.
-        stops: whether the arm has to stop for it. Otherwise the step in execution may end.
-        goes_on: whether the goal goes on: then only commands that were injected must not be carried
-            out, and the first rest counts.
+        stops: whether the arm has to stop for it, and to be seen to. Otherwise the step in
+            execution may end.
+        goes_on: whether the goal goes on: then only commands that were injected, or accepted
+            before, must not be carried out, and the first rest counts.
         duration: longest time to look on [s].
     """
 
@@ -59,16 +60,20 @@ class Repeat:
         noticed: from the injection to the first code that names the fault, or to the end of the
             stack [s]; None if there was none.
         rest: from the injection to the arm's rest [s]; None if it did not come to rest.
-        distance: largest distance from where the arm was [m].
+        distance: largest distance from where the arm was [m]; None if it was not seen after the
+            injection.
         commands_after: commands that were carried out after the fault was noticed and before a
-            person did something; for foreign commands, those of them that were.
+            person did something; if the goal goes on, injected commands that were, and how often
+            one that had been carried out before was accepted again.
         code: name of the code, or of the end of the stack; empty for none.
         resumes: what it took to move again.
+        measured_again: how many attempts before this one ended before the injection.
     """
 
     noticed: float | None
     rest: float | None
-    distance: float
+    distance: float | None
     commands_after: int
     code: str
     resumes: str
+    measured_again: int = 0

@@ -28,7 +28,7 @@ def speeds(times: np.ndarray, positions: np.ndarray) -> np.ndarray:
 
 def rest(
     times: Sequence[float], positions: Sequence[np.ndarray], since: float, for_good: bool = True
-) -> tuple[float | None, float]:
+) -> tuple[float | None, float | None]:
     """When the arm came to rest, and how far it went until then.
 
     Args:
@@ -39,12 +39,12 @@ def rest(
 
     Returns:
         Time of rest [s], None if it still moved at the end; and the largest distance [m] from where
-        it was at `since`.
+        it was at `since`. Both None, for not known, if the positions end within `WINDOW` of it.
     """
     t, p = np.asarray(times, float), np.asarray(positions, float).reshape(-1, 3)
     after = t >= since
-    if not after.any():
-        return since, 0.0
+    if not len(t) or t[-1] < since + WINDOW:
+        return None, None
     here = p[after][0] if not (~after).any() else p[~after][-1]
     way = np.where(after, np.linalg.norm(p - here, axis=1), 0.0)
     moving = after & (speeds(t, p) > STILL_SPEED)

@@ -15,17 +15,28 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rosgraph_msgs.msg import Clock
+from std_srvs.srv import Trigger
 
 from vjepa2_ros.faults import motion
 from vjepa2_ros.msg import Command, Latent, PlanningStatus, RobotState, SimulatorTruth
 from vjepa2_ros.ros.context import init
 from vjepa2_ros.ros.conversions import stamp
 from vjepa2_ros.ros.qos import COMMAND, LATCHED, LATEST, STREAM
+from vjepa2_ros.srv import InjectFault, SetGoal
 
 _Message = TypeVar("_Message")
 
 # Time between two messages of the clock [s].
 _CLOCK_PERIOD = 0.01
+# Changes of the accepted command that are remembered: more than a planner may be behind.
+_ACCEPTED = 10
+_SERVICES: dict[str, type] = {
+    "set_goal": SetGoal,
+    "cancel": Trigger,
+    "stop": Trigger,
+    "reset_fault": Trigger,
+    "simulator/inject_fault": InjectFault,
+}
 
 
 @dataclass
@@ -33,16 +44,17 @@ class Observations:
     """What was received, with the times of receipt [s, steady].
 
     Attributes:
-        times, positions: of the true pose of the arm.
+        truth: true positions of the arm, each [3] in metres.
         states, statuses, commands: messages.
+        accepted: goal and sequence number of the accepted command, at each change.
         foreign: number of messages that the controller has ignored for their sender.
     """
 
-    times: list[float] = field(default_factory=list)
-    positions: list[np.ndarray] = field(default_factory=list)
+    truth: list[tuple[float, np.ndarray]] = field(default_factory=list)
     states: list[tuple[float, RobotState]] = field(default_factory=list)
     statuses: list[tuple[float, PlanningStatus]] = field(default_factory=list)
     commands: list[tuple[float, Command]] = field(default_factory=list)
+    accepted: list[tuple[float, tuple[str, int]]] = field(default_factory=list)
     foreign: list[tuple[float, int]] = field(default_factory=list)
     latent: Latent | None = None
 
@@ -64,11 +76,14 @@ class Observer:
         seen: what was received; replaced to forget it.
         clock_offset: what the published clock is ahead of this machine's by [s]; None while none
             is published.
+        requested: when the last call of a service was sent [s, steady]; None if that service was
+            not there.
     """
 
     def __init__(self, namespace: str) -> None:
         self.seen = Observations()
         self.clock_offset: float | None = None
+        self.requested: float | None = None
         self._namespace = namespace
         # Commands of the planner, and those beside it: goal and sequence number.
         self._sent: set[tuple[str, int]] = set()
@@ -78,7 +93,10 @@ class Observer:
         self._node = rclpy.create_node("faults", namespace=namespace, context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
-        self._clients: dict[str, Any] = {}
+        # A client that is made when a fault is injected would delay it by its discovery.
+        self._clients: dict[str, Any] = {
+            name: self._node.create_client(kind, name) for name, kind in _SERVICES.items()
+        }
         listeners: tuple[tuple[type, str, Callable, Any], ...] = (
             (SimulatorTruth, "simulator/truth", self._on_truth, STREAM),
             (RobotState, "robot_state", self._on_state, STREAM),
@@ -137,19 +155,21 @@ class Observer:
         """Of the commands that the controller named after a time."""
         return {(s.goal_id, s.sequence) for _, s in since(self.seen.states, begin)}
 
-    def rest(self, begin: float, last: bool = True) -> tuple[float | None, float]:
+    def rest(self, begin: float, last: bool = True) -> tuple[float | None, float | None]:
         """When the arm came to rest after a time, and how far it went; see `motion.rest`."""
-        return motion.rest(self.seen.times.copy(), self.seen.positions.copy(), begin, last)
+        truth = self.seen.truth.copy()
+        times, positions = [at for at, _ in truth], [position for _, position in truth]
+        return motion.rest(times, positions, begin, last)
 
     def trim(self) -> None:
         """Forget what is older than a second."""
         begin = time.monotonic() - 1.0
         old, new = self.seen, Observations(latent=self.seen.latent)
-        first = int(np.searchsorted(old.times, begin))
-        new.times, new.positions = old.times[first:], old.positions[first:]
+        new.truth = since(old.truth, begin)
         new.states = since(old.states, begin)
         new.statuses = since(old.statuses, begin)
         new.commands, new.foreign = old.commands[-3:], old.foreign[-3:]
+        new.accepted = old.accepted[-_ACCEPTED:]
         self.seen = new
 
     # What is said ---------------------------------------------------------------------------
@@ -164,17 +184,17 @@ class Observer:
         """Publish a latent beside the encoder's."""
         self._latents.publish(latent)
 
-    def call(self, service: type, name: str, request: Any, timeout: float = 6.0) -> Any:
-        """Answer of a service of the stack; None if there was none in time."""
-        if name not in self._clients:
-            self._clients[name] = self._node.create_client(service, name)
-            # The other side must have found this client, too.
-            self._clients[name].wait_for_service(timeout)
-            time.sleep(0.5)
-        client = self._clients[name]
+    def has_services(self) -> bool:
+        """Whether all services that can be called are there."""
+        return all(client.service_is_ready() for client in self._clients.values())
+
+    def call(self, name: str, request: Any, timeout: float = 6.0) -> Any:
+        """Answer of a service of the stack; None if there was none in time [s]."""
+        client, self.requested = self._clients[name], None
         if not client.wait_for_service(timeout):
             return None
         done = threading.Event()
+        self.requested = time.monotonic()
         future = client.call_async(request)
         future.add_done_callback(lambda _: done.set())
         if not done.wait(timeout):
@@ -194,11 +214,14 @@ class Observer:
 
     def _on_truth(self, message: SimulatorTruth) -> None:
         hand = message.hand
-        self.seen.positions.append(np.array([hand.x, hand.y, hand.z]))
-        self.seen.times.append(time.monotonic())
+        self.seen.truth.append((time.monotonic(), np.array([hand.x, hand.y, hand.z])))
 
     def _on_state(self, message: RobotState) -> None:
-        self.seen.states.append((time.monotonic(), message))
+        seen, now = self.seen, time.monotonic()
+        seen.states.append((now, message))
+        accepted = message.goal_id, message.sequence
+        if not seen.accepted or seen.accepted[-1][1] != accepted:
+            seen.accepted.append((now, accepted))
 
     def _on_status(self, message: PlanningStatus) -> None:
         self.seen.statuses.append((time.monotonic(), message))

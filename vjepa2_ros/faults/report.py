@@ -20,11 +20,13 @@ def row(fault: Fault, repeats: Sequence[Repeat]) -> dict[str, Any]:
     Returns:
         fault, text, stack, repeats; noticed_s_median and _worst (from the injection);
         rest_s_median and _worst (from the injection), rest_after_notice_s_worst; not_at_rest (how
-        many still moved at the end); distance_m_worst; commands_after; code and resumes, the most
-        frequent ones, with all in codes and resumed.
+        many still moved at the end); not_seen (how many could not be seen after the injection);
+        distance_m_worst; commands_after; code and resumes, the most frequent ones, with all in
+        codes and resumed; measured_again (attempts that ended before the injection).
     """
     noticed = [repeat.noticed for repeat in repeats if repeat.noticed is not None]
     rests = [repeat.rest for repeat in repeats if repeat.rest is not None]
+    ways = [repeat.distance for repeat in repeats if repeat.distance is not None]
     late = [
         max(0.0, repeat.rest - repeat.noticed)
         for repeat in repeats
@@ -44,13 +46,15 @@ def row(fault: Fault, repeats: Sequence[Repeat]) -> dict[str, Any]:
         "rest_s_median": median(rests) if rests else None,
         "rest_s_worst": max(rests, default=None),
         "rest_after_notice_s_worst": max(late, default=None),
-        "not_at_rest": len(repeats) - len(rests),
-        "distance_m_worst": max(repeat.distance for repeat in repeats),
+        "not_at_rest": len(ways) - len(rests),
+        "not_seen": len(repeats) - len(ways),
+        "distance_m_worst": max(ways, default=None),
         "commands_after": sum(repeat.commands_after for repeat in repeats),
         "code": codes.most_common(1)[0][0],
         "codes": dict(codes),
         "resumes": resumed.most_common(1)[0][0],
         "resumed": dict(resumed),
+        "measured_again": sum(repeat.measured_again for repeat in repeats),
     }
 
 
@@ -63,13 +67,15 @@ HEADINGS = (
 
 def cells(result: Mapping[str, Any]) -> tuple[str, ...]:
     """One row of the table."""
+    way = result["distance_m_worst"]
     return (
         f"{result['text']} (`{result['fault']}`)",
         str(result["repeats"]),
         _times(result["noticed_s_median"], result["noticed_s_worst"]),
         _times(result["rest_s_median"], result["rest_s_worst"])
-        + (f", {result['not_at_rest']} go on" if result["not_at_rest"] else ""),
-        f"{result['distance_m_worst'] * 100:.1f}",
+        + (f", {result['not_at_rest']} go on" if result["not_at_rest"] else "")
+        + (f", {result['not_seen']} not seen" if result["not_seen"] else ""),
+        "–" if way is None else f"{way * 100:.1f}",
         str(result["commands_after"]),
         _counted(result["codes"]),
         _counted(result["resumed"]),
@@ -81,6 +87,27 @@ def markdown(results: Sequence[Mapping[str, Any]]) -> str:
     lines = ["| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]
     lines += ["| " + " | ".join(cells(result)) + " |" for result in results]
     return "\n".join(lines)
+
+
+def is_kept(result: Mapping[str, Any]) -> bool:
+    """Whether a fault did what is promised: no command after it, and rest where it has to be."""
+    still_moved = result["not_at_rest"] or result["not_seen"]
+    return not result["commands_after"] and not (result["stops"] and still_moved)
+
+
+def merge(
+    results: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]], order: Sequence[str]
+) -> list[Mapping[str, Any]]:
+    """Rows with new ones in the place of those of the same faults.
+
+    Args:
+        results: rows so far.
+        new: rows to be added.
+        order: names of faults. Rows of others come last.
+    """
+    rows = {result["fault"]: result for result in (*results, *new)}
+    known = [rows.pop(name) for name in order if name in rows]
+    return [*known, *rows.values()]
 
 
 def insert(page: str, results: Sequence[Mapping[str, Any]], origin: str) -> str:

@@ -53,7 +53,7 @@ class Soak:
         replans: commands that were planned.
         seconds: duration.
         events: how often each thing was done.
-        missed_stops: stops after which the arm was not at rest in time.
+        missed_stops: stops that were refused, or after which the arm was not at rest in time.
         samples: in the order of time.
     """
 
@@ -143,13 +143,24 @@ def soak(
             due = now + chance.expovariate(1.0 / _BETWEEN)
             name = chance.choice(("replace", "cancel", "stop", "fault", "state_frozen"))
             outcome.events[name] = outcome.events.get(name, 0) + 1
-            outcome.missed_stops += not _event(bench, name)
+            outcome.missed_stops += not interrupt(bench, name)
     return outcome
 
 
-def _event(bench: FaultBench, name: str) -> bool:
-    """Do something to the goal; False if the arm had to come to rest and did not."""
-    began = time.monotonic()
+def interrupt(bench: FaultBench, name: str) -> bool:
+    """Do something to the goal.
+
+    Args:
+        bench: of the stack.
+        name: replace, cancel, stop, fault or state_frozen.
+
+    Returns:
+        False if the arm, which was in motion, had to come to rest and did not, or if the stop was
+        refused.
+
+    Raises:
+        FaultBenchError: the arm does not move, or the cell refuses the fault.
+    """
     if name == "replace":
         bench.set_goal(check=False)
         return True
@@ -157,8 +168,11 @@ def _event(bench: FaultBench, name: str) -> bool:
         # The step in execution may end.
         bench.trigger("cancel")
         return True
+    # The stop of an arm at rest would show nothing.
+    bench.begin_motion()
+    began, done = time.monotonic(), True
     if name == "stop":
-        bench.trigger("stop")
+        done = bench.trigger("stop")
     elif name == "fault":
         command = copy.deepcopy(bench.observer.last_command())
         far(command)
@@ -170,4 +184,4 @@ def _event(bench: FaultBench, name: str) -> bool:
     if name == "state_frozen":
         bench.switch("state_frozen", False)
     bench.reset()
-    return rest is not None and rest - began < STOPS_AFTER
+    return done and rest is not None and rest - began < STOPS_AFTER
