@@ -262,6 +262,17 @@ def test_a_goal_that_is_over_is_released(around):
     assert released() is None
 
 
+def test_a_duplicate_of_the_accepted_command_that_is_refused_does_not_end_its_step(around):
+    around.to_command()
+    around.take(moving=True)
+    command, _ = around.commands[-1]
+    again = command.goal_id, command.sequence
+    around.robot(
+        accepted=again, moving=True, refused=again, refused_reason=Reason.OUT_OF_SEQUENCE
+    )
+    around.expect(GoalState.MOVING, Reason.STEP_SENT)
+
+
 # What holds a goal up -----------------------------------------------------------------------
 
 

@@ -214,7 +214,7 @@ class GoalExecution:
                     self._enter(GoalState.PLANNING, Reason.PLANNING, "planning")
                 else:
                     self._end_step(goal, report.stamp)
-            elif report.refused == self._sent:
+            elif report.refused == self._sent != report.accepted:
                 reason = report.refused_reason or Reason.COMMAND_NOT_TAKEN
                 self._set_back(goal, Note(reason, report.message))
 
