@@ -3,18 +3,15 @@
 
 import pytest
 
-from vjepa2_ros.stack.reach import TRANSPORTS, network_report, on_this_machine
+from vjepa2_ros.stack.reach import network_report, on_this_machine
 
 RANGE = "ROS_AUTOMATIC_DISCOVERY_RANGE"
 
 
 def test_nodes_stay_on_this_machine_unless_the_user_has_decided():
-    udp = {TRANSPORTS: "UDPv4"}
-    local = {RANGE: "LOCALHOST"}
-    assert on_this_machine({"ROS_DOMAIN_ID": "3", RANGE: ""}) == {**local, **udp}
+    assert on_this_machine({"ROS_DOMAIN_ID": "3", RANGE: ""}) == {RANGE: "LOCALHOST"}
     for name in (RANGE, "ROS_STATIC_PEERS", "ROS_DISCOVERY_SERVER", "ROS_LOCALHOST_ONLY"):
-        assert on_this_machine({name: "something"}) == udp
-    assert on_this_machine({TRANSPORTS: "DEFAULT"}) == local
+        assert on_this_machine({name: "something"}) == {}
 
 
 def test_without_any_setting_the_whole_network_is_named_and_every_way_to_narrow_it():

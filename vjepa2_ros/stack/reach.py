@@ -7,7 +7,6 @@ import os
 from collections.abc import Mapping
 
 DISCOVERY_RANGE = "ROS_AUTOMATIC_DISCOVERY_RANGE"
-TRANSPORTS = "FASTDDS_BUILTIN_TRANSPORTS"
 _THIS_MACHINE = "LOCALHOST"
 # Where one of these is set, somebody has decided on the range.
 _DECIDES = (DISCOVERY_RANGE, "ROS_LOCALHOST_ONLY", "ROS_STATIC_PEERS", "ROS_DISCOVERY_SERVER")
@@ -20,18 +19,10 @@ _WHO = {
 
 
 def on_this_machine(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Environment of nodes that stay on this machine; nothing that the user has set.
-
-    Fast DDS is to use UDP alone: over its shared memory, of several processes that start at once,
-    or after one that was killed, some come up deaf ("open_and_lock_file failed", Fast DDS issue
-    5737). For images and latents of the simulation UDP is as fast.
-    """
-    chosen = {}
-    if not any(environment.get(name) for name in _DECIDES):
-        chosen[DISCOVERY_RANGE] = _THIS_MACHINE
-    if TRANSPORTS not in environment:
-        chosen[TRANSPORTS] = "UDPv4"
-    return chosen
+    """What keeps nodes on this machine; nothing where the user has decided otherwise."""
+    if any(environment.get(name) for name in _DECIDES):
+        return {}
+    return {DISCOVERY_RANGE: _THIS_MACHINE}
 
 
 def network_report(rmw: str, environment: Mapping[str, str] = os.environ) -> str:
