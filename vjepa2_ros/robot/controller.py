@@ -73,7 +73,9 @@ class MotionController:
         self._watch = StateWatch()
         self._arrival = ArrivalDetector(self._description.gripper_stroke)
         self._moving = False
-        self._mode, self._gripper_problem = RobotMode.READY, ""
+        # None after a reset: whatever is read next is news.
+        self._mode: RobotMode | None = RobotMode.READY
+        self._gripper_problem = ""
         self._deadline = self._planner_heard = 0.0
         # Reason and text of a stop that the robot has not carried out yet.
         self._pending_stop: tuple[Reason, str] | None = None
@@ -180,7 +182,7 @@ class MotionController:
         self.fault_reason, self.fault = Reason.NONE, ""
         self.reason, self.message = Reason.FAULT_RESET, "fault reset"
         # A robot that is in an error again, or still, is a new fault at the next reading.
-        self._mode = RobotMode.READY
+        self._mode = None
         return True
 
     # ----------------------------------------------------------------------------------------
@@ -275,7 +277,8 @@ class MotionController:
             if mode == RobotMode.READY:
                 # What was planned from before the error may not fit where it has left the robot.
                 self._gate.forget_observations(now)
-                self.reason, self.message = Reason.READY, "the robot is ready again"
+                if self._mode is not None:
+                    self.reason, self.message = Reason.READY, "the robot is ready again"
             elif mode == RobotMode.RECOVERING:
                 self._moving = False
                 self.reason, self.message = Reason.ROBOT_RECOVERING, state.mode_text
