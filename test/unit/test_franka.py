@@ -336,6 +336,22 @@ def test_without_recoveries_each_reflex_waits_for_a_person_who_clears_it_by_one_
             wait_for(lambda: mode(robot) is RobotMode.READY)
 
 
+def test_an_arm_that_does_not_follow_its_command_is_a_fault(server):
+    """Held so softly that what it meets stays below the thresholds of a reflex."""
+    soft = dict(translation_stiffness=300.0, force_threshold=100.0, torque_threshold=100.0)
+    with driving(server, **soft) as robot:
+        start = robot.read_state()
+        robot.move_to(start.position * [1.0, 1.0, 0.0] - [0.0, 0.0, 0.1], start.quaternion_xyzw, 1)
+        wait_for(lambda: robot.read_state().mode is RobotMode.FAULTED)
+        assert "cm from where it is commanded" in robot.read_state().mode_text
+        robot.stop()
+        wait_for(lambda: np.abs(robot.read_state().joint_velocities).max() < 1e-3)
+        robot.recover()
+        wait_for(lambda: robot.read_state().mode is RobotMode.READY)
+        robot.move_to(start.position, start.quaternion_xyzw, 0.5)
+        settled(robot, start.position)
+
+
 def test_a_state_that_does_not_change_in_motion_is_not_given_a_new_stamp():
     with serving() as server, driving(server) as robot:
         start = robot.read_state()
