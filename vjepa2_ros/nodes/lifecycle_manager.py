@@ -48,7 +48,7 @@ from vjepa2_ros.ros.conversions import seconds
 from vjepa2_ros.ros.health import Health
 from vjepa2_ros.ros.managed_node import ENDING
 from vjepa2_ros.ros.parameters import declare, fix
-from vjepa2_ros.ros.runner import initialise, release_placeholder
+from vjepa2_ros.ros.runner import initialise
 from vjepa2_ros.ros.signals import stop_on_signal
 from vjepa2_ros.ros.supervision import HEARTBEAT_PERIOD, MANAGER_HEARTBEAT, MANAGER_PERIOD
 from vjepa2_ros.settings.declaration import SettingsError
@@ -469,7 +469,6 @@ def main() -> int:
         return 1
     try:
         manager = LifecycleManager(stop)
-        release_placeholder()
     except SettingsError as error:
         print(f"{MANAGER}: {error}", file=sys.stderr, flush=True)
         rclpy.shutdown()

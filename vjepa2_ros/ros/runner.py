@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import rclpy
+from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 
@@ -30,16 +31,10 @@ _TRY_AGAIN = 0.1
 _TURN = 0.5
 
 
-# Holds the DDS participant of the process from the check of the parameters to the node's creation.
-_placeholders: list[Node] = []
-
-
-def initialise(arguments: Sequence[str]) -> bool:
-    """Initialise rclpy, unless `check_parameters` has; False with a message if they are bad."""
-    if rclpy.ok():
-        return True
+def initialise(arguments: Sequence[str] | None, context: Context | None = None) -> bool:
+    """Initialise rclpy; False with a message if the arguments are bad."""
     try:
-        init(arguments)
+        init(arguments, context)
     except RosError as error:
         print(f"ROS arguments refused: {error}", file=sys.stderr, flush=True)
         return False
@@ -47,12 +42,7 @@ def initialise(arguments: Sequence[str]) -> bool:
 
 
 def check_parameters(name: str, settings: type, arguments: Sequence[str]) -> bool:
-    """Initialise rclpy, and check the parameters of a node without its module.
-
-    The participant of the check stays, see `release_placeholder`. If it ended, its shared memory
-    would be removed while the participants of other processes open theirs, and Fast DDS does not
-    keep the two apart: in one of some 20 starts of a stack a node could not be discovered (Fast DDS
-    3.2; 1 of 40 starts of 7 nodes, and 0 of 60 with one participant for each process).
+    """Check the ROS arguments and parameters of a node without its module.
 
     Args:
         name: of the node.
@@ -62,39 +52,29 @@ def check_parameters(name: str, settings: type, arguments: Sequence[str]) -> boo
     Returns:
         False, with a message on stderr, if the node would refuse them.
     """
-    if not initialise(arguments):
+    context = Context()
+    if not initialise(arguments, context):
         return False
     try:
-        node = _bare_node(name)
+        node = Node(name, context=context, enable_rosout=False, start_parameter_services=False)
         declare(node, settings)
-        _placeholders.append(_bare_node(f"_{name}_starting"))
         node.destroy_node()
     except Exception as error:  # noqa: BLE001 - rclpy raises several types for bad files
         text = error if isinstance(error, SettingsError) else f"cannot start: {error}"
         print(f"{name}: {text}", file=sys.stderr, flush=True)
-        rclpy.shutdown()
         return False
+    finally:
+        context.try_shutdown()
     return True
-
-
-def release_placeholder() -> None:
-    """Let go of the participant of `check_parameters`: the node, which has it now, exists."""
-    while _placeholders:
-        _placeholders.pop().destroy_node()
-
-
-def _bare_node(name: str) -> Node:
-    return Node(name, enable_rosout=False, start_parameter_services=False)
 
 
 def run(node_class: type[ManagedNode], arguments: Sequence[str] | None = None) -> int:
     """Run a node until it is told to stop; returns the exit code of the process."""
     stop = stop_on_signal()
-    if not initialise(sys.argv if arguments is None else arguments):
+    if not initialise(arguments):
         return 1
     try:
         node = node_class()
-        release_placeholder()
     except SettingsError as error:
         print(f"{node_class.NAME}: {error}", file=sys.stderr, flush=True)
         rclpy.shutdown()
