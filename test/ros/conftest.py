@@ -6,12 +6,18 @@ import warnings
 
 # Before rclpy is imported anywhere: children inherit it.
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
-os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest  # noqa: E402
 
 rclpy = pytest.importorskip("rclpy", reason="ROS 2 IS ABSENT: no node is tested")
+from rclpy.utilities import get_rmw_implementation_identifier  # noqa: E402
+
+from vjepa2_ros.stack.reach import DISCOVERY_RANGE, on_this_machine  # noqa: E402
+
+os.environ.pop(DISCOVERY_RANGE, None)
+os.environ.update(on_this_machine(get_rmw_implementation_identifier()))
+
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 from probe import DEADLINE, Probe  # noqa: E402
 from rclpy.context import Context  # noqa: E402

@@ -7,12 +7,14 @@ A process of its own, since Fast DDS looks once in a process which networks ther
 import json
 import os
 
-NETWORK = {key: os.environ.get(key) for key in ("ROS_DOMAIN_ID", "ROS_AUTOMATIC_DISCOVERY_RANGE")}
+from vjepa2_ros.stack.reach import DISCOVERY_RANGE, PROFILES
+
+NETWORK = {key: os.environ.get(key, "") for key in ("ROS_DOMAIN_ID", DISCOVERY_RANGE, *PROFILES)}
 
 from conftest import make_probe, wait_for_latents  # noqa: E402
 from sensor_msgs.msg import CompressedImage  # noqa: E402
 
-# It has set those of a test session.
+# Its are of a test session.
 os.environ.update(NETWORK)
 
 from vjepa2_ros.execution.goal_status import TERMINAL  # noqa: E402

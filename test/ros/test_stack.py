@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 from policy import allowed, graph_of
+from rclpy.utilities import get_rmw_implementation_identifier
 from sensor_msgs.msg import CompressedImage
 from std_srvs.srv import Trigger
 
@@ -22,7 +23,7 @@ from vjepa2_ros.settings.cell import Workspace
 from vjepa2_ros.settings.stack import MANAGER, managed_nodes
 from vjepa2_ros.srv import EncodeImages, SetGoal
 from vjepa2_ros.stack.client import StackClient, compressed_image
-from vjepa2_ros.stack.reach import on_this_machine
+from vjepa2_ros.stack.reach import DISCOVERY_RANGE, PROFILES, on_this_machine
 
 
 def encoded(image, suffix=".png"):
@@ -165,10 +166,9 @@ def test_a_goal_image_that_cannot_be_decoded_is_refused_with_its_number(stack):
 
 def test_a_client_finds_a_stack_that_stays_on_this_machine_without_any_setting(stack):
     """`up` and `demo` keep a simulated stack here; `goal` is started in another shell."""
-    ranged = {k: v for k, v in os.environ.items() if k != "ROS_AUTOMATIC_DISCOVERY_RANGE"}
-    assert on_this_machine(ranged)["ROS_AUTOMATIC_DISCOVERY_RANGE"] == (
-        os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"]
-    ), "the stack of this test is started as `up` starts it"
+    ranged = {k: v for k, v in os.environ.items() if k not in (DISCOVERY_RANGE, *PROFILES)}
+    kept = on_this_machine(get_rmw_implementation_identifier(), ranged)
+    assert kept.items() <= os.environ.items(), "the stack is not started as `up` starts it"
     goal = subprocess.run(
         [sys.executable, "-m", "vjepa2_ros.cli.main", "goal", "--cancel"],
         env=ranged,

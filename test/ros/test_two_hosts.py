@@ -15,12 +15,15 @@ import pytest
 
 from vjepa2_ros.msg import PlanningStatus
 from vjepa2_ros.settings.stack import MANAGER
+from vjepa2_ros.stack.reach import PROFILES
 
 DEADLINE = 60.0
 NETWORK = {
     "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET",
     # Shared memory would go past the cable: it is the same machine.
     "FASTDDS_BUILTIN_TRANSPORTS": "UDPv4",
+    # That of the test session has the loopback interface alone.
+    **dict.fromkeys(PROFILES, ""),
 }
 needs_namespaces = pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("ip") is None,

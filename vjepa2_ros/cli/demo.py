@@ -224,7 +224,7 @@ def demo_configuration(
 def isolate() -> str:
     """Take a ROS domain of its own where none is set, so that no other stack gets commands.
 
-    Call it before ROS is imported.
+    Call it before ROS is initialised.
 
     Returns:
         The number of the domain.
@@ -232,7 +232,9 @@ def isolate() -> str:
     Raises:
         ValueError: the one that is set is none.
     """
-    os.environ.update(on_this_machine())
+    from rclpy.utilities import get_rmw_implementation_identifier
+
+    os.environ.update(on_this_machine(get_rmw_implementation_identifier()))
     domain = os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
     if domain and not (domain.isdecimal() and int(domain) <= LARGEST_DOMAIN):
         raise ValueError(

@@ -70,17 +70,16 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(shown(effective)))
         return 0
 
+    from vjepa2_ros.ros.compatibility import own_build
     from vjepa2_ros.stack.process_group import ProcessGroup, ProcessGroupError
     from vjepa2_ros.stack.reach import network_report, on_this_machine
     from vjepa2_ros.stack.start import start_stack
 
     environment = {}
     if args.camera or args.side != "all":
-        from vjepa2_ros.ros.compatibility import own_build
-
         _say(network_report(own_build()["rmw"]))
     else:
-        environment = on_this_machine()
+        environment = on_this_machine(own_build()["rmw"])
     try:
         with ProcessGroup(environment=environment, hurry=lambda: stop.is_urgent) as group:
             start_stack(group, nodes, effective.all_changes(), args.namespace, stop, side=args.side)

@@ -6,10 +6,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from vjepa2_ros.share import share_directory
+
 DISCOVERY_RANGE = "ROS_AUTOMATIC_DISCOVERY_RANGE"
 _THIS_MACHINE = "LOCALHOST"
 # Where one of these is set, somebody has decided on the range.
 _DECIDES = (DISCOVERY_RANGE, "ROS_LOCALHOST_ONLY", "ROS_STATIC_PEERS", "ROS_DISCOVERY_SERVER")
+PROFILES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
+"""Names of the file with the profiles of Fast DDS 3 and 2."""
 _WHO = {
     "OFF": "no other process",
     _THIS_MACHINE: "every program of this ROS domain on this machine",
@@ -18,11 +22,22 @@ _WHO = {
 }
 
 
-def on_this_machine(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """What keeps nodes on this machine; nothing where the user has decided otherwise."""
+def on_this_machine(rmw: str, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What keeps nodes on this machine; nothing where the user has decided otherwise.
+
+    With Fast DDS it is a profile of ours, without the shared memory that ROS would add; see
+    `config/fastdds_this_machine.xml`.
+
+    Args:
+        rmw: name of the middleware.
+        environment: of the nodes.
+    """
     if any(environment.get(name) for name in _DECIDES):
         return {}
-    return {DISCOVERY_RANGE: _THIS_MACHINE}
+    if not rmw.startswith("rmw_fastrtps") or any(environment.get(name) for name in PROFILES):
+        return {DISCOVERY_RANGE: _THIS_MACHINE}
+    profile = str(share_directory() / "config" / "fastdds_this_machine.xml")
+    return {DISCOVERY_RANGE: "SYSTEM_DEFAULT", **dict.fromkeys(PROFILES, profile)}
 
 
 def network_report(rmw: str, environment: Mapping[str, str] = os.environ) -> str:
