@@ -11,12 +11,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest  # noqa: E402
 
 rclpy = pytest.importorskip("rclpy", reason="ROS 2 IS ABSENT: no node is tested")
-from rclpy.utilities import get_rmw_implementation_identifier  # noqa: E402
-
+from vjepa2_ros.ros.compatibility import own_build  # noqa: E402
 from vjepa2_ros.stack.reach import DISCOVERY_RANGE, on_this_machine  # noqa: E402
 
 os.environ.pop(DISCOVERY_RANGE, None)
-os.environ.update(on_this_machine(get_rmw_implementation_identifier()))
+os.environ.update(on_this_machine(own_build()["rmw"], own_build()["ros_distro"]))
 
 from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
 from probe import DEADLINE, Probe  # noqa: E402

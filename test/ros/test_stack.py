@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 import pytest
 from policy import allowed, graph_of
-from rclpy.utilities import get_rmw_implementation_identifier
 from sensor_msgs.msg import CompressedImage
 from std_srvs.srv import Trigger
 
 from vjepa2_ros.execution.goal_status import TERMINAL
 from vjepa2_ros.msg import Latent, PlanningStatus, SimulatorTarget
 from vjepa2_ros.robot.reason import Reason
+from vjepa2_ros.ros.compatibility import own_build
 from vjepa2_ros.ros.conversions import image_array, seconds
 from vjepa2_ros.ros.image_transport import COMPRESSED_TOPIC
 from vjepa2_ros.ros.qos import LATCHED
@@ -167,7 +167,7 @@ def test_a_goal_image_that_cannot_be_decoded_is_refused_with_its_number(stack):
 def test_a_client_finds_a_stack_that_stays_on_this_machine_without_any_setting(stack):
     """`up` and `demo` keep a simulated stack here; `goal` is started in another shell."""
     ranged = {k: v for k, v in os.environ.items() if k not in (DISCOVERY_RANGE, *PROFILES)}
-    kept = on_this_machine(get_rmw_implementation_identifier(), ranged)
+    kept = on_this_machine(own_build()["rmw"], own_build()["ros_distro"], ranged)
     assert kept.items() <= os.environ.items(), "the stack is not started as `up` starts it"
     goal = subprocess.run(
         [sys.executable, "-m", "vjepa2_ros.cli.main", "goal", "--cancel"],

@@ -11,21 +11,24 @@ RANGE = "ROS_AUTOMATIC_DISCOVERY_RANGE"
 
 
 def test_nodes_stay_on_this_machine_unless_the_user_has_decided():
-    assert on_this_machine("rmw_x", {"ROS_DOMAIN_ID": "3", RANGE: ""}) == {RANGE: "LOCALHOST"}
+    undecided = {"ROS_DOMAIN_ID": "3", RANGE: ""}
+    assert on_this_machine("rmw_x", "kilted", undecided) == {RANGE: "LOCALHOST"}
     for name in (RANGE, "ROS_STATIC_PEERS", "ROS_DISCOVERY_SERVER", "ROS_LOCALHOST_ONLY"):
-        assert on_this_machine("rmw_x", {name: "something"}) == {}
-        assert on_this_machine("rmw_fastrtps_cpp", {name: "something"}) == {}
+        assert on_this_machine("rmw_x", "kilted", {name: "something"}) == {}
+        assert on_this_machine("rmw_fastrtps_cpp", "kilted", {name: "something"}) == {}
 
 
 def test_with_fast_dds_they_use_the_loopback_interface_alone_and_no_shared_memory():
-    found = on_this_machine("rmw_fastrtps_cpp", {})
+    found = on_this_machine("rmw_fastrtps_cpp", "kilted", {})
     assert found[RANGE] == "SYSTEM_DEFAULT"
     profile = ElementTree.parse(found["FASTDDS_DEFAULT_PROFILES_FILE"]).getroot()
     texts = {element.tag.partition("}")[2]: element.text for element in profile.iter()}
     assert texts["useBuiltinTransports"] == "false" and texts["type"] == "UDPv4"
     assert {e.text for e in profile.iter() if e.tag.endswith("address")} == {"127.0.0.1"}
+    (older,) = on_this_machine("rmw_fastrtps_cpp", "jazzy", {}).keys() - {RANGE}
+    assert older == "FASTRTPS_DEFAULT_PROFILES_FILE"
     own = {"FASTDDS_DEFAULT_PROFILES_FILE": "own.xml"}
-    assert on_this_machine("rmw_fastrtps_cpp", own) == {RANGE: "LOCALHOST"}
+    assert on_this_machine("rmw_fastrtps_cpp", "kilted", own) == {RANGE: "LOCALHOST"}
 
 
 def test_without_any_setting_the_whole_network_is_named_and_every_way_to_narrow_it():

@@ -232,9 +232,10 @@ def isolate() -> str:
     Raises:
         ValueError: the one that is set is none.
     """
-    from rclpy.utilities import get_rmw_implementation_identifier
+    from vjepa2_ros.ros.compatibility import own_build
 
-    os.environ.update(on_this_machine(get_rmw_implementation_identifier()))
+    build = own_build()
+    os.environ.update(on_this_machine(build["rmw"], build["ros_distro"]))
     domain = os.environ.setdefault("ROS_DOMAIN_ID", str(1 + os.getpid() % 100))
     if domain and not (domain.isdecimal() and int(domain) <= LARGEST_DOMAIN):
         raise ValueError(

@@ -75,11 +75,11 @@ def run(args: argparse.Namespace) -> int:
     from vjepa2_ros.stack.reach import network_report, on_this_machine
     from vjepa2_ros.stack.start import start_stack
 
-    environment = {}
+    build, environment = own_build(), {}
     if args.camera or args.side != "all":
-        _say(network_report(own_build()["rmw"]))
+        _say(network_report(build["rmw"]))
     else:
-        environment = on_this_machine(own_build()["rmw"])
+        environment = on_this_machine(build["rmw"], build["ros_distro"])
     try:
         with ProcessGroup(environment=environment, hurry=lambda: stop.is_urgent) as group:
             start_stack(group, nodes, effective.all_changes(), args.namespace, stop, side=args.side)

@@ -13,7 +13,8 @@ _THIS_MACHINE = "LOCALHOST"
 # Where one of these is set, somebody has decided on the range.
 _DECIDES = (DISCOVERY_RANGE, "ROS_LOCALHOST_ONLY", "ROS_STATIC_PEERS", "ROS_DISCOVERY_SERVER")
 PROFILES = ("FASTDDS_DEFAULT_PROFILES_FILE", "FASTRTPS_DEFAULT_PROFILES_FILE")
-"""Names of the file with the profiles of Fast DDS 3 and 2."""
+"""Name of the file with the profiles of Fast DDS 3, which warns of that of 2, and of 2."""
+_WITH_FAST_DDS_2 = ("humble", "jazzy")
 _WHO = {
     "OFF": "no other process",
     _THIS_MACHINE: "every program of this ROS domain on this machine",
@@ -22,7 +23,9 @@ _WHO = {
 }
 
 
-def on_this_machine(rmw: str, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+def on_this_machine(
+    rmw: str, ros_distro: str, environment: Mapping[str, str] = os.environ
+) -> dict[str, str]:
     """What keeps nodes on this machine; nothing where the user has decided otherwise.
 
     With Fast DDS it is a profile of ours, without the shared memory that ROS would add; see
@@ -30,6 +33,7 @@ def on_this_machine(rmw: str, environment: Mapping[str, str] = os.environ) -> di
 
     Args:
         rmw: name of the middleware.
+        ros_distro: name of the distribution, which tells the version of Fast DDS.
         environment: of the nodes.
     """
     if any(environment.get(name) for name in _DECIDES):
@@ -37,7 +41,8 @@ def on_this_machine(rmw: str, environment: Mapping[str, str] = os.environ) -> di
     if not rmw.startswith("rmw_fastrtps") or any(environment.get(name) for name in PROFILES):
         return {DISCOVERY_RANGE: _THIS_MACHINE}
     profile = str(share_directory() / "config" / "fastdds_this_machine.xml")
-    return {DISCOVERY_RANGE: "SYSTEM_DEFAULT", **dict.fromkeys(PROFILES, profile)}
+    variable = PROFILES[1] if ros_distro in _WITH_FAST_DDS_2 else PROFILES[0]
+    return {DISCOVERY_RANGE: "SYSTEM_DEFAULT", variable: profile}
 
 
 def network_report(rmw: str, environment: Mapping[str, str] = os.environ) -> str:
