@@ -9,13 +9,15 @@ import os
 
 from vjepa2_ros.stack.reach import DISCOVERY_RANGE, PROFILES
 
-NETWORK = {key: os.environ.get(key, "") for key in ("ROS_DOMAIN_ID", DISCOVERY_RANGE, *PROFILES)}
+NETWORK = {key: os.environ[key] for key in ("ROS_DOMAIN_ID", DISCOVERY_RANGE)}
 
 from conftest import make_probe, wait_for_latents  # noqa: E402
 from sensor_msgs.msg import CompressedImage  # noqa: E402
 
 # Its are of a test session.
 os.environ.update(NETWORK)
+for name in PROFILES:
+    os.environ.pop(name, None)
 
 from vjepa2_ros.execution.goal_status import TERMINAL  # noqa: E402
 from vjepa2_ros.ros.conversions import image_array  # noqa: E402

@@ -22,9 +22,9 @@ NETWORK = {
     "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET",
     # Shared memory would go past the cable: it is the same machine.
     "FASTDDS_BUILTIN_TRANSPORTS": "UDPv4",
-    # That of the test session has the loopback interface alone.
-    **dict.fromkeys(PROFILES, ""),
 }
+# The profile of the test session has the loopback interface alone.
+OWN = {name: value for name, value in os.environ.items() if name not in PROFILES}
 needs_namespaces = pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("ip") is None,
     reason="NO ROOT OR NO `ip` (package iproute2): a stack on two hosts is NOT TESTED",
@@ -68,7 +68,7 @@ class Side:
     def __init__(self, host, *words):
         self.process = subprocess.Popen(
             on(host, "-m", "vjepa2_ros.cli.main", "up", *words),
-            env={**os.environ, **NETWORK},
+            env={**OWN, **NETWORK},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -105,7 +105,7 @@ def test_a_goal_is_reached_on_two_hosts(hosts, tiny_model, tmp_path):
         assert any("discovery range SUBNET" in line for line in sides[0].lines)
         goal = subprocess.run(
             on(robot, str(Path(__file__).with_name("goal_on_this_host.py"))),
-            env={**os.environ, **NETWORK, "PYTHONPATH": os.pathsep.join(sys.path)},
+            env={**OWN, **NETWORK, "PYTHONPATH": os.pathsep.join(sys.path)},
             capture_output=True,
             text=True,
         )

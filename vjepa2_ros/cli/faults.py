@@ -12,6 +12,7 @@ from pathlib import Path
 
 from vjepa2_ros.cli.arguments import positive_integer
 from vjepa2_ros.cli.demo import isolate
+from vjepa2_ros.stack.reach import PROFILES
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -154,6 +155,9 @@ def _measure_all(args: argparse.Namespace, faults: tuple, log: Path, results: _R
         apart = []
     if apart and not here:
         os.environ.update(network.NETWORK)
+        for name in PROFILES:
+            # That of a stack on one machine has the loopback interface alone.
+            os.environ.pop(name, None)
         return _measure(args, faults, log, results)
     code = _measure(args, here, log, results) if here else 0
     if apart and not code:

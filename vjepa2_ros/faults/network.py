@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 
 from vjepa2_ros.stack.process_group import Process, ProcessGroup
-from vjepa2_ros.stack.reach import PROFILES
 
 FAR = ("encoder_node", "planner_node")
 """Nodes on the other host."""
@@ -18,8 +17,6 @@ NETWORK = {
     "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET",
     # Shared memory would go past the cable: it is the same machine.
     "FASTDDS_BUILTIN_TRANSPORTS": "UDPv4",
-    # That of a stack on one machine has the loopback interface alone.
-    **dict.fromkeys(PROFILES, ""),
 }
 """Environment of the nodes on both hosts."""
 
