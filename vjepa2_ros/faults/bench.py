@@ -37,6 +37,8 @@ STARTING = 120.0
 """Longest wait for what comes without a fault [s]."""
 RESUMING = 12.0
 """Longest wait for a command to be accepted after a fault was ended [s]."""
+# Time in which a goal that is refused after a fault is set again [s].
+_PATIENCE = 2.0
 # Shortest time to look on after the arm has come to rest and the fault was noticed [s].
 _AFTER = 1.0
 # Time for the nodes of a new stack to find the clients, after these have found them [s].
@@ -192,11 +194,17 @@ class FaultBench:
             return "by itself"
         for what, before in (("new goal", lambda: None), ("reset_fault, new goal", self.reset)):
             before()
-            self.set_goal(check=False)
-            if self._takes_commands():
+            if self._sets_goal() and self._takes_commands():
                 return what
         self.stack.stop()
         return "restart"
+
+    def _sets_goal(self) -> bool:
+        """Whether a goal is accepted, as by a person who tries again when it is refused."""
+        deadline = time.monotonic() + _PATIENCE
+        while not (accepted := self.set_goal(check=False)) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return accepted
 
     def _takes_commands(self) -> bool:
         """Whether another command is accepted within the time for it."""
@@ -308,8 +316,8 @@ class FaultBench:
             return True
         return bool(self._seen.statuses) and self._seen.statuses[-1][1].state in TERMINAL
 
-    def set_goal(self, gripper: str = "open", check: bool = True) -> None:
-        """Set the next goal, also while the arm moves.
+    def set_goal(self, gripper: str = "open", check: bool = True) -> bool:
+        """Set the next goal, also while the arm moves; returns whether it was accepted.
 
         Raises:
             FaultBenchError: with `check`, it was not accepted.
@@ -323,6 +331,7 @@ class FaultBench:
         elif check:
             text = answer.message if answer is not None else "no answer"
             raise FaultBenchError(f"the goal was not accepted: {text}")
+        return answer is not None and answer.accepted
 
     def reset(self) -> None:
         """Reset a fault and wait until the robot reports none."""
