@@ -43,9 +43,9 @@ class Fault:
 
     name: str
     text: str
-    inject: Callable[[FaultBench], None]
+    inject: Callable[[FaultBench], object]
     codes: tuple[Reason, ...] = ()
-    end: Callable[[FaultBench], None] = _nothing
+    end: Callable[[FaultBench], object] = _nothing
     stack: str = SIMULATED
     stops: bool = True
     goes_on: bool = False
