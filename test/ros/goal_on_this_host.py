@@ -14,7 +14,7 @@ NETWORK = {key: os.environ[key] for key in ("ROS_DOMAIN_ID", DISCOVERY_RANGE)}
 from conftest import make_probe, wait_for_latents  # noqa: E402
 from sensor_msgs.msg import CompressedImage  # noqa: E402
 
-# Its are of a test session.
+# Importing it has set those of a test session on one machine.
 os.environ.update(NETWORK)
 for name in PROFILES:
     os.environ.pop(name, None)

@@ -514,6 +514,22 @@ def test_a_user_stop_and_a_blocked_gripper_halt_and_end_the_goal_without_a_fault
     assert cell.command(goal="next").accepted
 
 
+def test_after_a_reset_nothing_counts_that_was_seen_before_the_robot_was_ready(cell):
+    """The user stop is released between the reset and the next reading."""
+    cell.mode = RobotMode.USER_STOPPED
+    cell.run(0.1)
+    cell.broken = "read"
+    cell.run(0.1)
+    cell.broken = ""
+    assert cell.controller.reset_fault(cell.time)
+    seen = cell.time + 0.01
+    cell.mode = RobotMode.READY
+    cell.run(0.04)
+    assert cell.command(goal="next", observation_stamp=seen).reason is Reason.BEFORE_HALT
+    cell.run(0.2)
+    assert cell.command(goal="next").accepted
+
+
 def test_a_reset_ends_what_was_planned_before_it(cell):
     cell.command(offset=(np.nan, 0, 0))
     cell.run(0.3)
