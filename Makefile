@@ -16,7 +16,7 @@ TASK ?= pick_and_place
 REPORT ?= runs/evaluate/$(TASK).json
 GOLDEN ?= test/golden
 
-.PHONY: help setup demo demo-franka check test lint train evaluate verify bench-gpu clean
+.PHONY: help setup demo demo-franka check test test-slow lint train evaluate verify bench-gpu clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 18
@@ -39,6 +39,9 @@ lint: setup ## style and types
 
 test: setup ## all tests, in two processes; or those that ARGS selects
 	.venv/bin/python -m pytest $(or $(ARGS),--numprocesses 2 --dist loadfile --no-loadscope-reorder)
+
+test-slow: setup ## the tests of what rarely changes: the wheel, the benchmark of the loop
+	.venv/bin/python -m pytest -m slow
 
 train: setup ## collect data in the simulation and train the world model
 	$(PROGRAM) train $(ARGS)

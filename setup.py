@@ -153,7 +153,7 @@ class BuildInterfaces(Command):
 
     def get_source_files(self) -> list[str]:
         sources = [ROOT / "CMakeLists.txt", ROOT / "package.xml"]
-        for pattern in ("cmake/*", "msg/*.msg", "srv/*.srv"):
+        for pattern in ("cmake/*.*", "msg/*.msg", "srv/*.srv"):
             sources += ROOT.glob(pattern)
         return [str(source.relative_to(ROOT)) for source in sources]
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A robot driver: an arm without physics that moves in a straight line at constant speed.
 
-Run the stack with it, on the images of a folder, in the place of the simulation:
+Run the stack with it, on the images of a folder, instead of the simulation:
 
     PYTHONPATH=examples .venv/bin/vjepa2-ros up --camera FOLDER --config examples/robot_driver.yaml
 

@@ -2,7 +2,9 @@
 """The whole stack with a stock `ros2 launch`: in simulation, or with a camera and a robot.
 
     ros2 launch vjepa2_ros pick_place.launch.py
-    ros2 launch vjepa2_ros pick_place.launch.py simulation:=false camera:=/dev/video0
+    ros2 launch vjepa2_ros pick_place.launch.py rviz:=true panel:=true
+    ros2 launch vjepa2_ros pick_place.launch.py robot:=franka robot_ip:=172.16.0.2 \
+        camera:=/dev/video0
     ros2 launch vjepa2_ros pick_place.launch.py simulation:=false side:=robot   # on one host,
     ros2 launch vjepa2_ros pick_place.launch.py simulation:=false side:=gpu     # on the other one
     ros2 launch vjepa2_ros pick_place.launch.py checkpoint:=/models/vjepa2-ac-vitg.pt
@@ -19,7 +21,8 @@ from launch_ros.actions import Node
 from rclpy.utilities import get_rmw_implementation_identifier
 
 from launch import LaunchDescription
-from vjepa2_ros.ros.deadlines import WIND_DOWN_OPTION
+from vjepa2_ros.ros.deadlines import END_WITH_PARENT_OPTION, WIND_DOWN_OPTION
+from vjepa2_ros.share import share_directory
 from vjepa2_ros.stack.claim import claim
 from vjepa2_ros.stack.launching import ARGUMENTS, plan_stack
 from vjepa2_ros.stack.reach import network_report
@@ -38,12 +41,16 @@ def launch_nodes(context):
     if plan.has_network:
         print(network_report(get_rmw_implementation_identifier()), flush=True)
     _claims.append(claim(plan.namespace, side=plan.side))
-    return [_node(name, plan) for name in plan.nodes]
+    viewers = [
+        *([_rviz(plan)] if plan.rviz else []),
+        *([_panel(plan)] if plan.panel else []),
+    ]
+    return [*(_node(name, plan) for name in (*plan.nodes, *plan.watchers)), *viewers]
 
 
 def _node(name, plan):
     def on_exit(event, context):
-        if context.is_shutdown and event.returncode in _ORDERLY:
+        if name in plan.watchers or (context.is_shutdown and event.returncode in _ORDERLY):
             return None
         if event.returncode == 0:
             return Shutdown(reason=f"{name} ended")
@@ -58,7 +65,7 @@ def _node(name, plan):
         namespace=plan.namespace,
         parameters=[parameters] if parameters else [],
         arguments=[
-            *(WIND_DOWN_OPTION, str(plan.deadlines.wind_down)),
+            *_wind_down(name, plan),
             *("--ros-args", "--log-level", plan.log_level),
             *enclave_arguments(name, plan.namespace),
         ],
@@ -68,6 +75,27 @@ def _node(name, plan):
         sigkill_timeout=str(plan.deadlines.kill),
         on_exit=on_exit,
     )
+
+
+def _rviz(plan):
+    # The configuration names topics of the default namespace.
+    configuration = str(share_directory() / "config" / "pick_place.rviz")
+    return Node(package="rviz2", executable="rviz2", name="rviz", arguments=["-d", configuration])
+
+
+def _panel(plan):
+    arguments = ["panel", "--namespace", plan.namespace, END_WITH_PARENT_OPTION]
+    return Node(
+        package="vjepa2_ros", executable="vjepa2-ros", arguments=arguments, output="screen"
+    )
+
+
+def _wind_down(name, plan):
+    # A watcher does not wait for the lifecycle manager, which does not know it.
+    watches = name in plan.watchers
+    if watches:
+        return (END_WITH_PARENT_OPTION,)
+    return (WIND_DOWN_OPTION, str(plan.deadlines.wind_down))
 
 
 def generate_launch_description():

@@ -6,11 +6,13 @@ import signal
 import pytest
 
 ROS = "test/ros/"
+# Its nodes are light, so that the other process can run it without keeping the rest from its work.
+APART = "test/ros/test_bad_start.py"
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Files stay whole; all under test/ros go one after the other, beside those without ROS.
+    """Files stay whole; those under test/ros go one after the other, beside all others.
 
     `xdist_group` does not do it: xdist 3.8 writes the groups where pytest 9.2 does not read them.
     """
@@ -19,9 +21,14 @@ def pytest_xdist_make_scheduler(config, log):
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             file = nodeid.partition("::")[0]
-            return ROS if file.startswith(ROS) else file
+            return ROS if file.startswith(ROS) and file != APART else file
 
     return Scheduling(config, log)
+
+
+def pytest_collection_modifyitems(items):
+    """Those under test/ros come first: they take longest, and one process has to take them all."""
+    items.sort(key=lambda item: not item.nodeid.startswith(ROS))
 
 
 @pytest.fixture(autouse=True)

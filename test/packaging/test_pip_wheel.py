@@ -10,6 +10,8 @@ import zipfile
 import pytest
 from workspace import ROOT
 
+# It compiles the messages once more; `make setup` and the build by colcon do so in every run.
+pytestmark = pytest.mark.slow
 NOT_SOURCE = (".*", "__pycache__", "build", "docs", "install", "log", "models", "runs", "*.so")
 
 

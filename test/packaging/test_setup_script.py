@@ -40,6 +40,7 @@ class Tree:
             shutil.copy(ROOT / name, folder)
         (folder / "tools").mkdir()
         self.tool("python3", PYTHON.format(folder=folder))
+        self.tool("cmake", "#!/bin/sh\n")
         self.write("missing", "")
         self.fail_at("nothing")
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Commands as a user of a ROS workspace types them, with .venv in the place of /opt/ros."""
+"""Commands as a user of a ROS workspace types them, with .venv instead of /opt/ros."""
 
 import os
 import subprocess

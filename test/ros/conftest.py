@@ -2,7 +2,6 @@
 """Real nodes in processes of their own over real DDS, on a domain of this test session."""
 
 import os
-import warnings
 
 # Before rclpy is imported anywhere: children inherit it.
 os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 100)
@@ -17,42 +16,14 @@ from vjepa2_ros.stack.reach import DISCOVERY_RANGE, on_this_machine  # noqa: E40
 os.environ.pop(DISCOVERY_RANGE, None)
 os.environ.update(on_this_machine(own_build()["rmw"], own_build()["ros_distro"]))
 
-from diagnostic_msgs.msg import DiagnosticArray  # noqa: E402
-from probe import DEADLINE, Probe  # noqa: E402
+from probe import DEADLINE  # noqa: E402
 from rclpy.context import Context  # noqa: E402
 from rclpy.executors import SingleThreadedExecutor  # noqa: E402
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image  # noqa: E402
 from small_model import small_world_model  # noqa: E402
+from stack_probe import make_probe  # noqa: E402
 
-from vjepa2_ros.msg import (  # noqa: E402
-    Command,
-    Goal,
-    Latent,
-    PlanningStatus,
-    RobotState,
-    SimulatorTarget,
-    SimulatorTruth,
-)
-from vjepa2_ros.ros.qos import COMMAND, LATCHED, LATEST, STREAM, TARGET  # noqa: E402
-from vjepa2_ros.settings.stack import managed_nodes  # noqa: E402
-from vjepa2_ros.share import share_directory  # noqa: E402
 from vjepa2_ros.stack.process_group import ProcessGroup  # noqa: E402
-from vjepa2_ros.stack.start import start_stack  # noqa: E402
 from vjepa2_ros.world_model.checkpoint import save_world_model  # noqa: E402
-
-TOPICS = (
-    (Image, "camera/image_raw", LATEST),
-    (CameraInfo, "camera/camera_info", LATEST),
-    (Latent, "latent", LATEST),
-    (RobotState, "robot_state", STREAM),
-    (Command, "command", COMMAND),
-    (PlanningStatus, "status", LATCHED),
-    (Goal, "goal", LATCHED),
-    (CompressedImage, "goal_image/compressed", LATCHED),
-    (SimulatorTarget, "simulator/target", TARGET),
-    (SimulatorTruth, "simulator/truth", STREAM),
-    (DiagnosticArray, "/diagnostics", 50),
-)
 
 
 @pytest.fixture(scope="session")
@@ -63,60 +34,11 @@ def tiny_model(tmp_path_factory):
     return folder
 
 
-def make_probe(namespace):
-    probe = Probe(namespace)
-    for message_type, topic, qos in TOPICS:
-        probe.listen(message_type, topic, qos)
-    return probe
-
-
-def wait_for_latents(probe):
-    """Wait for the word of the planner in the probe's namespace that it has got a latent.
-
-    A goal set before that is refused.
-    """
-    planner = probe.node.get_namespace() + "/planner_node"
-
-    def has_latent(message):
-        # Other stacks publish on the same topic.
-        status = message.status[0]
-        return status.name == planner and "latent_age_s" in {e.key for e in status.values}
-
-    probe.wait("/diagnostics", has_latent, after=0)
-
-
 @pytest.fixture
 def group():
     """Processes of one test."""
     with ProcessGroup() as group:
         yield group
-
-
-@pytest.fixture(scope="module")  # it takes a whole core for as long as it is there
-def stack(tiny_model):
-    """The simulated stack, all nodes active, and a probe beside it."""
-    shipped = share_directory() / "models" / "tabletop" / "config.json"
-    checkpoint = "tabletop" if shipped.is_file() else str(tiny_model)
-    if checkpoint != "tabletop":
-        warnings.warn("NO SHIPPED MODEL: the nodes are tested with random weights", stacklevel=1)
-    model = {"checkpoint": checkpoint}
-    changes = {
-        "encoder_node": model,
-        "planner_node": {**model, "latent_quadratic.evaluations": 16, "patience": 0},
-        # Scene 2 starts high above the table, where three steps in any direction meet nothing.
-        "simulator_node": {"seed": 2},
-        # A busy machine may leave the simulator without its turn for a second, and more while the
-        # others load torch; what a stale state does is tested with the controller alone.
-        "controller_node": {"max_state_age": 10.0},
-    }
-    probe = make_probe("/vjepa2")
-    try:
-        with ProcessGroup() as group:
-            start_stack(group, managed_nodes("simulation"), changes)
-            wait_for_latents(probe)
-            yield probe
-    finally:
-        probe.close()
 
 
 @pytest.fixture(scope="session")

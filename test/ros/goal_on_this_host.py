@@ -5,26 +5,15 @@ A process of its own, since Fast DDS looks once in a process which networks ther
 """
 
 import json
-import os
 
-from vjepa2_ros.stack.reach import DISCOVERY_RANGE, PROFILES
+from sensor_msgs.msg import CompressedImage
+from stack_probe import make_probe, wait_for_latents
 
-NETWORK = {key: os.environ[key] for key in ("ROS_DOMAIN_ID", DISCOVERY_RANGE)}
-
-from conftest import make_probe, wait_for_latents  # noqa: E402
-from sensor_msgs.msg import CompressedImage  # noqa: E402
-
-# Importing it has set those of a test session on one machine.
-os.environ.update(NETWORK)
-for name in PROFILES:
-    os.environ.pop(name, None)
-
-from vjepa2_ros.execution.goal_status import TERMINAL  # noqa: E402
-from vjepa2_ros.ros.conversions import image_array  # noqa: E402
-from vjepa2_ros.ros.image_transport import COMPRESSED_TOPIC, jpeg  # noqa: E402
-from vjepa2_ros.ros.qos import LATEST  # noqa: E402
-from vjepa2_ros.srv import SetGoal  # noqa: E402
-from vjepa2_ros.stack.client import compressed_image  # noqa: E402
+from vjepa2_ros.execution.goal_status import TERMINAL
+from vjepa2_ros.ros.conversions import compressed_image, image_array
+from vjepa2_ros.ros.image_transport import COMPRESSED_TOPIC, jpeg
+from vjepa2_ros.ros.qos import LATEST
+from vjepa2_ros.srv import SetGoal
 
 
 def values_of(message):

@@ -7,7 +7,7 @@ import zlib
 import cv2
 import numpy as np
 
-from vjepa2_ros.stack.client import compressed_image
+from vjepa2_ros.ros.conversions import compressed_image
 
 
 def huge_png():

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a node really publishes and offers, and what the policy of SROS 2 allows it."""
 
+from rclpy._rclpy_pybind11 import NodeNameNonExistentError
+
 from vjepa2_ros.stack.security import policies
 
 KINDS = {
@@ -12,12 +14,15 @@ KINDS = {
 
 
 def graph_of(node, name, namespace):
-    """Kind and full name of all that the graph has of a node."""
-    return {
-        (kind, topic)
-        for kind in KINDS.values()
-        for topic, _ in getattr(node, f"get_{kind}_names_and_types_by_node")(name, namespace)
-    }
+    """Kind and full name of all that the graph has of a node; nothing of one that is not found."""
+    try:
+        return {
+            (kind, topic)
+            for kind in KINDS.values()
+            for topic, _ in getattr(node, f"get_{kind}_names_and_types_by_node")(name, namespace)
+        }
+    except NodeNameNonExistentError:
+        return set()
 
 
 def allowed(name, namespace):

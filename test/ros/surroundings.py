@@ -176,7 +176,14 @@ class Surroundings:
             answer = self.set_goal()
             if answer.accepted:
                 return answer.goal_id
-            assert answer.reason in (Reason.NO_IMAGE, Reason.NO_ROBOT_STATE, Reason.NODE_INACTIVE)
+            # The encoder's service is a new one with each test.
+            assert answer.reason in (
+                Reason.NO_IMAGE,
+                Reason.NO_ROBOT_STATE,
+                Reason.NODE_INACTIVE,
+                Reason.ENCODER_UNAVAILABLE,
+                Reason.ENCODER_TIMEOUT,
+            )
             self.probe.wait("/diagnostics", after=mark)
 
     def wait_status(self, goal_id, state, reason=None, step=0):

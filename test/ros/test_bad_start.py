@@ -3,6 +3,7 @@
 
 import fcntl
 import os
+import re
 import select
 import signal
 import subprocess
@@ -278,14 +279,34 @@ def test_a_signal_to_all_at_once_brings_the_stack_down_in_order(group, pictures)
     assert down == ["controller_node", "camera_node"]
 
 
+class Steps:
+    """What nodes logged, in the order of the stamps: lines of several may overtake each other."""
+
+    def __init__(self):
+        self._lines = []
+
+    def add(self, line, name):
+        stamp = float(re.search(r"\[(\d+\.\d+)\]", line)[1])
+        self._lines.append((stamp, name))
+
+    def __eq__(self, names):
+        return [name for _, name in sorted(self._lines)] == names
+
+    def __len__(self):
+        return len(self._lines)
+
+    def __repr__(self):
+        return repr(sorted(self._lines))
+
+
 @pytest.fixture
 def small_stack(pictures):
     """A robot and a camera that are active, and the steps on their way down, with their names."""
-    steps = []
+    steps = Steps()
 
     def on_line(name, line):
         if line.endswith("deactivate: done"):
-            steps.append(name)
+            steps.add(line, name)
 
     parameters = {"camera_node": {"source": "folder", "path": str(pictures)}}
     with ProcessGroup(on_line) as group:

@@ -14,11 +14,12 @@ from rclpy.task import Future
 from std_srvs.srv import Trigger
 
 from vjepa2_ros.robot.reason import Reason
+from vjepa2_ros.ros.conversions import compressed_image
 from vjepa2_ros.settings.declaration import parameters_of
 from vjepa2_ros.settings.planning import PlannerNodeSettings
 from vjepa2_ros.srv import SetGoal
 from vjepa2_ros.stack import client
-from vjepa2_ros.stack.client import ClientError, StackClient, compressed_image, read_images
+from vjepa2_ros.stack.client import ClientError, StackClient, read_images
 
 
 @pytest.fixture
@@ -165,7 +166,7 @@ def test_image_files_become_messages_as_they_are(tmp_path):
     ("content", "text"),
     [
         (b"", "goal.png: an empty file cannot be decoded"),
-        (b"# a text", "use a JPEG or PNG"),
+        (b"# a text", "use a JPEG, PNG or WebP"),
         (b"GIF89a" + bytes(100), "an image in GIF format cannot be decoded"),
         (b"\xff\xd8\xff broken", "the image's header cannot be decoded"),
     ],

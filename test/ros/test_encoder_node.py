@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The encoder by itself: the probe is its camera and whoever sends it goal images."""
 
+import sys
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -10,14 +12,13 @@ from huge_images import huge_jpeg, huge_png
 from probe import Probe
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, Image
 
 from vjepa2_ros.msg import Latent
 from vjepa2_ros.robot.reason import Reason
-from vjepa2_ros.ros.conversions import image_message
+from vjepa2_ros.ros.conversions import compressed_image, image_message
 from vjepa2_ros.ros.qos import LATEST
 from vjepa2_ros.srv import EncodeImages
-from vjepa2_ros.stack.client import compressed_image
 from vjepa2_ros.stack.process_group import ProcessGroup
 
 PIXELS = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
@@ -97,8 +98,8 @@ def test_the_limit_may_change_while_the_encoder_is_active(encoder):
     ("data", "reason", "text"),
     [
         (b"", Reason.IMAGE_INVALID, "an empty file"),
-        (b"text", Reason.IMAGE_INVALID, "use a JPEG or PNG"),
-        (cv2.imencode(".webp", PIXELS)[1].tobytes(), Reason.IMAGE_INVALID, "WebP"),
+        (b"text", Reason.IMAGE_INVALID, "use a JPEG, PNG or WebP"),
+        (cv2.imencode(".bmp", PIXELS)[1].tobytes(), Reason.IMAGE_INVALID, "BMP"),
         (cv2.imencode(".png", PIXELS[:8, :8])[1].tobytes(), Reason.IMAGE_INVALID, "8x8"),
     ],
 )
@@ -128,3 +129,31 @@ def test_an_inactive_encoder_says_so(encoder):
     answer = encoder.call(EncodeImages, "encode_images", request)
     assert answer.reason == Reason.NODE_INACTIVE
     assert encoder.change("encoder_node", "activate")
+
+
+def test_the_driver_of_another_camera_is_taken_by_remapping_alone(tiny_model):
+    """Its images are padded YUV under other names; nothing but the topics is told to anybody."""
+    probe = Probe("/foreign")
+    probe.listen(Latent, "latent", LATEST)
+    probe.listen(CameraInfo, "camera/camera_info", LATEST)
+    remapped = [
+        word
+        for topic in ("image_raw", "camera_info")
+        for word in ("-r", f"{topic}:=/foreign/camera/{topic}")
+    ]
+    driver = Path(__file__).with_name("fake_driver.py")
+    try:
+        with ProcessGroup() as group:
+            group.start("usb_cam", [sys.executable, str(driver), "--ros-args", *remapped])
+            group.start_node("encoder_node", {"checkpoint": str(tiny_model)}, namespace="/foreign")
+            assert probe.change("encoder_node", "configure")
+            assert probe.change("encoder_node", "activate")
+            latent = probe.wait("latent")
+            assert latent.header.frame_id == "usb_cam"
+            # A model of the training's crop sees up to 1.35 times as wide as high.
+            assert (latent.crop_top, latent.crop_height) == (0, 64)
+            assert (latent.crop_left, latent.crop_width) == (5, 86)
+            info = probe.wait("camera/camera_info")
+            assert info.k[0] == 80.0 and info.header.frame_id == "usb_cam"
+    finally:
+        probe.close()

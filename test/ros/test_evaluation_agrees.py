@@ -3,8 +3,8 @@
 
 import cv2
 import pytest
-from conftest import make_probe, wait_for_latents
 from sensor_msgs.msg import CompressedImage
+from stack_probe import make_probe, wait_for_latents
 
 from vjepa2_ros.evaluation.simulated_stack import encode_as_sent
 from vjepa2_ros.evaluation.trial import play
@@ -64,7 +64,11 @@ def executed_by_the_nodes(episode):
     probe = make_probe(namespace)
     try:
         with ProcessGroup() as group:
-            changes = {"simulator_node": {"seed": episode.seed}}
+            # On a busy machine the simulator may wait for its turn: see the stack of stack/.
+            changes = {
+                "simulator_node": {"seed": episode.seed},
+                "controller_node": {"max_state_age": 10.0},
+            }
             start_stack(group, managed_nodes("simulation"), changes, namespace)
             wait_for_latents(probe)
             answer = probe.call(SetGoal, "set_goal", request)

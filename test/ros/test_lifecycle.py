@@ -115,7 +115,9 @@ def test_up_and_down_again_leaves_nothing_behind(node):
     assert node.trigger_deactivate() == SUCCESS and not node.is_active
     assert node.trigger_cleanup() == SUCCESS and node.label == "unconfigured"
     assert node.calls == ["configure", "activate", "deactivate", "cleanup"]
-    assert node.entities() == before
+    assert node.entities() == before + 1, "its service stays"
+    assert node.trigger_configure() == SUCCESS
+    assert node.entities() == before + 4, "and is there once"
 
 
 @pytest.mark.parametrize(
@@ -125,7 +127,7 @@ def test_a_failed_configuration_is_reported_undone_and_can_be_repeated(node, err
     before = node.entities()
     node.raising = {"configure": error}
     assert node.trigger_configure() == result
-    assert node.label == "unconfigured" and node.entities() == before
+    assert node.label == "unconfigured" and node.entities() == before + 1
     assert "cannot configure" in node.health.last_error and "cleanup" in node.calls
     node.raising = {}
     assert node.trigger_configure() == SUCCESS

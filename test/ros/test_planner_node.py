@@ -439,8 +439,8 @@ def test_a_late_listener_gets_the_goal_and_its_image(around):
     received = []
     for message_type, topic in ((Goal, "goal"), (CompressedImage, "goal_image/compressed")):
         around.probe.node.create_subscription(message_type, topic, received.append, LATCHED)
-    around.probe.wait_until(lambda: len(received) == 2)
-    assert goal in {getattr(message, "goal_id", None) for message in received}
+    around.probe.wait_until(lambda: goal in {getattr(m, "goal_id", None) for m in received})
+    around.probe.wait_until(lambda: any(isinstance(m, CompressedImage) for m in received))
 
 
 def test_an_activated_planner_says_that_there_is_no_goal(around):

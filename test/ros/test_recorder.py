@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from diagnostic_msgs.msg import DiagnosticArray
 from probe import Probe
+from rclpy.serialization import serialize_message
 from rosbags.highlevel import AnyReader
 from rosbags.interfaces import QosDurability
 from sensor_msgs.msg import Image
@@ -15,6 +16,7 @@ from std_msgs.msg import Header
 
 from vjepa2_ros.msg import Goal, PlanningStatus, RobotState
 from vjepa2_ros.ros.qos import LATCHED, LATEST, STREAM
+from vjepa2_ros.ros.recorder import Recorder, _message_type
 from vjepa2_ros.stack.observer import StackObserver
 from vjepa2_ros.stack.process_group import ProcessGroup
 from vjepa2_ros.stack.start import start_stack
@@ -128,9 +130,37 @@ def test_no_message_is_lost_at_the_rate_of_a_controller(tmp_path):
         probe.close()
 
 
-def test_a_topic_of_a_package_that_is_not_installed_is_left_out():
-    from vjepa2_ros.stack.recorder import _message_type
+def test_messages_are_in_the_bag_in_the_order_in_which_they_were_delivered(tmp_path):
+    """One that was lost on the wire and sent again is received after those that follow it."""
+    probe = Probe("/resent")
+    try:
+        callbacks = []
 
+        class Subscribing:
+            create_timer, destroy_timer = probe.node.create_timer, probe.node.destroy_timer
+            destroy_subscription = staticmethod(lambda _: None)
+
+            def create_subscription(self, message_type, topic, callback, qos, raw):
+                callbacks.append(callback)
+
+        recorder = Recorder(
+            Subscribing(), tmp_path / "bag", {}, {"/chatter": "std_msgs/msg/Header"}
+        )
+        for frame, received in (("first", 30), ("second", 10), ("third", 20), ("fourth", 40)):
+            data = serialize_message(Header(frame_id=frame))
+            callbacks[0](data, {"received_timestamp": received})
+        recorder.close()
+    finally:
+        probe.close()
+    with AnyReader([tmp_path / "bag"]) as reader:
+        read = [
+            (reader.deserialize(data, connection.msgtype).frame_id, received)
+            for connection, received, data in reader.messages()
+        ]
+    assert read == [("first", 30), ("second", 31), ("third", 32), ("fourth", 40)]
+
+
+def test_a_topic_of_a_package_that_is_not_installed_is_left_out():
     assert _message_type("no_such_msgs/msg/Thing") is None
     assert _message_type("std_msgs/msg/NoSuchThing") is None
     assert _message_type("std_msgs/msg/Header") is Header

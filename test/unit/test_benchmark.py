@@ -10,7 +10,7 @@ import pytest
 import torch
 from small_model import small_world_model
 
-from vjepa2_ros.benchmark import planning
+from vjepa2_ros.benchmark import clips, planning
 from vjepa2_ros.benchmark.decisions import (
     CONTACTS,
     FARTHEST,
@@ -257,3 +257,42 @@ def test_plans_of_contact_are_carried_out_and_have_columns_of_their_own(tmp_path
     assert row["path_weight"] == 0.15 and row["variance_weight"] == 0.5
     assert row["gflop"] > 0 and row["contact_energy_ratio_median"] > 0
     assert "success at contact" in (out / "planning.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "width", "hidden", "tokens"),
+    [("vitl", 24, 1024, 4096, 8192), ("vitg-384", 40, 1408, 6144, 18432)],
+)
+def test_the_operations_of_a_published_clip_are_those_of_its_matrices_and_attention(
+    name, layers, width, hidden, tokens
+):
+    matrices = 2 * tokens * (4 * width**2 + 2 * width * hidden)
+    attention = 4 * tokens**2 * width
+    patches = 2 * tokens * width * (3 * 2 * 16 * 16)
+    wanted = layers * (matrices + attention) + patches
+    assert clips.count(name, 64) == pytest.approx(wanted, rel=1e-3)
+
+
+def test_what_a_clip_costs_is_measured_in_a_process_of_its_own(tmp_path, capsys):
+    report = tmp_path / "clips.json"
+    words = ("--clips", "vitl", "--frames", 2, "--repeats", 1, "--threads", 1, "--json", report)
+    assert run("model", *words) == 0
+    figures = json.loads(report.read_text())
+    (cost,) = figures["costs"]
+    assert (cost["tokens"], cost["parameters"]) == (256, 303_885_312)
+    assert cost["seconds"] > 0 and cost["share"] > 0 and cost["peak_memory_gib"] > 1.1
+    assert "vitl" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--clips", "vitx"), "unknown encoder vitx: there are vitl, vith, vitg, vitg-384"),
+        (("--clips", "vitl", "--frames", 1), "a clip needs at least 2 frames, not 1"),
+        (("--clips", "vitl", "--checkpoint", "tabletop"), "leave out --checkpoint"),
+        (("--frames", 16), "--frames goes with --clips"),
+    ],
+)
+def test_clips_that_cannot_be_measured_are_refused(words, said, capsys):
+    assert run("model", *words) == 2
+    assert said in capsys.readouterr().err

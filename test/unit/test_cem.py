@@ -59,6 +59,16 @@ def test_a_small_change_of_the_gripper_is_dropped_and_the_energy_is_that_of_the_
     assert plan.energy == pytest.approx(0.04, abs=1e-3)
 
 
+def test_the_mean_so_far_is_the_first_candidate_where_it_is_asked_for():
+    settings = CEMSettings(samples=16, iterations=3, top_k=4, mean_sample=True, initial_std=0.02)
+    plan = CrossEntropyMethod(settings).plan(
+        towards(0.03, -0.05, 0.01, 0.5), SPACE, seeded(), trace=True
+    )
+    trace = plan.trace
+    assert torch.equal(SPACE.searched(trace.actions[:, 0]), trace.mean[:-1])
+    assert (trace.std[0] == 0.02).all()
+
+
 def test_fixed_axes_keep_their_value():
     space = ActionSpace(fixed_axes={"gripper": 0.0, "z": -0.02}, horizon=2)
     plan = CrossEntropyMethod().plan(towards(0.05, 0.0, 0.05, 1.0), space, seeded(), trace=True)

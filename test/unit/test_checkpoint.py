@@ -21,7 +21,7 @@ from small_model import (
     write_published,
 )
 
-from vjepa2_ros.settings.model import ModelSettings
+from vjepa2_ros.settings.model import CROPS, ModelSettings
 from vjepa2_ros.share import model_path
 from vjepa2_ros.world_model.checkpoint import (
     CheckpointError,
@@ -558,16 +558,19 @@ def test_a_model_opened_by_its_settings_is_the_one_that_they_name(model, folder)
 
 
 @pytest.mark.parametrize(
-    ("name", "fingerprint"),
-    [("tabletop", "c74b000a14cc68f2"), ("tabletop_without_state", "605c8866e5f619d5")],
+    ("name", "fingerprint", "parts"),
+    [
+        ("tabletop", "c74b000a14cc68f2", {"decoder", "uncertainty", "success"}),
+        ("tabletop_without_state", "605c8866e5f619d5", {"decoder", "uncertainty"}),
+    ],
 )
-def test_shipped_models_keep_their_fingerprints(name, fingerprint):
+def test_shipped_models_keep_their_fingerprints(name, fingerprint, parts):
     if not model_path(name).is_dir():
         pytest.skip("A SHIPPED MODEL IS ABSENT: its fingerprint is not tested")
     # Recorded latents and goals are compared with latents of this name.
     model = open_world_model(ModelSettings(checkpoint=name), parts=None)
     assert model.fingerprint == fingerprint
-    assert set(model.parts) == {"decoder", "uncertainty"}
+    assert set(model.parts) == parts
 
 
 class Probe(torch.nn.Module):
@@ -627,7 +630,7 @@ def test_an_unknown_part_of_a_file_is_ignored_and_named(with_probe, monkeypatch,
 def test_a_part_that_is_absent_or_unknown_is_refused_by_name(folder, with_probe, monkeypatch):
     with pytest.raises(CheckpointError, match="has no part probe; its optional parts are none"):
         load_world_model(folder, parts=["probe"])
-    known = r"unknown parts \['nothing'\]: known are \['decoder', 'probe', 'uncertainty'\]"
+    known = r"unknown parts \['nothing'\]: known are .*'decoder', 'probe', 'success', 'uncertainty'"
     with pytest.raises(ValueError, match=known):
         load_world_model(with_probe, parts=["nothing"])
 
@@ -668,3 +671,19 @@ def test_a_model_that_cannot_be_written_leaves_the_old_one(model, folder, monkey
     (folder / (name + ".partial")).rmdir()
     kept = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert kept["config.json"] == before["config.json"] and set(kept) == set(before)
+
+
+def test_the_crop_of_the_settings_takes_the_place_of_the_checkpoints(folder):
+    wide = np.random.default_rng(0).integers(0, 256, (72, 128, 3), np.uint8)
+    opened = {
+        crop: open_world_model(ModelSettings(checkpoint=str(folder), crop=crop)) for crop in CROPS
+    }
+    assert {crop: model.crop_of(wide) for crop, model in opened.items()} == {
+        "checkpoint": (0, 15, 72, 97),
+        "training": (0, 15, 72, 97),
+        "square": (0, 28, 72, 72),
+        "whole": (0, 0, 72, 128),
+    }
+    # Latents of different crops must not be compared.
+    assert len({model.fingerprint for model in opened.values()}) == 3
+    assert not torch.equal(opened["square"].encode(wide), opened["whole"].encode(wide))

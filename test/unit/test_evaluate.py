@@ -201,7 +201,7 @@ def test_plans_that_cannot_be_made_are_no_failure_of_the_task(tmp_path, capsys, 
         (("--all", "--task", "reach"), "leave out --task"),
         (("--shard", "1/3", "--episodes", 2), "cannot be played in 3 shards"),
         (("--box-yaw", 200), "0 to 180 degrees"),
-        (("--policy", "linear", "--rivals", "absent.safetensors"), "vjepa2-ros rivals"),
+        (("--policy", "linear", "--baselines", "absent.safetensors"), "vjepa2-ros baselines"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_is_written(
@@ -325,7 +325,7 @@ def edited(path, change):
         (lambda r: r.update(task=["a"]), "is not the report of a shard"),
         (lambda r: r.update(cells=[]), "other settings"),
         (lambda r: r.update(fingerprint="other"), "other settings"),
-        (lambda r: r.update(rivals="other"), "other settings"),
+        (lambda r: r.update(baselines="other"), "other settings"),
     ],
 )
 def test_a_shard_that_was_changed_is_refused(tmp_path, capsys, change, said):

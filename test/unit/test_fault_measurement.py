@@ -66,7 +66,8 @@ def test_a_row_has_median_and_worst_of_all_repeats_and_names_what_was_not_at_res
     assert row["distance_m_worst"] == 0.30 and row["resumes"] == "new goal"
     table = report.markdown([row])
     assert "no images (`camera_gone`) | 3 | 1.10 (1.20) | 0.50 (0.60), 1 go on | 30.0 | 2" in table
-    assert "NO_IMAGE 2, – 1" in table and "new goal 2, by itself 1" in table
+    assert "NO_IMAGE (2 times); – (1 times)" in table
+    assert "new goal (2 times); by itself (1 times)" in table
 
 
 def test_an_arm_that_was_not_seen_is_not_an_arm_at_rest():

@@ -11,6 +11,7 @@ import sys
 import time
 from contextlib import contextmanager
 from itertools import count
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from vjepa2_ros.robot.controller import MotionController
 from vjepa2_ros.robot.driver import RobotError, RobotMode
 from vjepa2_ros.robot.franka import FrankaRobot
 from vjepa2_ros.robot.franka_elbow import ELBOW
+from vjepa2_ros.robot.franka_recovery import FrankaRecovery
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.settings.controller import MotionLimits
 from vjepa2_ros.settings.franka import FrankaSettings
@@ -395,6 +397,20 @@ def test_the_user_stop_is_survived_and_motion_resumes_from_where_the_arm_is(serv
     assert start.position[0] < held[0] < target[0] - 0.01
     robot.move_to(start.position, start.quaternion_xyzw, 0.5)
     settled(robot, start.position)
+
+
+@pytest.mark.parametrize("by", ["UserStopped", "Guiding"])
+def test_a_motion_that_a_person_ended_is_no_reflex(by, monkeypatch):
+    """Where no reflex is cleared by itself, each user stop in motion would latch a fault."""
+    import franky
+
+    monkeypatch.setattr("vjepa2_ros.robot.franka_recovery.deviation", lambda measured: 0.0)
+    recovery = FrankaRecovery(FrankaSettings(max_recoveries=0))
+    recovery.motion_error = "motion aborted by user stop"
+    stopped = SimpleNamespace(robot_mode=getattr(franky.RobotMode, by))
+    assert recovery.mode_of(None, stopped)[0] is RobotMode.USER_STOPPED
+    released = SimpleNamespace(robot_mode=franky.RobotMode.Idle)
+    assert recovery.mode_of(None, released) == (RobotMode.READY, "")
 
 
 def test_blocked_fingers_are_named_and_delay_neither_arm_nor_stop(server):

@@ -14,10 +14,12 @@ from vjepa2_ros.execution.goal_request import refusal_of
 from vjepa2_ros.execution.goal_status import GoalState, GoalStatus
 from vjepa2_ros.execution.observation import EncodedImage
 from vjepa2_ros.execution.robot_report import RobotReport
-from vjepa2_ros.planning.receding_horizon import Step
+from vjepa2_ros.planning.step import Step
 from vjepa2_ros.robot.driver import RobotState
 from vjepa2_ros.robot.reason import Reason
+from vjepa2_ros.robot.safety import MAX_GAP, CommandGate
 from vjepa2_ros.settings.cell import MotionCell, ObservationAge
+from vjepa2_ros.settings.controller import MotionLimits
 from vjepa2_ros.settings.declaration import parameters_of
 from vjepa2_ros.settings.planning import ExecutionSettings, LoopSettings
 
@@ -169,6 +171,25 @@ def test_a_goal_is_executed_step_by_step_to_its_limit(around):
         around.take(moving=False)
     around.expect(GoalState.STEP_LIMIT, Reason.ALL_STEPS_MADE)
     assert around.execution.goal is None
+
+
+def test_the_gate_takes_a_new_goal_however_many_commands_were_sent_before(around):
+    """A planner that counted on over all goals could serve none after a thousand commands."""
+    gate = CommandGate(MotionLimits())
+
+    def execute(steps):
+        around.start(Loop(steps=steps))
+        for number in range(1, steps + 1):
+            around.look()
+            around.plan()
+            command, _ = around.commands[-1]
+            verdict = gate.check(command, measured(around.now), around.now, around.now)
+            assert verdict.accepted, (number, verdict)
+            around.take(moving=False)
+
+    execute(MAX_GAP + 10)
+    execute(2)
+    assert [command.sequence for command, _ in around.commands[-3:]] == [MAX_GAP + 10, 1, 2]
 
 
 def test_no_improvement_ends_the_goal_without_a_command(around):

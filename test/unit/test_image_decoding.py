@@ -76,6 +76,47 @@ def test_a_png_is_decoded_exactly():
     np.testing.assert_array_equal(decoded, PIXELS)
 
 
+@pytest.mark.parametrize(
+    "options", [{"lossless": True}, {"quality": 80}, {"lossless": True, "exact": True}]
+)
+def test_a_webp_has_the_pixels_that_opencv_gives(options):
+    data = saved(PIXELS, "WEBP", **options)
+    np.testing.assert_array_equal(decode_image(data, LIMIT), by_opencv(data))
+    if options.get("lossless"):
+        np.testing.assert_array_equal(decode_image(data, LIMIT), PIXELS)
+
+
+def test_a_webp_is_turned_as_its_exif_data_say():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = saved(PIXELS, "WEBP", lossless=True, exif=exif.tobytes())
+    np.testing.assert_array_equal(decode_image(data, LIMIT), np.rot90(PIXELS, -1))
+
+
+def test_a_webp_with_alpha_loses_it_and_an_animated_one_gives_its_first_image():
+    alpha = np.dstack([PIXELS, np.full((40, 50), 128, np.uint8)])
+    data = saved(alpha, "WEBP", lossless=True, exact=True)
+    np.testing.assert_array_equal(decode_image(data, LIMIT), PIXELS)
+    frames = [Image.fromarray(PIXELS[::-1].copy())]
+    data = saved(PIXELS, "WEBP", lossless=True, save_all=True, append_images=frames)
+    np.testing.assert_array_equal(decode_image(data, LIMIT), PIXELS)
+
+
+@pytest.mark.parametrize("lossless", [True, False])
+def test_a_webp_that_is_too_large_is_refused_by_its_header_alone(lossless):
+    data = saved(np.zeros((600, 500, 3), np.uint8), "WEBP", lossless=lossless)
+    assert "500x600" in str(refusal(data, 299_999)) and is_too_large(refusal(data, 299_999))
+    decode_image(data, 300_000)
+    # Sixteen thousand pixels square, said by thirty bytes.
+    said = b"RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0" + b"\xff\x3f\0\xff\x3f\0"
+    assert is_too_large(refusal(said))
+
+
+@pytest.mark.parametrize("kept", [12, 15, 20, 24, 29, 60, -1])
+def test_a_webp_that_is_cut_off_is_refused(kept):
+    assert "save it again" in str(refusal(saved(PIXELS, "WEBP", lossless=True)[:kept]))
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA"])
 def test_other_kinds_of_png_have_the_pixels_that_opencv_gives(mode):
     image = Image.fromarray(PIXELS).convert(mode)
@@ -158,12 +199,12 @@ def test_an_image_of_just_the_limit_is_accepted():
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [("WEBP", "WebP"), ("BMP", "BMP"), ("TIFF", "TIFF"), ("GIF", "GIF")]
+    ("kind", "name"), [("BMP", "BMP"), ("TIFF", "TIFF"), ("GIF", "GIF")]
 )
 def test_other_formats_are_refused_with_their_name(kind, name):
     error = refusal(saved(PIXELS, kind))
     assert not is_too_large(error)
-    assert f"in {name} format" in str(error) and "use a JPEG or PNG" in str(error)
+    assert f"in {name} format" in str(error) and "use a JPEG, PNG or WebP" in str(error)
 
 
 @pytest.mark.parametrize(

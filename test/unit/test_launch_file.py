@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The launch file and what its arguments mean, as far as can be seen without a stock ROS 2."""
 
+import argparse
 import configparser
 import importlib.util
 import os
@@ -10,9 +11,13 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 
+from vjepa2_ros.cli import up
+from vjepa2_ros.ros.deadlines import END_WITH_PARENT_OPTION, WIND_DOWN_OPTION
 from vjepa2_ros.settings.declaration import SettingsError
-from vjepa2_ros.settings.stack import MANAGER, NODES, managed_nodes
+from vjepa2_ros.settings.simulator import CAMERA_POSE
+from vjepa2_ros.settings.stack import MANAGER, NODES, VISUALIZER, managed_nodes
 from vjepa2_ros.stack.launching import ARGUMENTS, plan_stack
+from vjepa2_ros.stack.process_group import ProcessGroupError
 
 ROOT = Path(__file__).resolve().parents[2]
 LAUNCH_FILE = ROOT / "launch" / "pick_place.launch.py"
@@ -52,6 +57,8 @@ def test_what_means_false_starts_the_hardware(text):
 def test_without_arguments_only_the_declared_defaults_hold():
     plan = plan_stack({})
     assert plan.namespace == "/vjepa2" and plan.log_level == "info"
+    pose = list(CAMERA_POSE)
+    assert plan.parameters.pop(VISUALIZER) == {"camera_pose": pose}
     assert not any(plan.parameters.values())
 
 
@@ -101,23 +108,81 @@ def test_a_real_robot_does_not_move_by_images_of_the_simulation(tmp_path):
         plan_stack({**arguments, "preset": "simulated_franka"})
 
 
+def test_with_the_images_of_another_driver_no_camera_node_is_started():
+    plan = plan_stack({"camera": "topic"})
+    assert "camera_node" not in plan.nodes and "simulator_node" not in plan.nodes
+    assert "camera_node" not in plan.parameters[MANAGER]["nodes"]
+    assert "encoder_node" in plan.nodes
+
+
+REFUSALS = [
+    ({"simulation": "ture"}, "simulation:=ture is neither true nor false"),
+    ({"rviz": ""}, "rviz:= is neither true nor false"),
+    ({"camera": "/dev/video0", "simulation": "true"}, "leave simulation out"),
+    ({"robot_ip": "172.16.0.2"}, "give robot:=franka, too"),
+    ({"panel": "true", "visualizer": "false"}, "shows what visualizer_node makes"),
+    ({"robot": "franka", "simulation": "true"}, "would move by images of the simulation"),
+    ({"planner": "guess"}, "unknown planner 'guess'"),
+    ({"seed": "abc"}, "seed:=abc is not an integer"),
+    ({"seed": "-1"}, "seed is -1"),
+    ({"seed": "1", "simulation": "false"}, "seed:=1 is of the simulation"),
+    ({"namespace": "no name"}, "namespace:='no name' is not a namespace"),
+    ({"side": "left"}, "side:=left is unknown: use all, robot, gpu"),
+    ({"side": "gpu", "seed": "1"}, "seed belong to the robot side"),
+    ({"log_level": "loud"}, "log_level:=loud is unknown: use debug, info"),
+    ({"params_file": "/no/such.yaml"}, "/no/such.yaml: No such file"),
+    ({"preset": "peper"}, "unknown preset 'peper'"),
+    
+]
+
+
+def test_a_robot_or_a_camera_takes_the_place_of_the_simulation():
+    given = {"robot": "franka", "robot_ip": "172.16.0.7", "planner": "cem"}
+    for arguments in (given, {"camera": "/dev/video3"}, {**given, "camera": "/dev/video3"}):
+        assert plan_stack(arguments).managed == managed_nodes("hardware")
+    parameters = plan_stack(given).parameters
+    assert parameters["controller_node"] == {"robot": "franka", "franka.host": "172.16.0.7"}
+    assert parameters["planner_node"]["planner"] == "cem"
+    assert plan_stack({"robot": "simulator"}).managed == managed_nodes("simulation")
+
+
 @pytest.mark.parametrize(
-    "arguments, text",
+    "words, arguments",
     [
-        ({"simulation": "ture"}, "simulation:=ture is neither true nor false"),
-        ({"simulation": ""}, "simulation:= is neither true nor false"),
-        ({"camera": "/dev/video0"}, "give simulation:=false, too"),
-        ({"seed": "abc"}, "seed:=abc is not an integer"),
-        ({"seed": "-1"}, "seed is -1"),
-        ({"seed": "1", "simulation": "false"}, "seed:=1 has no effect without simulation"),
-        ({"namespace": "no name"}, "namespace:='no name' is not a namespace"),
-        ({"side": "left"}, "side:=left is unknown: use all, robot, gpu"),
-        ({"side": "gpu", "seed": "1"}, "seed belong to the robot side"),
-        ({"log_level": "loud"}, "log_level:=loud is unknown: use debug, info"),
-        ({"params_file": "/no/such.yaml"}, "/no/such.yaml: No such file"),
-        ({"preset": "peper"}, "unknown preset 'peper'"),
+        ([], {}),
+        (["--seed", "4", "--preset", "paper"], {"seed": "4", "preset": "paper"}),
+        (["--camera", "/dev/video3"], {"camera": "/dev/video3"}),
+        (["--side", "robot"], {"side": "robot"}),
+        (
+            ["--robot", "franka", "--robot-ip", "172.16.0.7", "--namespace", "arm", "--panel"],
+            {"robot": "franka", "robot_ip": "172.16.0.7", "namespace": "arm", "panel": "true"},
+        ),
+        (["--no-visualizer", "--planner", "icem"], {"visualizer": "false", "planner": "icem"}),
     ],
 )
+def test_up_and_the_launch_file_start_the_same(words, arguments, monkeypatch):
+    given = {}
+
+    def start_stack(group, nodes, parameters, namespace, stop, side, watchers):
+        given.update(nodes=nodes, parameters=parameters, namespace=namespace, side=side,
+                     watchers=watchers)  # fmt: skip
+        raise ProcessGroupError("enough")
+
+    monkeypatch.setattr("vjepa2_ros.stack.start.start_stack", start_stack)
+    parser = argparse.ArgumentParser()
+    up.add_arguments(parser)
+    assert up.run(parser.parse_args(words)) == 1
+    plan = plan_stack(arguments)
+    assert given == {
+        "nodes": plan.managed,
+        "parameters": plan.parameters,
+        "namespace": plan.namespace,
+        "side": plan.side,
+        "watchers": plan.watchers,
+    }
+
+
+@pytest.mark.parametrize("arguments, text", REFUSALS)
 def test_what_cannot_be_meant_is_refused_with_what_to_do(arguments, text):
     with pytest.raises(SettingsError) as caught:
         plan_stack(arguments)
@@ -177,12 +242,21 @@ DEFAULTS = {name: default for name, default, _ in ARGUMENTS}
 
 def test_each_process_gets_its_parameters_and_deadlines(launch_file):
     started = {node.name: node for node in launch_file.launch_nodes({**DEFAULTS, "seed": "5"})}
-    assert list(started) == [*managed_nodes("simulation"), MANAGER]
+    assert list(started) == [*managed_nodes("simulation"), MANAGER, VISUALIZER]
     assert started["simulator_node"].parameters == [{"seed": 5}]
     assert started["planner_node"].parameters == []
     for name, node in started.items():
         assert node.executable == name
         assert float(node.sigterm_timeout) > 20.0 and float(node.sigkill_timeout) > 5.0
+
+
+def test_what_only_watches_ends_with_launch_and_ends_nothing(launch_file):
+    started = {node.name: node for node in launch_file.launch_nodes(DEFAULTS)}
+    watcher = started[VISUALIZER]
+    assert END_WITH_PARENT_OPTION in watcher.arguments
+    assert WIND_DOWN_OPTION not in watcher.arguments
+    running = SimpleNamespace(is_shutdown=False)
+    assert watcher.on_exit(SimpleNamespace(returncode=-9), running) is None
 
 
 def test_a_process_that_fails_ends_launch_with_a_failure(launch_file):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rivals of the planner: what each decides, what it is fitted to, and which fits are refused."""
+"""Baselines of the planner: what each decides, what it is fitted to, and which fits are refused."""
 
 import argparse
 import json
@@ -12,25 +12,26 @@ import torch
 from safetensors.torch import load_file, save_file
 from small_model import small_world_model
 
-from vjepa2_ros.cli import rivals as cli
+from vjepa2_ros.cli import baselines as cli
 from vjepa2_ros.evaluation.simulated_stack import encode_as_sent
 from vjepa2_ros.evaluation.trial import play
 from vjepa2_ros.execution.goal_status import GoalState
 from vjepa2_ros.planning.action_space import ActionSpace
 from vjepa2_ros.policies import POLICIES, make_policy
+from vjepa2_ros.policies.baselines import Baselines, BaselinesError, load_baselines, save_baselines
 from vjepa2_ros.policies.direct import go_to
 from vjepa2_ros.policies.linear import LinearWorldModel
-from vjepa2_ros.policies.rivals import Rivals, RivalsError, load_rivals, save_rivals
+from vjepa2_ros.settings.files import resolve
 from vjepa2_ros.settings.planning import PLANNED, ActionSettings, GripperPolicy
 from vjepa2_ros.settings.stack import StackSettings
 from vjepa2_ros.simulation.simulator import Simulator
 from vjepa2_ros.tasks import load_task
 from vjepa2_ros.tasks.task import Episode, SubGoal, TaskOptions, draw_episode
-from vjepa2_ros.training import rivals as fitting
+from vjepa2_ros.training import baselines as fitting
+from vjepa2_ros.training.baselines import Training, fit_baselines, linear_map
 from vjepa2_ros.training.cloning import draw_steps, train_cloner
 from vjepa2_ros.training.dataset import RecordingError
 from vjepa2_ros.training.loop import LoopConfig
-from vjepa2_ros.training.rivals import Training, fit_rivals, linear_map
 from vjepa2_ros.world_model.checkpoint import save_world_model
 from vjepa2_ros.world_model.encoder import normalise
 
@@ -69,7 +70,7 @@ def recorded_states():
 @pytest.fixture(scope="module")
 def fitted(model):
     torch.manual_seed(0)
-    return Rivals(model.predictor.config)
+    return Baselines(model.predictor.config)
 
 
 def with_planner(**changes):
@@ -190,8 +191,8 @@ def test_the_linear_stand_in_composes_the_actions_of_a_horizon(model, fitted):
 def test_the_linear_policy_plans_the_action_that_leads_to_the_goal(model, fitted, tmp_path):
     with torch.no_grad():
         fitted.linear.weight.normal_(generator=torch.Generator().manual_seed(0))
-    save_rivals(fitted, model, tmp_path / "rivals.safetensors")
-    policy = make_policy("linear", SETTINGS, model, tmp_path / "rivals.safetensors")
+    save_baselines(fitted, model, tmp_path / "baselines.safetensors")
+    policy = make_policy("linear", SETTINGS, model, tmp_path / "baselines.safetensors")
     latent, way = normalise(torch.randn(16, 48)), torch.tensor([0.03, -0.05, 0.02, 0.0])
     goal = normalise(latent + fitted.linear(way).view(16, 48)).detach()
     step = policy.loop(episode(subgoal([0.5, 0.0, 0.2])), goal[None], None).step(latent, STATE)
@@ -205,8 +206,8 @@ def test_the_read_out_goes_to_the_pose_that_the_goal_shows(model, fitted, tmp_pa
         fitted.readout.weight.zero_()
         fitted.readout.weight[:, 0] = torch.tensor([0.01, 0.0, -0.1, 1.0]) / goal[0, 0]
         fitted.readout.bias.copy_(torch.tensor([0.5, 0.0, 0.2, 0.0]))
-    save_rivals(fitted, model, tmp_path / "rivals.safetensors")
-    policy = make_policy("readout", PLANNED_GRIPPER, model, tmp_path / "rivals.safetensors")
+    save_baselines(fitted, model, tmp_path / "baselines.safetensors")
+    policy = make_policy("readout", PLANNED_GRIPPER, model, tmp_path / "baselines.safetensors")
     there = STATE + torch.tensor([0.01, 0.0, -0.1, 0.0, 0.0, 0.0, 0.0])
     trial = episode(subgoal([0.0, 0.0, 0.0], 0.0, PLANNED))
     first, second = decisions(policy, trial, goal[None], [STATE, there])
@@ -234,7 +235,7 @@ def test_cloning_is_trained_on_recorded_steps_towards_later_frames_of_their_epis
 
 def test_the_loss_of_the_cloning_falls(model, tmp_path):
     torch.manual_seed(0)
-    cloner = Rivals(model.predictor.config).cloner
+    cloner = Baselines(model.predictor.config).cloner
     states = recorded_states()
     states[..., :3] = 0.05 * np.arange(LENGTH)[:, None]
     latents = np.random.default_rng(0).normal(size=(EPISODES, LENGTH, 16, 48)).astype(np.float32)
@@ -246,12 +247,12 @@ def test_the_loss_of_the_cloning_falls(model, tmp_path):
     assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:3])
 
 
-def test_all_rivals_are_fitted_and_written_to_one_small_file(model, training, tmp_path):
-    path = tmp_path / "rivals.safetensors"
-    figures = fit_rivals(model, training, path)
+def test_all_baselines_are_fitted_and_written_to_one_small_file(model, training, tmp_path):
+    path = tmp_path / "baselines.safetensors"
+    figures = fit_baselines(model, training, path)
     assert set(figures) == {"linear_relative_to_copy", "readout_hand_m", "cloning_loss"}
     assert path.stat().st_size < 10e6
-    assert [file.name for file in tmp_path.glob("rivals*")] == ["rivals.safetensors"]
+    assert [file.name for file in tmp_path.glob("baselines*")] == ["baselines.safetensors"]
     trial = episode(subgoal([0.6, 0.0, 0.1]))
     cell = Simulator()
     for name in POLICIES:
@@ -264,47 +265,47 @@ def test_the_read_out_is_fitted_to_a_part_of_a_large_recording(
     model, training, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(fitting, "READOUT_EPISODES", 2)
-    figures = fit_rivals(model, training, tmp_path / "rivals.safetensors")
+    figures = fit_baselines(model, training, tmp_path / "baselines.safetensors")
     assert math.isfinite(figures["readout_hand_m"])
 
 
 def test_a_second_call_trains_nothing_again(model, training, tmp_path):
-    fit_rivals(model, training, tmp_path / "first", iterations=2)
+    fit_baselines(model, training, tmp_path / "first", iterations=2)
     (checkpoint,) = training.rglob("cloning.pt")
     written = checkpoint.stat().st_mtime_ns
-    fit_rivals(model, training, tmp_path / "second", iterations=2)
+    fit_baselines(model, training, tmp_path / "second", iterations=2)
     assert checkpoint.stat().st_mtime_ns == written
     first, second = (load_file(tmp_path / name) for name in ("first", "second"))
     for name, weight in first.items():
         torch.testing.assert_close(second[name], weight, rtol=0.0, atol=0.0)
 
 
-def test_rivals_of_another_model_are_refused(model, fitted, tmp_path):
-    path = tmp_path / "rivals.safetensors"
-    save_rivals(fitted, small_world_model(seed=1), path)
-    with pytest.raises(RivalsError, match="fitted to the model .*vjepa2-ros rivals"):
-        load_rivals(path, model)
+def test_baselines_of_another_model_are_refused(model, fitted, tmp_path):
+    path = tmp_path / "baselines.safetensors"
+    save_baselines(fitted, small_world_model(seed=1), path)
+    with pytest.raises(BaselinesError, match="fitted to the model .*vjepa2-ros baselines"):
+        load_baselines(path, model)
 
 
-def test_a_file_that_is_none_of_rivals_is_refused(model, fitted, tmp_path):
-    path = tmp_path / "rivals.safetensors"
+def test_a_file_that_is_none_of_baselines_is_refused(model, fitted, tmp_path):
+    path = tmp_path / "baselines.safetensors"
     path.write_bytes(b"nothing")
-    with pytest.raises(RivalsError, match="cannot be read"):
-        load_rivals(path, model)
+    with pytest.raises(BaselinesError, match="cannot be read"):
+        load_baselines(path, model)
     save_file({"weight": torch.zeros(1)}, path)
-    with pytest.raises(RivalsError, match="no file of fitted policies"):
-        load_rivals(path, model)
+    with pytest.raises(BaselinesError, match="no file of fitted policies"):
+        load_baselines(path, model)
     del fitted.cloner.blocks[1:]
-    save_rivals(fitted, model, path)
-    with pytest.raises(RivalsError, match="do not fit"):
-        load_rivals(path, model)
+    save_baselines(fitted, model, path)
+    with pytest.raises(BaselinesError, match="do not fit"):
+        load_baselines(path, model)
 
 
 def test_only_fitted_policies_need_the_file(model, tmp_path):
     for name in ("planner", "none", "random", "oracle"):
         make_policy(name, SETTINGS, model, tmp_path / "missing")
     for name in ("readout", "linear", "cloning"):
-        with pytest.raises(RivalsError, match="no fitted policies at .*vjepa2-ros rivals"):
+        with pytest.raises(BaselinesError, match="no fitted policies at .*vjepa2-ros baselines"):
             make_policy(name, SETTINGS, model, tmp_path / "missing")
 
 
@@ -320,13 +321,13 @@ def test_the_recording_of_a_fine_tuning_may_be_elsewhere(training, tmp_path):
 def test_a_recording_that_no_training_made_is_refused(model, training, tmp_path):
     (training / "recipe.json").unlink()
     with pytest.raises(RecordingError, match="no training with"):
-        fit_rivals(model, training, tmp_path / "rivals.safetensors")
+        fit_baselines(model, training, tmp_path / "baselines.safetensors")
 
 
 def test_a_recording_without_random_motion_is_refused(model, training, tmp_path):
     (training / "data" / "dataset.json").write_text(json.dumps({"play": 1.0}))
     with pytest.raises(RecordingError, match="no random motion"):
-        fit_rivals(model, training, tmp_path / "rivals.safetensors")
+        fit_baselines(model, training, tmp_path / "baselines.safetensors")
 
 
 def run_command(*words):
@@ -340,7 +341,7 @@ def test_the_command_writes_the_file_beside_the_model(model, training, tmp_path,
     words = ("--checkpoint", tmp_path / "model", "--folder", training, "--device", "cpu")
     assert run_command(*words) == 0
     assert "readout_hand_m" in capsys.readouterr().out
-    load_rivals(tmp_path / "model" / "rivals.safetensors", model)
+    load_baselines(tmp_path / "model" / "baselines.safetensors", model)
 
 
 def test_the_command_refuses_what_it_cannot_use(model, training, tmp_path, capsys):
@@ -375,3 +376,10 @@ def test_policies_that_predict_nothing_move_where_a_planner_would_hold_still(mod
     running = make_policy("random", settings, model).loop(episode, goal, simulator)
     step = running.step(model.encode(simulator.render()), STATE)
     assert step.action.abs().max() > 0 and math.isnan(step.predicted_energy)
+
+
+def test_sub_goals_that_end_by_their_energy_need_no_other_policies(model):
+    """Those that do not predict have no patience, which that switch asks for."""
+    settings = resolve(options={"planner_node": {"switch": "energy"}}).settings
+    assert make_policy("planner", settings, model).settings.loop.switch == "energy"
+    assert make_policy("none", settings, model).settings.loop.switch == "steps"

@@ -120,3 +120,10 @@ def test_a_pose_that_is_none_is_refused(position, quaternion, complaint):
 def test_a_state_that_is_not_finite_becomes_no_pose():
     with pytest.raises(ValueError, match="finite"):
         pose_from_state(np.full(7, np.nan))
+
+
+@pytest.mark.parametrize("length", [1e7, 1e200])
+def test_a_quaternion_whose_square_overflows_is_refused(length):
+    """It was read as no rotation at all."""
+    with pytest.raises(ValueError, match="quaternion of length"):
+        state_from_pose(np.zeros(3), np.array([length, 0.0, 0.0, 0.0]), 0.0)

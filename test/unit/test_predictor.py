@@ -38,6 +38,53 @@ def test_a_shared_latent_gives_what_copies_of_it_give():
     torch.testing.assert_close(shared, predictor(latents[:1].expand(5, -1, -1), actions, states))
 
 
+def modulated():
+    torch.manual_seed(0)
+    predictor = small_predictor(modulated=True, use_states=False)
+    with torch.no_grad():
+        for weight in predictor.parameters():
+            weight.add_(0.1 * torch.randn_like(weight))
+    return predictor
+
+
+@torch.no_grad()
+def test_actions_modulate_the_frame_that_they_belong_to_and_those_after_it():
+    predictor = modulated()
+    latents, actions, states = inputs()
+    before = predictor(latents, actions, states)
+    assert before.shape == latents.shape
+    torch.testing.assert_close(predictor(latents, actions, states + 1.0), before)
+    actions[:, 1] += 1.0
+    changes = (predictor(latents, actions, states) - before).abs().amax(-1).unflatten(1, (3, N))
+    assert changes[:, 0].max() == 0 and changes[:, 1:].min() > 1e-4
+
+
+@torch.no_grad()
+def test_a_modulated_block_without_shift_and_scale_and_with_open_gates_is_the_other():
+    """Shift 0, scale 0, gates 1."""
+    predictor, plain = modulated(), small_predictor()
+    block, dim = predictor.predictor_blocks[0], predictor.config.predictor_embed_dim
+    block.adaLN_modulation[1].weight.zero_()
+    block.adaLN_modulation[1].bias.copy_(torch.tensor([0.0, 0, 1, 0, 0, 1]).repeat_interleave(dim))
+    shared = {n: w for n, w in block.state_dict().items() if not n.startswith("adaLN")}
+    plain.predictor_blocks[0].load_state_dict(shared)
+    x, condition = torch.randn(2, 3 * N, dim), torch.randn(2, 3, dim)
+    tables = rotary_tables(3, 4, 4, 0, dim // 2, torch.device("cpu"))
+    torch.testing.assert_close(
+        block(x, *tables, condition=condition), plain.predictor_blocks[0](x, *tables)
+    )
+
+
+@torch.no_grad()
+def test_the_cache_of_a_modulated_predictor_is_exact():
+    predictor = modulated()
+    latents, actions, states = inputs()
+    whole = predictor(latents, actions, states)
+    _, past = predictor.extend(latents[:, : 2 * N], actions[:, :2], states[:, :2])
+    last = predictor(latents[:, 2 * N :], actions[:, 2:], states[:, 2:], past=past)
+    torch.testing.assert_close(last, whole[:, 2 * N :])
+
+
 def test_it_trains_after_it_was_used_in_inference_mode():
     predictor = small_predictor()
     with torch.inference_mode():

@@ -439,14 +439,15 @@ def test_an_absent_camera_is_told(capsys, tmp_path):
 
 
 def test_an_absent_checkpoint_is_told(tmp_path):
-    settings = replace(PlannerNodeSettings(), model=ModelSettings(str(tmp_path / "absent")))
+    absent = ModelSettings(checkpoint=str(tmp_path / "absent"))
+    settings = replace(PlannerNodeSettings(), model=absent)
     found = by_check(model.model_findings(model.read_model(lambda _: None, settings), 5.0))
     assert found["model"].status is Status.FAIL
 
 
 def test_a_model_is_measured_by_a_plan(tmp_path):
     save_world_model(small_world_model(), tmp_path, card={})
-    settings = replace(PlannerNodeSettings(), model=ModelSettings(str(tmp_path), "cpu"))
+    settings = replace(PlannerNodeSettings(), model=ModelSettings("cpu", checkpoint=str(tmp_path)))
     measured = model.read_model(lambda _: None, settings)
     assert measured.encode_seconds > 0.0
     assert measured.plan_seconds > 0.0

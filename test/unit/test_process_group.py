@@ -168,3 +168,12 @@ def test_the_processes_end_when_their_starter_is_killed(tmp_path):
     ended, _, _ = select.select([descriptor], [], [], DEADLINE)
     os.close(descriptor)
     assert ended, "the child outlived its starter"
+
+
+def test_the_end_of_a_process_that_is_not_vital_is_told_once():
+    with ProcessGroup() as group:
+        group.start("watcher", [sys.executable, "-c", "pass"], vital=False)
+        group.wait_for_end("watcher", 30.0)
+        assert [process.name for process in group.gone()] == ["watcher"]
+        assert group.gone() == []
+        group.check()

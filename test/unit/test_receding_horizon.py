@@ -7,9 +7,15 @@ import pytest
 import torch
 from small_model import small_world_model
 
+from vjepa2_ros.planning import latent_quadratic
 from vjepa2_ros.planning.action_space import ActionSpace
 from vjepa2_ros.planning.cem import CrossEntropyMethod
-from vjepa2_ros.planning.objective import LatentDistance, distance, magnitude
+from vjepa2_ros.planning.objective import (
+    LatentDistance,
+    distance,
+    magnitude,
+    state_distance,
+)
 from vjepa2_ros.planning.planner import Plan
 from vjepa2_ros.planning.receding_horizon import RecedingHorizon, make_loop
 from vjepa2_ros.settings.cell import Workspace
@@ -540,3 +546,92 @@ def test_skeletons_of_one_action_need_a_gripper_that_somebody_tells():
     with pytest.raises(ValueError, match="raise horizon to 2 or more"):
         make_loop(settings, PLANNER, model, latents(1))
     make_loop(settings, PLANNER, model, latents(1), gripper=["close"])
+
+
+# The state of the robot in the goal image
+
+
+@pytest.mark.parametrize("cost", ["l1", "l2"])
+@pytest.mark.parametrize("options", [{}, {"path_weight": 0.5}])
+def test_a_state_weight_counts_how_far_the_robot_ends_from_where_the_goal_shows_it(
+    model, cost, options
+):
+    now, goal = latents(2)
+    actions = 0.05 * torch.randn(6, 2, 7, generator=torch.Generator().manual_seed(2))
+    there = STATE + torch.tensor([0.1, -0.05, 0.02, 0.0, 0.1, 0.3, 0.5])
+    plain = LatentDistance(model, now, STATE, goal, cost, **options)
+    both = LatentDistance(
+        model, now, STATE, goal, cost, goal_state=there, state_weight=0.7, **options
+    )
+    ends = compose(compose(STATE.expand(6, 7), actions[:, 0]), actions[:, 1])
+    wanted = plain(actions) + 0.7 * state_distance(ends, there, cost)
+    torch.testing.assert_close(both(actions), wanted)
+
+
+def test_angles_of_states_are_compared_the_short_way_round():
+    here, there = torch.zeros(7), torch.zeros(7)
+    here[3], there[3] = torch.pi - 0.01, -torch.pi + 0.01
+    assert float(state_distance(here, there)) == pytest.approx(0.02 / 7, rel=1e-4)
+
+
+def test_the_energy_of_a_step_counts_the_state_as_its_plan_does(model):
+    goal = latents(1)
+    there = STATE + torch.tensor([0.1, 0, 0, 0, 0, 0, 0.0])
+    settings = LoopSettings(patience=0, offset_free=False, state_weight=2.0)
+    make = lambda: RecedingHorizon(  # noqa: E731
+        PLANNER, model, goal, FREE, settings, None, [5], states=there[None]
+    )
+    assert make().step(goal[0], STATE).energy == pytest.approx(2.0 * 0.1 / 7, rel=1e-4)
+    assert make().step(goal[0], there).energy == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("states", "said"),
+    [
+        (None, "give the goal its states, or set state_weight to 0"),
+        (torch.zeros(2, 7), r"finite numbers \[1, 7\]"),
+        (torch.full((1, 7), float("nan")), "finite numbers"),
+    ],
+)
+def test_a_state_weight_needs_a_state_for_each_picture(model, states, said):
+    with pytest.raises(ValueError, match=said):
+        RecedingHorizon(
+            PLANNER, model, latents(1), FREE, LoopSettings(state_weight=1.0), states=states
+        )
+
+
+@pytest.mark.parametrize("cost", ["l1", "l2"])
+def test_the_part_of_a_large_latent_that_a_search_fits_has_the_whole_state(
+    model, cost, monkeypatch
+):
+    """At random, one or two of the seven components were left, and counted four times."""
+    monkeypatch.setattr(latent_quadratic, "_COMPONENTS", 400)
+    now, goal = latents(2)
+    actions = torch.zeros(5, 1, 7)
+    actions[1:, 0, :3] = 0.2 * torch.randn(4, 3, generator=torch.Generator().manual_seed(2))
+    there = STATE + torch.tensor([0.1, -0.05, 0.02, 0.0, 0.1, 0.3, 0.5])
+    both = LatentDistance(model, now, STATE, goal, cost, goal_state=there, state_weight=50.0)
+    recorded = latent_quadratic._Recorded(both)
+    recorded(actions)
+    predicted = torch.from_numpy(recorded.predict(torch.eye(5).double().numpy()))
+    plain = LatentDistance(model, now, STATE, goal, cost)
+    states = compose(STATE.expand(5, 7), actions[:, 0])
+    wanted = 50.0 * state_distance(states, there, cost)
+    # What is left is the latent's part, of which a sample is taken.
+    torch.testing.assert_close(
+        predicted.float() - wanted, plain(actions), atol=0.15 * float(plain(actions).max()), rtol=0
+    )
+
+
+def test_a_model_that_is_told_what_the_gripper_was_told_compares_no_closedness():
+    """A hand that was told to close round a cup is measured a quarter closed: it would let go."""
+    model = small_world_model(commanded_gripper=True)
+    goal = latents(1)
+    measured, told = STATE.clone(), STATE.clone()
+    measured[6], told[6] = 0.3, 1.0
+    settings = LoopSettings(patience=0, offset_free=False, state_weight=2.0)
+    running = RecedingHorizon(
+        PLANNER, model, goal, FREE, settings, None, [5], states=measured[None]
+    )
+    assert running.step(goal[0], told).energy == pytest.approx(0.0, abs=1e-6)
+    assert running.objective.state_components == 6

@@ -81,7 +81,7 @@ def test_a_recording_interrupted_half_way_ends_as_an_uninterrupted_one(
         Dataset.open(tmp_path)
     monkeypatch.setattr(recording_module, "_record", _record_the_other_half)
     resumed = collect(tmp_path, RECORDING)
-    for name in ("frames", "states", "objects", "commanded"):
+    for name in ("frames", "states", "objects", "commanded", "held"):
         np.testing.assert_array_equal(getattr(resumed, name), getattr(recording, name))
     assert not (tmp_path / "finished.npy").exists()
 
@@ -97,7 +97,7 @@ def _make_anew(*arguments):
 @pytest.fixture
 def begun(recording, tmp_path, monkeypatch):
     """A folder whose recording lacks nothing but its end."""
-    for name in ("frames", "states", "objects", "commanded"):
+    for name in ("frames", "states", "objects", "commanded", "held"):
         np.save(tmp_path / f"{name}.npy", getattr(recording, name))
     np.save(tmp_path / "finished.npy", np.ones(RECORDING.episodes, bool))
     (tmp_path / "dataset.part.json").write_text(json.dumps(asdict(RECORDING)))

@@ -24,12 +24,12 @@ def paths(tree):
 
 
 def test_every_node_and_the_client_have_an_enclave_of_their_own():
-    assert paths(policies()) == {f"/vjepa2/{name}" for name in (*NODES, "client")}
+    assert paths(policies()) == {f"/vjepa2/{name}" for name in (*NODES, "client", "panel")}
 
 
 def test_another_namespace_changes_enclaves_and_names_of_topics():
     tree = policies("/cell/arm")
-    assert paths(tree) == {f"/cell/arm/{name}" for name in (*NODES, "client")}
+    assert paths(tree) == {f"/cell/arm/{name}" for name in (*NODES, "client", "panel")}
     assert {profile.attrib["ns"] for profile in tree.iter("profile")} == {"/cell/arm"}
     names = [e.text for kind in ("topic", "service") for e in tree.iter(kind)]
     assert names and not any(name.startswith("/vjepa2") for name in names)
@@ -49,7 +49,7 @@ def test_only_the_planner_may_command_and_only_the_manager_may_change_states():
     assert who("topics", "publish", "robot_state") == {"controller_node"}
     assert who("topics", "publish", "~/heartbeat") == {"lifecycle_manager"}
     assert who("services", "request", "controller_node/change_state") == {"lifecycle_manager"}
-    assert who("services", "request", "set_goal") == {"client"}
+    assert who("services", "request", "set_goal") == {"client", "panel"}
 
 
 def test_a_node_is_told_its_enclave_where_security_is_on():

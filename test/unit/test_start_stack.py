@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the stack is started: with plain programs in the place of the nodes."""
+"""How the stack is started: with plain programs instead of the nodes."""
 
 import os
 import subprocess
@@ -30,10 +30,10 @@ class Recorder(ProcessGroup):
         super().__init__()
         self.manager, self.commands = manager, {}
 
-    def start(self, name, command):
+    def start(self, name, command, vital=True):
         self.commands[name] = command
         code = self.manager if name == MANAGER else PATIENT
-        return super().start(name, [sys.executable, "-c", code])
+        return super().start(name, [sys.executable, "-c", code], vital)
 
     def wait_for_line(self, name, text, timeout=None, stop=None):
         assert timeout is None, "the deadlines are the lifecycle manager's"

@@ -117,7 +117,7 @@ def test_an_interrupted_recording_ends_with_one_line_and_130(training, tmp_path,
     assert training.returncode == 130
     assert errors.splitlines()[-1].endswith("the same command resumes the training")
     assert "Traceback" not in errors and "Error" not in errors
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started), 10.0)
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started), 30.0)
 
 
 def test_no_worker_outlives_a_training_that_was_killed(training, tmp_path):
@@ -126,7 +126,7 @@ def test_no_worker_outlives_a_training_that_was_killed(training, tmp_path):
     started = children(training.pid)
     assert len(started) >= 3
     training.kill()
-    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started), 10.0)
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started), 30.0)
 
 
 def test_an_interruption_anywhere_in_the_training_ends_the_command_with_130(

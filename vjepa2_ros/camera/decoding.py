@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""JPEG and PNG files as pixels, checked before anything is decoded.
+"""JPEG, PNG and WebP files as pixels, checked before anything is decoded.
 
 A file of a few hundred kilobytes may hold gigabytes of pixels, so that its header is read and its
 size checked first. Pillow decodes, because it reports a truncated file and gives the same pixels
@@ -16,14 +16,21 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+MAX_PIXELS = 25_000_000
+"""Most pixels of an image where no setting says otherwise."""
 
 # Pillow's classes and not `Image.open`, which has a limit of its own below the largest of ours.
-_SUPPORTED = {b"\xff\xd8\xff": JpegImageFile, b"\x89PNG\r\n\x1a\n": PngImageFile}
+_SUPPORTED = (
+    (re.compile(rb"\xff\xd8\xff"), JpegImageFile),
+    (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImageFile),
+    (re.compile(rb"RIFF....WEBP", re.DOTALL), WebPImageFile),
+)
 _REFUSED = {
     "GIF": rb"GIF8",
     "BMP": rb"BM",
     "TIFF": rb"II[*+]\x00|MM\x00[*+]",
-    "WebP": rb"RIFF....WEBP",
     "HEIC or AVIF": rb"....ftyp",
 }
 _ORIENTATION = 0x0112
@@ -59,16 +66,16 @@ def check_image(data: bytes, max_pixels: int) -> None:
 
     Raises:
         ImageTooLargeError: it has more pixels.
-        ImageError: it is no JPEG or PNG, or its header is broken.
+        ImageError: it is no JPEG, PNG or WebP, or its header is broken.
     """
     _open(data, max_pixels)
 
 
 def decode_image(data: bytes, max_pixels: int) -> np.ndarray:
-    """Decode a JPEG or PNG file.
+    """Decode a JPEG, PNG or WebP file.
 
     The orientation in its EXIF data is applied, 16 bits per channel become the upper 8, an alpha
-    channel is dropped, and an animated PNG gives its first image.
+    channel is dropped, and an animated file gives its first image.
 
     Args:
         data: content of the file.
@@ -79,7 +86,7 @@ def decode_image(data: bytes, max_pixels: int) -> np.ndarray:
 
     Raises:
         ImageTooLargeError: it has more pixels; nothing was decoded.
-        ImageError: it is no JPEG or PNG, truncated or broken.
+        ImageError: it is no JPEG, PNG or WebP, truncated or broken.
     """
     image = _open(data, max_pixels)
     try:
@@ -92,29 +99,56 @@ def decode_image(data: bytes, max_pixels: int) -> np.ndarray:
 def _open(data: bytes, max_pixels: int) -> ImageFile:
     """Open a file at its header, whose size is checked."""
     data = bytes(data)
-    kind = next((kind for start, kind in _SUPPORTED.items() if data.startswith(start)), None)
+    kind = next((kind for start, kind in _SUPPORTED if start.match(data)), None)
     if kind is None:
-        raise ImageError(f"{_describe(data)} cannot be decoded; use a JPEG or PNG")
+        raise ImageError(f"{_describe(data)} cannot be decoded; use a JPEG, PNG or WebP")
     try:
+        if kind is WebPImageFile:
+            # Its decoder reserves memory for all pixels when it opens a file.
+            _check_size(*_webp_size(data), max_pixels)
         image = kind(io.BytesIO(data))
+    except ImageError:
+        raise
     except Exception as error:  # noqa: BLE001 - Pillow raises a dozen kinds for broken files
         raise ImageError(f"the image's header cannot be decoded: {error}; save it again") from error
-    width, height = image.size
+    _check_size(*image.size, max_pixels)
+    if kind is JpegImageFile and len(_SCAN.findall(data)) > MAX_SCANS:
+        raise ImageError(f"the JPEG has more than {MAX_SCANS} scans; save it again")
+    return image
+
+
+def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise ImageTooLargeError(
             f"the image has {width}x{height} pixels, {width * height / 1e6:.1f} million, but at "
             f"most {max_pixels / 1e6:g} million are accepted; scale it down"
         )
-    if kind is JpegImageFile and len(_SCAN.findall(data)) > MAX_SCANS:
-        raise ImageError(f"the JPEG has more than {MAX_SCANS} scans; save it again")
-    return image
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Width and height of a WebP file, by the header of its first chunk (RFC 9649)."""
+    chunk = data[12:16]
+    if chunk == b"VP8X":
+        return _number(data, 24, 3) + 1, _number(data, 27, 3) + 1
+    if chunk == b"VP8L":
+        bits = _number(data, 21, 4)
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if chunk == b"VP8 ":
+        return _number(data, 26, 2) & 0x3FFF, _number(data, 28, 2) & 0x3FFF
+    raise ImageError("the image's header cannot be decoded: an unknown kind of WebP; save it again")
+
+
+def _number(data: bytes, start: int, size: int) -> int:
+    if len(data) < start + size:
+        raise ImageError("the image's header cannot be decoded: it ends early; save it again")
+    return int.from_bytes(data[start : start + size], "little")
 
 
 def _describe(data: bytes) -> str:
     for name, pattern in _REFUSED.items():
         if re.match(pattern, data, re.DOTALL):
             return f"an image in {name} format"
-    return f"{len(data)} bytes that are neither a JPEG nor a PNG" if data else "an empty file"
+    return f"{len(data)} bytes that are no JPEG, PNG or WebP" if data else "an empty file"
 
 
 def _rgb(image: ImageFile) -> Image.Image:

@@ -17,14 +17,12 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from vjepa2_ros.camera.decoding import ImageError, decode_image
+from vjepa2_ros.camera.decoding import MAX_PIXELS, ImageError, decode_image
 from vjepa2_ros.settings.camera import CameraNodeSettings
 
-_BY_PILLOW = (".jpeg", ".jpg", ".png")
-_BY_OPENCV = (".bmp", ".tif", ".tiff", ".webp")
+_BY_PILLOW = (".jpeg", ".jpg", ".png", ".webp")
+_BY_OPENCV = (".bmp", ".tif", ".tiff")
 IMAGE_SUFFIXES = tuple(sorted(_BY_PILLOW + _BY_OPENCV))
-MAX_PIXELS = 25_000_000
-"""Largest image of a file; a small file may hold gigabytes of pixels."""
 
 
 class CameraError(RuntimeError):
@@ -176,7 +174,7 @@ class VideoSource:
         self._capture = cv2.VideoCapture(path)
         if not self._capture.isOpened():
             raise CameraError(f"{path} cannot be decoded as a video; convert it to MP4 (H.264)")
-        _check_size(
+        check_size(
             path,
             int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
             int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
@@ -250,7 +248,7 @@ class FolderSource:
 
     def retrieve(self) -> np.ndarray:
         try:
-            return _read_image(self._current)
+            return read_image_file(self._current)
         except (ImageError, OSError) as error:
             raise CameraError(f"{self._current} cannot be decoded: {error}") from error
 
@@ -258,13 +256,24 @@ class FolderSource:
         self._pace.close()
 
 
-def _read_image(path: Path) -> np.ndarray:
-    """Pixels of an image file: uint8 RGB [height, width, 3]."""
+def read_image_file(path: Path) -> np.ndarray:
+    """Pixels of an image file of one of `IMAGE_SUFFIXES`.
+
+    Returns:
+        uint8 RGB [height, width, 3].
+
+    Raises:
+        ImageError: it cannot be decoded, or is too large.
+        OSError: it cannot be read.
+    """
+    if not path.is_file():
+        # A pipe would be waited for, a device read without end.
+        raise ImageError("it is not a regular file")
     if path.suffix.lower() in _BY_PILLOW:
         return decode_image(path.read_bytes(), MAX_PIXELS)
     try:
         with Image.open(path) as header:
-            _check_size(path, *header.size)
+            check_size(path, *header.size)
     except (OSError, Image.DecompressionBombError) as error:
         raise ImageError(f"the image cannot be decoded: {error}") from error
     image = cv2.imread(str(path), cv2.IMREAD_COLOR)
@@ -273,7 +282,8 @@ def _read_image(path: Path) -> np.ndarray:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def _check_size(path: str | Path, width: int, height: int) -> None:
+def check_size(path: str | Path, width: int, height: int) -> None:
+    """CameraError if images of a source are too large [px]."""
     if width * height > MAX_PIXELS:
         raise CameraError(
             f"{path} has {width}x{height} pixels, but at most {MAX_PIXELS / 1e6:g} million are "

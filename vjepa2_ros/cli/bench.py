@@ -4,13 +4,21 @@
 import argparse
 import sys
 
-from vjepa2_ros.cli import bench_gpu, bench_loop, bench_model, bench_planning, bench_speed
+from vjepa2_ros.cli import (
+    bench_gpu,
+    bench_loop,
+    bench_model,
+    bench_planning,
+    bench_speed,
+    bench_surprise,
+)
 
 KINDS = {
     "planning": (bench_planning, "plan quality of every planner against its evaluations"),
     "speed": (bench_speed, "what each speed-up of the evaluations gives"),
     "model": (bench_model, "time and memory of the networks against their floor"),
     "loop": (bench_loop, "latencies of the whole stack on the simulated arm"),
+    "surprise": (bench_surprise, "whether surprise tells disturbances from ordinary steps"),
     "gpu": (bench_gpu, "all figures that need a GPU, as a report"),
 }
 

@@ -32,7 +32,7 @@ def add_configuration_arguments(parser: argparse.ArgumentParser) -> None:
         "simulated_franka",
     )
     parser.add_argument(
-        "--checkpoint", metavar="NAME", help="world model, in the place of the configured one"
+        "--checkpoint", metavar="NAME", help="world model instead of the configured one"
     )
 
 

@@ -69,6 +69,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="one demo for each of N seeds from --seed on, and how many succeed",
     )
+    parser.add_argument(
+        "--panel", action="store_true", help="show it in the browser, see `vjepa2-ros panel`"
+    )
     parser.add_argument("--output", type=Path, metavar="DIR", help="default: runs/demo-TIME")
     parser.add_argument(
         "--timeout", type=positive_number, default=600.0, help="longest time for the goal [s]"
@@ -152,11 +155,12 @@ def _one(args: argparse.Namespace, seed: int, folder: Path) -> dict | int:
     from vjepa2_ros.stack.process_group import ProcessGroupError
 
     stop = stop_on_signal()
-    settings = DemoSettings(effective, options, folder, args.steps, args.timeout)
+    settings = DemoSettings(effective, options, folder, args.steps, args.timeout, args.panel)
     try:
         figures = run_demo(settings, console, stop)
     except (DemoError, RosError, ClientError, ProcessGroupError, OSError) as error:
-        console.print(f"partial results: {folder}", markup=False)
+        if any(folder.iterdir()):
+            console.print(f"partial results: {folder}", markup=False)
         if stop.is_set():
             raise KeyboardInterrupt from None
         console.print(f"the demo failed: {error}", style="bold red", markup=False)
@@ -165,6 +169,7 @@ def _one(args: argparse.Namespace, seed: int, folder: Path) -> dict | int:
         verdict(figures),
         style="bold green" if figures["success"] else "bold red",
         markup=False,
+        soft_wrap=True,
     )
     console.print(f"animation, curves, latencies and bag: {folder}", markup=False)
     return figures

@@ -40,10 +40,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=seed, default=1, help="of the scenes")
     parser.add_argument(
-        "--rivals",
+        "--baselines",
         type=Path,
         metavar="FILE",
-        help="fitted policies, whose linear map is compared (default: rivals.safetensors beside "
+        help="fitted policies, whose linear map is compared (default: baselines.safetensors beside "
         "the model, if it is there)",
     )
     parser.add_argument(
@@ -63,11 +63,10 @@ def run(arguments: argparse.Namespace) -> int:
     from vjepa2_ros.diagnosis.decisions import watch
     from vjepa2_ros.diagnosis.prediction import errors_by_situation, play_episodes
     from vjepa2_ros.diagnosis.representation import changes_of_latents
-    from vjepa2_ros.evaluation.trial import PlanningFailedError
     from vjepa2_ros.evaluation.writable import check_folder
     from vjepa2_ros.policies import make_policy
+    from vjepa2_ros.policies.baselines import baselines_path, load_baselines
     from vjepa2_ros.policies.linear import LinearWorldModel
-    from vjepa2_ros.policies.rivals import load_rivals, rivals_path
     from vjepa2_ros.simulation.simulator import Simulator, SimulatorConfig
     from vjepa2_ros.tasks import load_task
     from vjepa2_ros.tasks.task import TaskOptions, check_options, scene_seeds
@@ -86,10 +85,10 @@ def run(arguments: argparse.Namespace) -> int:
         scenes = scene_seeds(arguments.seed, arguments.episodes)
         planned = settings.planner
         model = open_world_model(planned.model, parts=None)
-        fitted = arguments.rivals or rivals_path(planned.model.checkpoint)
+        fitted = arguments.baselines or baselines_path(planned.model.checkpoint)
         models = {"predictor": model}
-        if arguments.rivals is not None or fitted.is_file():
-            models["linear map"] = LinearWorldModel(model, load_rivals(fitted, model).linear)
+        if arguments.baselines is not None or fitted.is_file():
+            models["linear map"] = LinearWorldModel(model, load_baselines(fitted, model).linear)
         policy = make_policy("planner", settings, model)
     except (OSError, ValueError) as error:
         print(str(error), file=sys.stderr)
@@ -110,7 +109,7 @@ def run(arguments: argparse.Namespace) -> int:
     told = approaches(models, cell, scenes, planned.loop.cost, planned.loop.variance_weight)
     try:
         trials, decisions = watch(task, options, scenes, cell, settings, policy)
-    except PlanningFailedError as error:
+    except ValueError as error:  # of a plan, or model, pictures and settings do not fit each other
         print(f"cannot diagnose: {error}", file=sys.stderr)
         return 1
     found = {

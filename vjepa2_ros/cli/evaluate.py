@@ -62,10 +62,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--policy", choices=POLICIES, default="planner", help="what decides on the steps"
     )
     parser.add_argument(
-        "--rivals",
+        "--baselines",
         type=Path,
         metavar="FILE",
-        help="fitted policies (default: rivals.safetensors beside the model)",
+        help="fitted policies (default: baselines.safetensors beside the model)",
     )
     parser.add_argument(
         "--steps",
@@ -215,7 +215,7 @@ def chosen_evaluations(arguments: argparse.Namespace) -> list[Evaluation]:
             math.radians(arguments.box_yaw),
             settings,
             arguments.steps,
-            arguments.rivals,
+            arguments.baselines,
         )
         for name, thing in cells
     ]

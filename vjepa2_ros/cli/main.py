@@ -17,16 +17,22 @@ COMMANDS = {
     "up": "start the nodes as processes and bring them up, without `ros2 launch`",
     "preflight": "tell whether a Franka arm, network and computer are fit for a first motion",
     "goal": "upload goal images to the running planner",
+    "panel": "a page in the browser to watch a running stack and to set goals",
+    "replay": "plan once more from what a bag holds, and judge the plans by gates",
+    "teach": "take the pictures of a sequence of sub-goals into one file",
     "security": "make the keys and permissions of SROS 2 for the nodes",
     "verify": "compare world model and planner with tensors of the reference implementation",
     "bench": "measure what plans are worth and what they cost",
     "evaluate": "measure closed-loop trials in the simulation",
     "diagnose": "find out why a task fails: representation, predictor and search apart",
+    "embed": "turn a video clip into tokens and one vector, and find the nearest clips",
+    "classify": "name the action in a video",
+    "anticipate": "name the action that comes next in a video",
     "imagine": "show what the world model imagines after actions, as pictures",
     "faults": "inject faults into running stacks and measure how they come to rest",
     "soak": "thousands of steps with interruptions, and what the processes use",
     "train": "collect data in the simulation and train the small world model",
-    "rivals": "fit the policies that the planner is compared with",
+    "baselines": "fit the policies that the planner is compared with",
 }
 """Each is a module of this package: `add_arguments(parser)`, `run(arguments) -> exit code`."""
 INTERRUPTED = 130

@@ -75,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
     print(
         f"{outcome.replans} commands in {outcome.seconds / 60:.0f} min; {events}; "
         f"{outcome.missed_stops} stops missed"
+        + "".join(f", {name} {count}" for name, count in sorted(outcome.missed.items()))
     )
     for node, gained in outcome.growth().items():
         print(

@@ -28,6 +28,7 @@ RECIPE_NAMES = ("small", "base")
 """Those of `RECIPES`, which need torch."""
 _ONLY_FROM_NOTHING = ("recipe", "state_weight", "approaches")
 _ONLY_FINE_TUNING = ("recording", "batch", "learning_rate")
+_NOT_A_PROBE = ("recording", "pretrain_iterations", "predictor_iterations")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,14 +68,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--pretrain-iterations",
     )
     parser.add_argument(
+        "--probe",
+        action="store_true",
+        help="with --from: train the probe that tells whether a sub-goal is reached, on play "
+        "recorded in simulation; the model stays as it is",
+    )
+    parser.add_argument(
+        "--probe-iterations", type=positive_integer, help="steps of the probe's training"
+    )
+    parser.add_argument(
         "--recording",
         type=Path,
         metavar="DIR",
         help="with --from: fine-tune on this recording instead of one made in simulation",
     )
     parser.add_argument(
-        "--batch", type=positive_integer, help="with --from: windows per step; fewer take less "
-        "memory"
+        "--batch", type=positive_integer, help="with --from: windows (with --probe: pairs of "
+        "frames) per step; fewer take less memory"
     )  # fmt: skip
     parser.add_argument(
         "--episodes", type=positive_integer, help="episodes to record, at least 2"
@@ -95,7 +105,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--learning-rate",
         type=positive_number,
-        help="with --from: peak of the learning rate (default: a tenth of that from nothing)",
+        help="with --from: peak of the learning rate (default: a tenth of that from nothing, and "
+        "0.001 with --probe)",
     )
     parser.add_argument(
         "--state-weight",
@@ -137,7 +148,9 @@ def _run(arguments: argparse.Namespace) -> int:
         _check_combination(arguments)
         settings = resolve(arguments.config).settings
         device, _ = choose_computation(arguments.device, "float32", "sdpa")
-        work = _fine_tune if arguments.start is not None else _train
+        work = _train if arguments.start is None else _fine_tune
+        if arguments.probe:
+            work = _train_probe
         with processes(device) as own_device:
             card = work(arguments, settings, own_device)
             if is_first():
@@ -165,6 +178,15 @@ def _check_combination(arguments: argparse.Namespace) -> None:
         for name in (_ONLY_FROM_NOTHING if fine_tuning else _ONLY_FINE_TUNING)
         if getattr(arguments, name) is not None
     ]
+    if arguments.probe and not fine_tuning:
+        raise ValueError("--probe needs --from, the model whose latents it reads")
+    if arguments.probe_iterations is not None and not arguments.probe:
+        raise ValueError("--probe-iterations cannot be used without --probe")
+    if arguments.probe:
+        useless = [name for name in _NOT_A_PROBE if getattr(arguments, name) is not None]
+        if useless:
+            names = ", ".join("--" + name.replace("_", "-") for name in useless)
+            raise ValueError(f"{names} cannot be used with --probe")
     if arguments.recording is not None and arguments.episodes is not None:
         without_effect.append("--episodes")
     if without_effect:
@@ -222,16 +244,48 @@ def chosen_recipe(arguments: argparse.Namespace, settings: StackSettings) -> Rec
     return recipe
 
 
-def _fine_tune(
-    arguments: argparse.Namespace, settings: StackSettings, device: torch.device
-) -> dict:
+def _start(arguments: argparse.Namespace) -> Path:
+    """Where the model of --from is; ValueError if it would be replaced."""
     from vjepa2_ros.share import model_path
-    from vjepa2_ros.training.fine_tuning import FineTuning, fine_tune
-    from vjepa2_ros.world_model.checkpoint import load_world_model
 
     start = model_path(arguments.start)
     if arguments.output.resolve() == start.resolve():
         raise ValueError(f"--output {arguments.output} would replace the model of --from")
+    return start
+
+
+def _train_probe(
+    arguments: argparse.Namespace, settings: StackSettings, device: torch.device
+) -> dict:
+    from vjepa2_ros.training.success_training import SuccessTraining, train_success
+    from vjepa2_ros.world_model.checkpoint import load_world_model
+
+    start = _start(arguments)
+    model = load_world_model(start, str(device), "float32", parts=None)
+    chosen = SuccessTraining(
+        start=model.fingerprint,
+        workspace=settings.simulator.workspace,
+        max_translation=settings.planner.action.max_translation,
+    )
+    loop = replace(chosen.loop, seed=arguments.seed)
+    if arguments.learning_rate is not None:
+        loop = replace(loop, learning_rate=arguments.learning_rate)
+    if arguments.probe_iterations is not None:
+        loop = replace(loop, iterations=arguments.probe_iterations)
+    given = {"episodes": arguments.episodes, "batch": arguments.batch}
+    changes = {name: value for name, value in given.items() if value is not None}
+    chosen = replace(chosen, loop=loop, **changes)
+    card = train_success(model, start, chosen, arguments.folder, arguments.output)
+    return {name: value for name, value in card.items() if name != "success_training"}
+
+
+def _fine_tune(
+    arguments: argparse.Namespace, settings: StackSettings, device: torch.device
+) -> dict:
+    from vjepa2_ros.training.fine_tuning import FineTuning, fine_tune
+    from vjepa2_ros.world_model.checkpoint import load_world_model
+
+    start = _start(arguments)
     model = load_world_model(start, str(device), "float32")
     chosen = FineTuning(
         start=model.fingerprint,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -18,18 +19,20 @@ from vjepa2_ros.demo import report
 from vjepa2_ros.demo.progress import ProgressView
 from vjepa2_ros.demo.recorded_run import Run
 from vjepa2_ros.evaluation.record import Record
+from vjepa2_ros.ros.goal_messages import tool_state_message
 from vjepa2_ros.settings.files import NAMESPACE, Configuration
-from vjepa2_ros.settings.stack import StackSettings, managed_nodes
+from vjepa2_ros.settings.simulator import CAMERA_POSE
+from vjepa2_ros.settings.stack import VISUALIZER, StackSettings, managed_nodes
 from vjepa2_ros.simulation.simulator import Simulator, SimulatorConfig
 from vjepa2_ros.stack.client import StackClient, read_images
 from vjepa2_ros.stack.observer import StackObserver
 from vjepa2_ros.stack.process_group import ProcessGroup
-from vjepa2_ros.stack.start import start_stack
+from vjepa2_ros.stack.start import start_panel, start_stack
 from vjepa2_ros.tasks import load_task
 from vjepa2_ros.tasks.outcome import HOLD_TIME
 from vjepa2_ros.tasks.task import Episode, EpisodeError, Task, TaskOptions, draw_episode
 from vjepa2_ros.tasks.truth import Trace
-from vjepa2_ros.world_model.checkpoint import CheckpointError, open_world_model
+from vjepa2_ros.world_model.checkpoint import CheckpointError, check_world_model, open_world_model
 from vjepa2_ros.world_model.world_model import WorldModel
 
 READY_TIMEOUT = 120.0
@@ -53,6 +56,7 @@ class DemoSettings:
         folder: of everything that is written; made if it does not exist.
         steps: most steps on one picture, None for what the task gives each.
         timeout: longest time for the goal [s].
+        panel: whether the page in the browser shows it, too.
     """
 
     configuration: Configuration
@@ -60,6 +64,7 @@ class DemoSettings:
     folder: Path
     steps: int | None
     timeout: float
+    panel: bool = False
 
 
 def run_demo(settings: DemoSettings, console: Console, stop: threading.Event) -> dict:
@@ -74,7 +79,8 @@ def run_demo(settings: DemoSettings, console: Console, stop: threading.Event) ->
         The summary, see `demo.report.summary`.
 
     Raises:
-        DemoError: it was stopped, or something that it needs did not come.
+        DemoError: it was stopped, its checkpoint cannot be used, or something that it needs did
+            not come.
         RosError: ROS cannot be started.
         ClientError: the goal could not be sent.
         ProcessGroupError: a node could not be started, or ended.
@@ -82,7 +88,13 @@ def run_demo(settings: DemoSettings, console: Console, stop: threading.Event) ->
     """
     folder = settings.folder
     folder.mkdir(parents=True, exist_ok=True)
-    task = load_task(settings.configuration.settings.simulator.task)
+    stack = settings.configuration.settings
+    try:
+        for model in (stack.encoder.model, stack.planner.model):
+            check_world_model(model)
+    except CheckpointError as error:
+        raise DemoError(str(error)) from error
+    task = load_task(stack.simulator.task)
     console.print("taking the pictures …")
     episode = _episode(task, settings)
     pictures = _write_pictures(episode, folder)
@@ -94,11 +106,14 @@ def run_demo(settings: DemoSettings, console: Console, stop: threading.Event) ->
     ):
         console.print("starting the nodes …")
         nodes = managed_nodes("simulation")
+        parameters = settings.configuration.all_changes()
+        parameters[VISUALIZER]["camera_pose"] = list(CAMERA_POSE)
         start_stack(
             group,
             nodes,
-            settings.configuration.all_changes(),
+            parameters,
             stop=stop,
+            watchers=(VISUALIZER,) if settings.panel else (),
             # From then on no transition of a node can be missed.
             on_started=lambda: _wait(
                 lambda: not observer.silent(nodes),
@@ -110,11 +125,18 @@ def run_demo(settings: DemoSettings, console: Console, stop: threading.Event) ->
         )
         record = observer.record
         wait_for_inputs(record, READY_TIMEOUT, stop, group)
+        if settings.panel:
+            _open_panel(group, console, stop)
         with StackClient(NAMESPACE) as client:
             answer = client.set_goal(
                 read_images(pictures),
                 [subgoal.steps for subgoal in episode.subgoals],
                 [subgoal.gripper for subgoal in episode.subgoals],
+                [
+                    tool_state_message(subgoal.state)
+                    for subgoal in episode.subgoals
+                    if subgoal.state is not None
+                ],
             )
         if not answer.accepted:
             raise DemoError(f"the goal was refused: {answer.message}")
@@ -122,11 +144,19 @@ def run_demo(settings: DemoSettings, console: Console, stop: threading.Event) ->
         _follow(record, answer.goal_id, episode, settings, console, stop, group)
         observer.finish_record()
     console.print("drawing …")
-    name = settings.configuration.settings.simulator.task
-    run = _judged(record, answer.goal_id, name, task, episode)
-    figures = report.write(run, folder, _drawing_model(settings.configuration.settings))
+    run = _judged(record, answer.goal_id, stack.simulator.task, task, episode)
+    figures = report.write(run, folder, _drawing_model(stack))
     console.print(Markdown(report.latency_table(figures)))
     return figures
+
+
+def _open_panel(group: ProcessGroup, console: Console, stop: threading.Event) -> None:
+    """Serve the page, and on a terminal wait until somebody has opened it."""
+    start_panel(group)
+    console.print(group.wait_for_line("panel", "the page is at", stop=stop), markup=False)
+    if sys.stdin.isatty():
+        console.print("open it, then press Enter to set the goal")
+        sys.stdin.readline()
 
 
 def _episode(task: Task, settings: DemoSettings) -> Episode:

@@ -93,6 +93,8 @@ class _Watched:
             objective.goal,
             objective.cost,
             path_weight=objective.path_weight,
+            goal_state=objective.goal_state,
+            state_weight=objective.state_weight,
         )
         best = self._planner.plan(exact, space, torch.Generator().manual_seed(0), previous)
         still = torch.zeros_like(chosen.actions)

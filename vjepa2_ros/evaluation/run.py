@@ -50,7 +50,7 @@ class Evaluation:
         box_yaw: largest angle of the box [rad], see `SimulatorConfig`.
         settings: of the nodes.
         most_steps: on one picture; None for what the task gives each.
-        rivals: file of the fitted policies, None for the one beside the model.
+        baselines: file of the fitted policies, None for the one beside the model.
         fingerprint: of the model, see `check`.
 
     Raises:
@@ -65,7 +65,7 @@ class Evaluation:
     box_yaw: float
     settings: StackSettings
     most_steps: int | None = None
-    rivals: Path | None = None
+    baselines: Path | None = None
     fingerprint: str = ""
 
     def __post_init__(self) -> None:
@@ -90,8 +90,23 @@ def check(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
     """
     model = open_world_model(evaluations[0].settings.planner.model)
     for evaluation in evaluations:
-        make_policy(evaluation.policy, evaluation.settings, model, evaluation.rivals)
-    return [replace(evaluation, fingerprint=model.fingerprint) for evaluation in evaluations]
+        make_policy(evaluation.policy, evaluation.settings, model, evaluation.baselines)
+    return [
+        replace(evaluation, fingerprint=_fingerprint(model, evaluation))
+        for evaluation in evaluations
+    ]
+
+
+def _fingerprint(model: WorldModel, evaluation: Evaluation) -> str:
+    """Of all that decides in an evaluation: the model and, where it is asked, the success probe."""
+    if evaluation.settings.planner.loop.switch != "probe":
+        return model.fingerprint
+    if not model.success_fingerprint:
+        raise ValueError(
+            f"{evaluation.settings.planner.model.checkpoint} has no success probe, which `switch: "
+            "probe` needs: train one with `vjepa2-ros train --probe`"
+        )
+    return f"{model.fingerprint}-{model.success_fingerprint}"
 
 
 def run(
@@ -160,7 +175,7 @@ _policies: dict[int, Policy] = {}
 def _play(number: int, evaluation: Evaluation, scene: int) -> tuple[int, Trial]:
     settings = evaluation.settings
     if number not in _policies:
-        _policies[number] = make_policy(evaluation.policy, settings, _model, evaluation.rivals)
+        _policies[number] = make_policy(evaluation.policy, settings, _model, evaluation.baselines)
     simulator = _simulator(
         SimulatorConfig(workspace=settings.simulator.workspace, box_yaw=evaluation.box_yaw)
     )

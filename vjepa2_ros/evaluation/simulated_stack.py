@@ -19,7 +19,8 @@ from vjepa2_ros.execution.goal_execution import GoalExecution
 from vjepa2_ros.execution.goal_status import GoalStatus
 from vjepa2_ros.execution.observation import EncodedImage, Observation
 from vjepa2_ros.execution.robot_report import RobotReport
-from vjepa2_ros.planning.receding_horizon import RecedingHorizon, Step
+from vjepa2_ros.planning.receding_horizon import RecedingHorizon
+from vjepa2_ros.planning.step import Step
 from vjepa2_ros.robot.controller import MotionController
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.robot.safety import MotionCommand, Verdict

@@ -18,7 +18,7 @@ from vjepa2_ros.evaluation.run import Evaluation
 from vjepa2_ros.evaluation.trial import Trial
 from vjepa2_ros.execution.goal_status import GoalState
 from vjepa2_ros.policies import FITTED
-from vjepa2_ros.policies.rivals import rivals_path
+from vjepa2_ros.policies.baselines import baselines_path
 from vjepa2_ros.settings.declaration import values_of
 from vjepa2_ros.tasks import load_task
 from vjepa2_ros.tasks.outcome import Outcome
@@ -36,7 +36,7 @@ CONDITIONS = (
     "most_steps",
     "checkpoint",
     "fingerprint",
-    "rivals",
+    "baselines",
     "planner",
     "controller",
     "encoder",
@@ -88,7 +88,7 @@ def conditions(evaluation: Evaluation) -> dict[str, Any]:
         evaluation.most_steps,
         planner.model.checkpoint,
         evaluation.fingerprint,
-        _rivals_hash(evaluation),
+        _baselines_hash(evaluation),
         values_of(planner) | {"evaluations": planner.search.chosen.evaluations},
         values_of(evaluation.settings.controller),
         values_of(evaluation.settings.encoder),
@@ -97,12 +97,12 @@ def conditions(evaluation: Evaluation) -> dict[str, Any]:
     return dict(zip(CONDITIONS, values, strict=True))
 
 
-def _rivals_hash(evaluation: Evaluation) -> str | None:
+def _baselines_hash(evaluation: Evaluation) -> str | None:
     """SHA-256 of the file of fitted policies, None where the policy is not fitted."""
     if evaluation.policy not in FITTED:
         return None
     checkpoint = evaluation.settings.planner.model.checkpoint
-    return sha256((evaluation.rivals or rivals_path(checkpoint)).read_bytes()).hexdigest()
+    return sha256((evaluation.baselines or baselines_path(checkpoint)).read_bytes()).hexdigest()
 
 
 def summary(conditions: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from vjepa2_ros.execution.goal_status import GoalState, GoalStatus
-from vjepa2_ros.planning.receding_horizon import RecedingHorizon, Step
+from vjepa2_ros.planning.receding_horizon import RecedingHorizon
+from vjepa2_ros.planning.step import Step
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.settings.planning import ExecutionSettings
 
@@ -54,6 +55,8 @@ class Goal:
         state, reason, message: see `GoalStatus`.
         deadline: when the step counts as over although the robot has not reported its end [s,
             steady].
+        sequence: number of the last command; they count from 1 in each goal, since the gate takes
+            no goal that begins with a large one.
         setbacks: consecutive commands without effect.
         planning: whether a plan is being made.
         commanded: time of the last command [s].
@@ -72,6 +75,7 @@ class Goal:
     reason: Reason = Reason.WAITING_FOR_IMAGE
     message: str = "waiting for an image"
     deadline: float = math.inf
+    sequence: int = 0
     setbacks: int = 0
     planning: bool = False
     commanded: float = -math.inf
@@ -98,6 +102,7 @@ class Goal:
             step=step.step if step else 0,
             energy=step.energy if step else math.nan,
             predicted_energy=step.predicted_energy if step else math.nan,
+            surprise=step.surprise if step else math.nan,
             observation_age=self.observation_age,
             encode_seconds=self.encode_seconds,
             plan_seconds=step.plan_seconds if step else 0.0,

@@ -18,7 +18,8 @@ from vjepa2_ros.execution.goal_status import GoalState, GoalStatus
 from vjepa2_ros.execution.observation import EncodedImage, Observation, observation_of
 from vjepa2_ros.execution.robot_report import RobotReport
 from vjepa2_ros.execution.state_history import StateHistory
-from vjepa2_ros.planning.receding_horizon import RecedingHorizon, Step
+from vjepa2_ros.planning.receding_horizon import RecedingHorizon
+from vjepa2_ros.planning.step import Step
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.robot.safety import MotionCommand
 from vjepa2_ros.settings.planning import ExecutionSettings
@@ -70,7 +71,6 @@ class GoalExecution:
         span = settings.cell.age.max_observation_age + settings.state_tolerance
         self._reports: StateHistory[RobotReport] = StateHistory(span)
         self._sent = ("", 0)
-        self._sequence = 0
         self._image_came, self._image_stamp = steady_now(), math.nan
         self._has_seen = False
         self._latent_problem: Note | None = None
@@ -232,9 +232,21 @@ class GoalExecution:
         goal.observation_age = observation.age
         goal.encode_seconds = observation.image.encode_seconds
         goal.command_latency = 0.0
+        limit = goal.settings.max_surprise
+        if limit and step.surprise > limit:
+            message = (
+                f"what is seen differs by {step.surprise:.3f} from what was predicted, more than "
+                f"max_surprise {limit:g}: look at the scene, then set the goal again"
+            )
+            self.finish(GoalState.STOPPED, Reason.SURPRISED, message)
+            return
         age = self._now() - observation.image.stamp
         allowed = goal.settings.cell.age.max_observation_age
         if step.finished == "reached":
+            if "reached" in step.answers:
+                message = f"seen reached by {step.answers['reached']:.0%} after {step.step} steps"
+                self.finish(GoalState.REACHED, Reason.SEEN_REACHED, message)
+                return
             message = f"the energy does not fall any more after {step.step} steps"
             self.finish(GoalState.REACHED, Reason.NO_IMPROVEMENT, message)
         elif age > allowed:
@@ -293,14 +305,14 @@ class GoalExecution:
             bound = goal.max_translation
             target[:3] = target[:3].clip(here - bound, here + bound)
         position, quaternion, closedness = pose_from_state(target)
-        self._sequence += 1
-        self._sent = goal.goal_id, self._sequence
+        goal.sequence += 1
+        self._sent = goal.goal_id, goal.sequence
         goal.command_latency, goal.commanded = age, self._now()
         goal.target = position
         goal.deadline = self._steady_now() + goal.settings.step_duration
         command = MotionCommand(
             goal_id=goal.goal_id,
-            sequence=self._sequence,
+            sequence=goal.sequence,
             observation_stamp=observation.image.stamp,
             position=position,
             quaternion_xyzw=quaternion,

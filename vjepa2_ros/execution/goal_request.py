@@ -15,7 +15,11 @@ MAX_STEPS = parameters_of(LoopSettings)["steps_per_subgoal"].maximum
 
 
 def refusal_of(
-    images: int, steps: Sequence[int], gripper: Sequence[str], settings: LoopSettings
+    images: int,
+    steps: Sequence[int],
+    gripper: Sequence[str],
+    settings: LoopSettings,
+    states: int = 0,
 ) -> Note | None:
     """Why a request cannot be a goal; None if it can.
 
@@ -24,6 +28,7 @@ def refusal_of(
         steps: for each sub-goal; empty for the default.
         gripper: one of `GRIPPER_WORDS` for each sub-goal; empty for planned.
         settings: of the loop.
+        states: number of states of the robot that come with the images.
     """
     if not images:
         message = "no goal image was sent; send one, or one for each sub-goal"
@@ -46,6 +51,12 @@ def refusal_of(
             f"{', '.join(GRIPPER_WORDS)} for each, or none"
         )
         return Note(Reason.GRIPPER_MISMATCH, message)
+    if (states or settings.state_weight) and states != images:
+        message = (
+            f"{states} states of the robot came with {images} image(s): give one for each, or none "
+            "and state_weight 0"
+        )
+        return Note(Reason.INVALID, message)
     if unknown := [text for text in gripper if text not in GRIPPER_WORDS]:
         message = f"the gripper may be {', '.join(GRIPPER_WORDS)}, not {unknown[0]!r}"
         return Note(Reason.GRIPPER_MISMATCH, message)

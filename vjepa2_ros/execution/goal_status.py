@@ -48,6 +48,8 @@ class GoalStatus:
         step: steps planned so far, over all sub-goals.
         energy: distance of the last observation's latent to the sub-goal's, NaN before a plan.
         predicted_energy: the same as predicted for after the step.
+        surprise: distance of the last observation's latent to the one predicted from the
+            observation before, NaN before the second plan.
         observation_age: age of the observation when planning from it began [s].
         encode_seconds: time the encoder took for it [s].
         plan_seconds: time the search took [s].
@@ -63,6 +65,7 @@ class GoalStatus:
     step: int = 0
     energy: float = math.nan
     predicted_energy: float = math.nan
+    surprise: float = math.nan
     observation_age: float = 0.0
     encode_seconds: float = 0.0
     plan_seconds: float = 0.0

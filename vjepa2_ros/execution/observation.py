@@ -12,7 +12,8 @@ from vjepa2_ros.execution.goal_status import GoalState
 from vjepa2_ros.execution.motion_prediction import state_at
 from vjepa2_ros.execution.robot_report import RobotReport
 from vjepa2_ros.execution.state_history import StateHistory
-from vjepa2_ros.planning.receding_horizon import RecedingHorizon, Step
+from vjepa2_ros.planning.receding_horizon import RecedingHorizon
+from vjepa2_ros.planning.step import Step
 from vjepa2_ros.robot.reason import Reason
 
 

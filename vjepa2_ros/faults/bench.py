@@ -18,9 +18,9 @@ from vjepa2_ros.faults.fault import CLOCK, SLOW, TWO_HOSTS, Fault, Repeat
 from vjepa2_ros.faults.observer import Observations, Observer
 from vjepa2_ros.faults.stack import NAMESPACE, SEED, SLOW_SPEED, FaultStack
 from vjepa2_ros.msg import RobotState
+from vjepa2_ros.ros.conversions import compressed_image
 from vjepa2_ros.simulation.simulator import DOWN, Simulator
 from vjepa2_ros.srv import InjectFault, SetGoal
-from vjepa2_ros.stack.client import compressed_image
 from vjepa2_ros.stack.process_group import ProcessGroupError
 from vjepa2_ros.tasks import load_task
 from vjepa2_ros.tasks.task import TaskOptions, draw_episode
@@ -171,7 +171,7 @@ class FaultBench:
                 over = None
             elif over is None:
                 over = time.monotonic()
-            elif time.monotonic() - over > _AFTER:
+            elif not fault.held and time.monotonic() - over > _AFTER:
                 return
 
     def _noticed(self, fault: Fault, begun: float) -> tuple[float | None, str]:
@@ -267,7 +267,7 @@ class FaultBench:
                     raise
 
     def _start(self, kind: str) -> None:
-        self.observer.seen = Observations()
+        self.observer.renew()
         self.observer.clock_offset = 0.0 if kind == CLOCK else None
         self.stack.start(kind)
         self._wait(

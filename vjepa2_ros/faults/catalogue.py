@@ -59,7 +59,7 @@ def _hang(
     """A process that hangs, and goes on when it is told to."""
     return Fault(
         name,
-        f"{node}: SIGSTOP for {seconds:.0f} s, then SIGCONT",
+        f"{node}: SIGSTOP until 1 s after rest, at most {seconds:.0f} s, then SIGCONT",
         lambda bench: bench.stack.send_signal(node, signal.SIGSTOP),
         codes,
         lambda bench: bench.stack.send_signal(node, signal.SIGCONT),
@@ -255,10 +255,11 @@ FAULTS: tuple[Fault, ...] = (
         for name, jump in (("clock_forward", 10.0), ("clock_back", -10.0))
     ),
     # Encoder and planner on another host.
-    Fault("network_cut", "the network between the two hosts is cut for 3 s", _lose(1.0),
+    Fault("network_cut", "the network between the two hosts is cut until 1 s after rest",
+          _lose(1.0),
           _NO_PLANNER, _lose(0.0), TWO_HOSTS, duration=3.0),
-    Fault("network_gone", "the network between the two hosts is cut for good", _lose(1.0),
-          _NO_PLANNER, _lose(0.0), TWO_HOSTS, duration=12.0),
+    Fault("network_gone", "the network between the two hosts is cut for 12 s", _lose(1.0),
+          _NO_PLANNER, _lose(0.0), TWO_HOSTS, duration=12.0, held=True),
     Fault("network_lossy", "it loses 10 % of the packets each way: slower, nothing to notice",
           _lose(0.1), (), _lose(0.0), TWO_HOSTS, stops=False, goes_on=True),
     # Behind the Franka control interface.
@@ -267,7 +268,7 @@ FAULTS: tuple[Fault, ...] = (
     Fault("reflexes", "more reflexes than are cleared without a person", _reflexes(4),
           (Reason.ROBOT_ERROR,), stack=FRANKA, duration=15.0),
     _cell("user_stop", "user_stop", "the user stop is pressed", Reason.USER_STOPPED, stack=FRANKA),
-    Fault("gripper_blocked", "something holds the fingers, and they are told to open",
+    Fault("gripper_blocked", "something holds the fingers, and they are told to close",
           _blocked_gripper, (Reason.GRIPPER_BLOCKED,),
           lambda bench: bench.switch("gripper_blocked", False), FRANKA, stops=False),
     _cell("connection_lost", "connection_lost", "the connection to the control unit breaks",

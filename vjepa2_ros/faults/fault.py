@@ -39,6 +39,7 @@ class Fault:
         goes_on: whether the goal goes on: then only commands that were injected, or accepted
             before, must not be carried out, and the first rest counts.
         duration: longest time to look on [s].
+        held: whether it lasts for all of that time, also when the arm is at rest.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Fault:
     stops: bool = True
     goes_on: bool = False
     duration: float = 6.0
+    held: bool = False
 
 
 @dataclass(frozen=True)

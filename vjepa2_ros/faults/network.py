@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterable
 from contextlib import suppress
 
 from vjepa2_ros.stack.process_group import Process, ProcessGroup
@@ -95,10 +94,10 @@ class TwoHosts(ProcessGroup):
         super().__init__(environment=NETWORK, **arguments)
         self._cable = cable
 
-    def start(self, name: str, command: Iterable[str]) -> Process:
+    def start(self, name: str, command: list[str], vital: bool = True) -> Process:
         """Start a process under a name, on its host."""
         there = ["ip", "netns", "exec", self._cable.host] if name in FAR else []
-        return super().start(name, [*there, *command])
+        return super().start(name, [*there, *command], vital)
 
 
 def _run(*command: str) -> str:

@@ -88,9 +88,29 @@ class Observer:
         # Commands of the planner, and those beside it: goal and sequence number.
         self._sent: set[tuple[str, int]] = set()
         self._injected: set[tuple[str, int]] = set()
+        self._open()
+
+    def renew(self) -> None:
+        """Be another participant of the network from now on, and forget what was seen.
+
+        One that has seen some thirty processes die without a word no longer hears new ones.
+        """
+        self.close()
+        self.seen = Observations()
+        self._open()
+
+    def close(self) -> None:
+        """End the node."""
+        self._closing = True
+        self._thread.join()
+        self._executor.shutdown()
+        self._node.destroy_node()
+        self._context.try_shutdown()
+
+    def _open(self) -> None:
         self._context = Context()
         init(context=self._context)
-        self._node = rclpy.create_node("faults", namespace=namespace, context=self._context)
+        self._node = rclpy.create_node("faults", namespace=self._namespace, context=self._context)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self._node)
         # A client that is made when a fault is injected would delay it by its discovery.
@@ -114,14 +134,6 @@ class Observer:
         self._closing = False
         self._thread = threading.Thread(target=self._spin, name="observer", daemon=True)
         self._thread.start()
-
-    def close(self) -> None:
-        """End the node."""
-        self._closing = True
-        self._thread.join()
-        self._executor.shutdown()
-        self._node.destroy_node()
-        self._context.try_shutdown()
 
     # What was seen --------------------------------------------------------------------------
 

@@ -59,8 +59,8 @@ def row(fault: Fault, repeats: Sequence[Repeat]) -> dict[str, Any]:
 
 
 HEADINGS = (
-    "fault", "repeats", "noticed [s]", "at rest [s]", "way [cm]", "commands after", "code",
-    "goes on",
+    "fault", "repeats", "detected [s]", "at rest [s]", "distance [cm]", "commands executed after",
+    "code", "recovery",
 )  # fmt: skip
 """Columns of the table: median and, in brackets, worst."""
 
@@ -98,7 +98,7 @@ def is_kept(result: Mapping[str, Any]) -> bool:
 def merge(
     results: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]], order: Sequence[str]
 ) -> list[Mapping[str, Any]]:
-    """Rows with new ones in the place of those of the same faults.
+    """Rows with new ones instead of those of the same faults.
 
     Args:
         results: rows so far.
@@ -111,7 +111,7 @@ def merge(
 
 
 def insert(page: str, results: Sequence[Mapping[str, Any]], origin: str) -> str:
-    """A page with the table in the place of the one between its markers.
+    """A page with the table instead of the one between its markers.
 
     Args:
         page: text with the markers `BEGIN` and `END`.
@@ -137,4 +137,4 @@ def _counted(counts: Mapping[str, int]) -> str:
     names = sorted(counts, key=lambda name: -counts[name])
     if len(names) == 1:
         return names[0] or "–"
-    return ", ".join(f"{name or '–'} {counts[name]}" for name in names)
+    return "; ".join(f"{name or '–'} ({counts[name]} times)" for name in names)

@@ -34,6 +34,9 @@ def parameters(kind: str, overlap: bool = False) -> dict[str, dict[str, Any]]:
     simulator: dict[str, Any] = {"seed": SEED}
     controller: dict[str, Any] = {}
     planner: dict[str, Any] = {"patience": 0, "overlap": overlap}
+    if overlap:
+        # Half of the shipped number: more plans a second.
+        planner["latent_quadratic.evaluations"] = 16
     if kind in (SLOW, TWO_HOSTS):
         simulator["max_speed"] = SLOW_SPEED
         planner["step_duration"] = 10.0
@@ -44,6 +47,8 @@ def parameters(kind: str, overlap: bool = False) -> dict[str, dict[str, Any]]:
             "franka.host": FRANKA_ADDRESS,
             "franka.realtime": False,
             "franka.tool_offset": [0.0, 0.0, 0.05],
+            # The repeats of one reflex must not add up to the reflexes that latch a fault.
+            "franka.recovery_window": 8.0,
         }
     nodes = {"simulator_node": simulator, "controller_node": controller, "planner_node": planner}
     if kind == CLOCK:

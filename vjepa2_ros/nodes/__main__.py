@@ -21,7 +21,7 @@ def main() -> int:
         del sys.argv[0]
     name = Path(sys.argv[0]).name if sys.argv else ""
 
-    from vjepa2_ros.ros.deadlines import wind_down_timeout
+    from vjepa2_ros.ros.deadlines import END_WITH_PARENT_OPTION, wind_down_timeout
     from vjepa2_ros.ros.output import never_wait_for_output
     from vjepa2_ros.ros.runner import check_parameters
     from vjepa2_ros.settings.stack import NODES
@@ -30,7 +30,7 @@ def main() -> int:
         print(f"unknown node {name!r}: use {', '.join(NODES)}", file=sys.stderr)
         return 2
     never_wait_for_output()
-    if wind_down_timeout(sys.argv):
+    if wind_down_timeout(sys.argv) or END_WITH_PARENT_OPTION in sys.argv:
         end_with_parent()
     if not check_parameters(name, NODES[name].settings, sys.argv):
         return 1

@@ -94,7 +94,12 @@ class EncoderNode(ManagedNode):
             raise MessageError("the latent is not finite: the model's weights are broken")
         grid = model.encoder.rows, model.encoder.columns
         message = latent_message(
-            latent, grid, model.fingerprint, header, self.settings.half_precision
+            latent,
+            grid,
+            model.fingerprint,
+            header,
+            self.settings.half_precision,
+            model.crop_of(image),
         )
         message.encode_seconds = time.perf_counter() - started
         return message
@@ -113,6 +118,7 @@ class EncoderNode(ManagedNode):
         self._latents.publish(message)
         self.health.set("encode_ms", f"{message.encode_seconds * 1e3:.1f}")
         self.health.set("dropped", self._worker.dropped)
+        self.health.set("late", self._link.late)
         for key, value in self._link.values().items():
             self.health.set(key, value)
         self.health.beat()

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import torch
 from sensor_msgs.msg import CompressedImage
@@ -18,34 +20,40 @@ from std_srvs.srv import Trigger
 
 from vjepa2_ros.execution.goal import Note
 from vjepa2_ros.execution.goal_execution import GoalExecution
+from vjepa2_ros.execution.goal_folder import GoalPathError, read_beneath
 from vjepa2_ros.execution.goal_request import refusal_of
 from vjepa2_ros.execution.goal_status import GoalState, GoalStatus
 from vjepa2_ros.execution.observation import EncodedImage, Observation
-from vjepa2_ros.msg import Command, Goal, Latent, PlanningStatus, RobotState
+from vjepa2_ros.msg import Command, Goal, Latent, Plan, PlanningStatus, RobotState
 from vjepa2_ros.planning.planner import Planner
 from vjepa2_ros.planning.planners import make_planner
-from vjepa2_ros.planning.receding_horizon import Step, make_loop
+from vjepa2_ros.planning.receding_horizon import check_switch, make_loop
+from vjepa2_ros.planning.step import Step
+from vjepa2_ros.recording.messages import tool_states
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.robot.safety import MotionCommand
 from vjepa2_ros.ros.awaiting_node import Refused
-from vjepa2_ros.ros.conversions import MessageError, seconds, stamp
+from vjepa2_ros.ros.conversions import MessageError, compressed_image, seconds, stamp
 from vjepa2_ros.ros.goal_messages import (
     command_message,
     goal_message,
     robot_report,
     status_message,
 )
+from vjepa2_ros.ros.landscape import EnergyMapper
 from vjepa2_ros.ros.latents import latent_tensor
 from vjepa2_ros.ros.mailbox import LatestWorker
 from vjepa2_ros.ros.managed_node import ManagedNode
-from vjepa2_ros.ros.qos import COMMAND, LATCHED, LATEST, STREAM
+from vjepa2_ros.ros.plan_messages import plan_message
+from vjepa2_ros.ros.qos import COMMAND, LATCHED, LATCHED_SERIES, LATEST, STREAM
 from vjepa2_ros.ros.runner import run
 from vjepa2_ros.ros.senders import SenderBinding
 from vjepa2_ros.settings.planning import PlannerNodeSettings
 from vjepa2_ros.settings.stack import CONTROLLER
-from vjepa2_ros.srv import EncodeImages, SetGoal
+from vjepa2_ros.srv import EncodeImages, EnergyLandscape, SetGoal
 from vjepa2_ros.text import printable
 from vjepa2_ros.world_model.checkpoint import open_world_model
+from vjepa2_ros.world_model.success import QUESTIONS
 from vjepa2_ros.world_model.world_model import WorldModel
 
 HALT_TIMEOUT = 2.0
@@ -77,17 +85,20 @@ class PlannerNode(ManagedNode):
         self._model = open_world_model(settings.model)
         self.health.set("model", f"{self._model.name} {self._model.fingerprint}")
         self._worker = LatestWorker(self._plan, self._plan_done, self.post_error, "planner")
+        # Not in the worker: a folder of a network that hangs must not keep plans from being made.
+        self._reader = ThreadPoolExecutor(1, "goal images")
         self._execution = GoalExecution(
             settings.execution,
             settings.action.max_translation,
             now=self.now,
             steady_now=self.steady_now,
-            plan=self._worker.offer,
+            plan=self._offer,
             send=self._send,
             show=self._show,
         )
         self._controller = SenderBinding(CONTROLLER, self.manager)
         self._latent_stamp: float | None = None
+        self._landscape = EnergyMapper(self, self._worker)
         self._camera_frame = ""
         self._status = GoalStatus()
         self._images: Sequence[CompressedImage] = ()
@@ -95,7 +106,8 @@ class PlannerNode(ManagedNode):
         self._commands = self.advertise(Command, "command", COMMAND)
         self._statuses = self.advertise(PlanningStatus, "status", LATCHED)
         self._goals = self.advertise(Goal, "goal", LATCHED)
-        self._goal_images = self.advertise(CompressedImage, "goal_image/compressed", LATCHED)
+        self._plans = self.advertise(Plan, "plan", LATEST)
+        self._goal_images = self.advertise(CompressedImage, "goal_image/compressed", LATCHED_SERIES)
         self.subscribe(Latent, "latent", self._on_latent, LATEST)
         self.subscribe(RobotState, "robot_state", self._on_robot_state, STREAM)
         self._encoder = self.use_service(EncodeImages, "encode_images")
@@ -103,6 +115,7 @@ class PlannerNode(ManagedNode):
         self.serve(SetGoal, "set_goal", self._on_set_goal)
         self.serve(Trigger, "cancel", self._on_cancel)
         self.serve(Trigger, "stop", self._on_stop)
+        self.serve(EnergyLandscape, "energy_landscape", self._landscape.answer)
         self.every(1.0 / settings.status_rate, self._on_tick)
 
     def activate(self) -> None:
@@ -127,6 +140,7 @@ class PlannerNode(ManagedNode):
     def cleanup(self) -> None:
         if self._worker is not None:
             self._worker.close()
+            self._reader.shutdown(wait=False, cancel_futures=True)
         self._worker = self._execution = self._model = self._planner = None
 
     # Goals ----------------------------------------------------------------------------------
@@ -142,7 +156,13 @@ class PlannerNode(ManagedNode):
             number = self._requests
             await self.comes_true(lambda: not execution.awaits_report(ticket), REPORT_TIMEOUT)
             self._check_latest(number)
-        self._check_request(request)
+        if request.image_paths:
+            # A cancel that comes while they are read counts, too.
+            self._requests += 1
+            number = self._requests
+            request.images = await self._images_of(request)
+            self._check_latest(number)
+        states = self._check_request(request)
         self._requests += 1
         number = self._requests
         latents = await self._encode(request.images)
@@ -159,13 +179,29 @@ class PlannerNode(ManagedNode):
             raise Refused(str(error), Reason.LATENT_INVALID) from error
         try:
             loop = make_loop(
-                self.settings, self._planner, self._model, goals, request.steps, request.gripper
+                self.settings,
+                self._planner,
+                self._model,
+                goals,
+                request.steps,
+                request.gripper,
+                states,
             )
         except ValueError as error:
             raise Refused(str(error), Reason.INVALID) from error
         goal_id = self._execution.start(loop, ticket)
+        self._show_answers({})
+        self._landscape.forget()
         self._show_goal(
-            goal_message(goal_id, self._header(), request.images, latents, loop.steps, loop.gripper)
+            goal_message(
+                goal_id,
+                self._header(),
+                request.images,
+                latents,
+                loop.steps,
+                loop.gripper,
+                request.states,
+            )
         )
         response.accepted, response.goal_id = True, goal_id
         response.reason = int(Reason.ACCEPTED)
@@ -173,6 +209,22 @@ class PlannerNode(ManagedNode):
             f"{len(loop.steps)} sub-goal(s), at most {sum(loop.steps)} steps; see `status`"
         )
         return response
+
+    async def _images_of(self, request: SetGoal.Request) -> Sequence[CompressedImage]:
+        """The images that a request names by their paths."""
+        if request.images:
+            raise Refused("give images or image_paths, not both", Reason.INVALID)
+        self._check_counts(len(request.image_paths), request)
+        read = partial(read_beneath, self.settings.goal_folder, request.image_paths)
+        try:
+            contents = await self.result_of(self._reader.submit(read))
+        except GoalPathError as error:
+            raise Refused(str(error), Reason.IMAGE_INVALID) from error
+        return [compressed_image(data) for data in contents]
+
+    def _check_counts(self, images: int, request: SetGoal.Request) -> None:
+        loop, states = self.settings.loop, len(request.states)
+        self._refuse(refusal_of(images, request.steps, request.gripper, loop, states))
 
     def _check_latest(self, number: int) -> None:
         """Raise Refused if a request came after the one of this number."""
@@ -183,10 +235,18 @@ class PlannerNode(ManagedNode):
                 "another goal, a cancel or a stop came in the meantime", Reason.SUPERSEDED
             )
 
-    def _check_request(self, request: SetGoal.Request) -> None:
-        """Raise Refused if the request cannot be served, before anything is encoded."""
-        count = len(request.images)
-        self._refuse(refusal_of(count, request.steps, request.gripper, self.settings.loop))
+    def _check_request(self, request: SetGoal.Request) -> torch.Tensor | None:
+        """Raise Refused if the request cannot be served, before anything is encoded.
+
+        Returns:
+            States of the robot [G, 7] float32 that came with the images; None: none.
+        """
+        self._check_counts(len(request.images), request)
+        try:
+            states = tool_states(request.states)
+            check_switch(self.settings.loop, self._model)
+        except ValueError as error:
+            raise Refused(str(error), Reason.INVALID) from error
         problem = self._execution.not_ready()
         if problem is not None and problem.reason == Reason.NO_ROBOT_STATE:
             if self.count_publishers("robot_state") == 0:
@@ -201,6 +261,7 @@ class PlannerNode(ManagedNode):
                 "is in the controller's diagnostics",
             )
         self._refuse(problem)
+        return None if states is None else torch.from_numpy(states).float()
 
     @staticmethod
     def _refuse(note: Note | None) -> None:
@@ -294,6 +355,10 @@ class PlannerNode(ManagedNode):
                 "foreign robot_state",
             )
 
+    def _offer(self, observation: Observation) -> None:
+        observation.loop.keeps_candidates = self._plans.get_subscription_count() > 0
+        self._worker.offer(observation)
+
     @staticmethod
     def _plan(observation: Observation) -> tuple[Observation, Step | Exception]:
         # In the worker's thread.
@@ -313,7 +378,37 @@ class PlannerNode(ManagedNode):
         else:
             self.health.beat()
             self.health.set("plan_s", f"{outcome.plan_seconds:.3f}")
+            self.health.set("surprise", f"{outcome.surprise:.4f}")
+            self._show_answers(outcome.answers)
         self._execution.planned(observation, outcome)
+        if isinstance(outcome, Step):
+            self._landscape.planned(observation, outcome)
+        if self._status.reason is Reason.SURPRISED:
+            # The goal is over; with `overlap` the robot is still under way.
+            self.executor.create_task(self._halt_after_surprise)
+        if isinstance(outcome, Step) and (message := plan_message(observation, outcome)):
+            self._plans.publish(message)
+
+    def _show_answers(self, answers: Mapping[str, float]) -> None:
+        """Report what the success probe says of the present goal, or nothing."""
+        for question in QUESTIONS:
+            if question in answers:
+                self.health.set(question, f"{answers[question]:.2f}")
+            else:
+                self.health.unset(question)
+
+    async def _halt_after_surprise(self) -> None:
+        confirmed = False
+        try:
+            if await self.is_offered(self._halt, HALT_TIMEOUT):
+                answer = await self.answer_of(self._halt, Trigger.Request(), HALT_TIMEOUT)
+                confirmed = answer.success
+        except (TimeoutError, Refused):
+            pass
+        if not confirmed:
+            text = "the controller did not confirm the halt after a surprise: use the robot's stop"
+            self.get_logger().error(text)
+            self.health.error(text)
 
     # Outputs --------------------------------------------------------------------------------
 
@@ -340,6 +435,7 @@ class PlannerNode(ManagedNode):
         if not status.state.is_over:
             return
         self._images = ()
+        self._landscape.forget()
         if status.state == GoalState.FAILED:
             self.get_logger().error(
                 printable(f"{status.goal_id} failed: {status.message}"),

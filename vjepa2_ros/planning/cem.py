@@ -6,8 +6,8 @@ repeat; the plan is the final mean. Given the same draws it equals the reference
 number, and therefore it takes nothing over from the plan before.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -75,30 +75,22 @@ class CrossEntropyMethod:
         wanted = (settings.iterations, space.horizon, settings.samples, len(space.axes))
         if draws is not None and draws.shape != wanted:
             raise ValueError(f"draws have shape {list(draws.shape)}, wanted {list(wanted)}")
-        mean, std = _initial_distribution(space)
-        keep = _momentum(space, settings.momentum_mean, settings.momentum_mean_gripper)
-        keep_std = _momentum(space, settings.momentum_std, settings.momentum_std_gripper)
-        history = []
-        for iteration in range(settings.iterations):
-            noise = self._draw(space, generator) if draws is None else draws[iteration]
-            sampled = (noise * std[:, None] + mean[:, None]).transpose(0, 1).contiguous()
-            actions = full_actions(space.clip(sampled))
-            energies = evaluate(objective, actions)
-            elites = energies.topk(settings.top_k, largest=False).indices
-            if trace:
-                history.append((noise, actions, energies, elites, mean, std))
-            chosen = space.searched(actions[elites])
-            mean = chosen.mean(dim=0) * (1.0 - keep) + mean * keep
-            std = chosen.std(dim=0) * (1.0 - keep_std) + std * keep_std
-
-        actions = space.settle(full_actions(mean))
-        energy = float(evaluate(objective, actions.unsqueeze(0))[0])
-        return Plan(
-            actions,
-            energy,
-            self.evaluations + 1,
-            _trace(history, mean, std) if trace else None,
+        if draws is None:
+            draws = torch.stack([self._draw(space, generator) for _ in range(settings.iterations)])
+        found = search(
+            lambda candidates: evaluate(objective, full_actions(candidates)),
+            space.clip,
+            *_initial_distribution(space, settings.initial_std),
+            draws,
+            settings.top_k,
+            _momentum(space, settings.momentum_mean, settings.momentum_mean_gripper),
+            _momentum(space, settings.momentum_std, settings.momentum_std_gripper),
+            settings.mean_sample,
         )
+        actions = space.settle(full_actions(found.mean[-1]))
+        energy = float(evaluate(objective, actions.unsqueeze(0))[0])
+        history = replace(found, actions=full_actions(found.actions)) if trace else None
+        return Plan(actions, energy, self.evaluations + 1, history)
 
     def _draw(self, space: ActionSpace, generator: torch.Generator | None) -> Tensor:
         # One draw per action, as the reference: one larger draw gives other numbers for a seed.
@@ -106,7 +98,50 @@ class CrossEntropyMethod:
         return torch.stack([torch.randn(shape, generator=generator) for _ in range(space.horizon)])
 
 
-def _initial_distribution(space: ActionSpace) -> tuple[Tensor, Tensor]:
+def search(
+    evaluate: Callable[[Tensor], Tensor],
+    clip: Callable[[Tensor], Tensor],
+    mean: Tensor,
+    std: Tensor,
+    draws: Tensor,
+    top_k: int,
+    keep_mean: Tensor | float = 0.0,
+    keep_std: Tensor | float = 0.0,
+    mean_sample: bool = False,
+) -> Trace:
+    """The method itself, on sequences of any axes.
+
+    Args:
+        evaluate: energies [S] of candidates [S, H, A].
+        clip: nearest candidates inside the bounds.
+        mean, std: of the first candidates [H, A].
+        draws: standard normal [I, H, S, A].
+        top_k: K, number of elites.
+        keep_mean, keep_std: weight of the old mean and deviation [A].
+        mean_sample: the first candidate of each iteration is the mean so far.
+
+    Returns:
+        All iterations, with actions [I, S, H, A].
+    """
+    means, stds, history = [mean], [std], []
+    for noise in draws:
+        candidates = (noise * stds[-1][:, None] + means[-1][:, None]).transpose(0, 1).contiguous()
+        if mean_sample:
+            candidates[0] = means[-1]
+        candidates = clip(candidates)
+        energies = evaluate(candidates)
+        elites = energies.topk(top_k, largest=False).indices
+        history.append((candidates, energies, elites))
+        chosen = candidates[elites]
+        means.append(chosen.mean(dim=0) * (1.0 - keep_mean) + means[-1] * keep_mean)
+        stds.append(chosen.std(dim=0) * (1.0 - keep_std) + stds[-1] * keep_std)
+    actions, all_energies, all_elites = (
+        torch.stack(column) for column in zip(*history, strict=True)
+    )
+    return Trace(draws, actions, all_energies, all_elites, torch.stack(means), torch.stack(stds))
+
+
+def _initial_distribution(space: ActionSpace, deviation: float) -> tuple[Tensor, Tensor]:
     mean = torch.zeros(space.horizon, len(space.axes))
     for axis, value in space.fixed_axes.items():
         mean[:, space.axes.index(axis)] = torch.as_tensor(value)
@@ -114,22 +149,14 @@ def _initial_distribution(space: ActionSpace) -> tuple[Tensor, Tensor]:
     std[:, space.axes.index("gripper")] = 1.0
     if space.max_yaw > 0:
         std[:, space.axes.index("yaw")] = space.max_yaw
+    if deviation > 0:
+        kept = std[:, space.axes.index("gripper")].clone()
+        std = torch.full_like(std, deviation)
+        if space.gripper.mode == "enumerated":
+            # Rounded to whole changes, a small deviation would never be one.
+            std[:, space.axes.index("gripper")] = kept
     return mean, std
 
 
 def _momentum(space: ActionSpace, motion: float, gripper: float) -> Tensor:
     return torch.tensor([gripper if axis == "gripper" else motion for axis in space.axes])
-
-
-def _trace(history: Sequence[tuple[Tensor, ...]], mean: Tensor, std: Tensor) -> Trace:
-    draws, actions, energies, elites, means, stds = (
-        torch.stack(column) for column in zip(*history, strict=True)
-    )
-    return Trace(
-        draws,
-        actions,
-        energies,
-        elites,
-        torch.cat([means, mean[None]]),
-        torch.cat([stds, std[None]]),
-    )

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vjepa2_ros.planning.objective import LatentDistance
 from vjepa2_ros.planning.planner import Objective
 from vjepa2_ros.planning.quadratic import least_squares, terms
 from vjepa2_ros.planning.search import Search, SearchPlanner
@@ -61,7 +62,11 @@ class LatentQuadraticSurrogate(SearchPlanner):
 
 
 class _Recorded:
-    """An objective that keeps the predicted differences, of large latents a random part."""
+    """An objective that keeps the predicted differences, of large latents a random part.
+
+    The few components of the robot's state, at the end, are always kept: a random part of them
+    would be other energies.
+    """
 
     def __init__(self, objective: Objective):
         self._objective = objective
@@ -71,13 +76,24 @@ class _Recorded:
     def __call__(self, actions: Tensor) -> Tensor:
         differences = self._objective.differences(actions)
         energies = self._objective.energies(differences).cpu()
-        count = differences.shape[1]
+        objective = self._objective
+        state = objective.state_components if isinstance(objective, LatentDistance) else 0
+        count = differences.shape[1] - state
         if count > _COMPONENTS:
             if self._part is None:
                 # The same part each time, so that a seed still decides the plan.
                 order = torch.randperm(count, generator=torch.Generator().manual_seed(0))
                 self._part = order[:_COMPONENTS].to(differences.device)
-            differences = differences[:, self._part]
+            latent = differences[:, self._part]
+            if state:
+                # Energies are means over all components, absolute or squared.
+                kept = _COMPONENTS + state
+                scales = kept * count / (_COMPONENTS * (count + state)), kept / (count + state)
+                assert isinstance(objective, LatentDistance)
+                if objective.cost == "l2":
+                    scales = scales[0] ** 0.5, scales[1] ** 0.5
+                latent = torch.cat([latent * scales[0], differences[:, count:] * scales[1]], dim=1)
+            differences = latent
         self._differences.append(differences)
         return energies
 

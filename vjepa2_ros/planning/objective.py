@@ -6,6 +6,7 @@ from torch import Tensor
 
 from vjepa2_ros.settings.planning import COSTS
 from vjepa2_ros.world_model.parts import UNCERTAINTY
+from vjepa2_ros.world_model.poses import compose
 from vjepa2_ros.world_model.predictor import KVCache
 from vjepa2_ros.world_model.world_model import WorldModel
 
@@ -30,6 +31,33 @@ def magnitude(difference: Tensor, cost: str = "l1") -> Tensor:
     raise ValueError(f"unknown cost {cost!r}: use {' or '.join(COSTS)}")
 
 
+def state_distance(
+    states: Tensor, goal: Tensor, cost: str = "l1", with_gripper: bool = True
+) -> Tensor:
+    """Energy [...] of states of the robot [..., 7] against that of the goal [7].
+
+    A mean over the components as they are, metres, radians and closedness, as in jepa-wms; angles
+    are compared the short way round.
+
+    Args:
+        states: [..., 7].
+        goal: [7], as measured.
+        cost: see `distance`.
+        with_gripper: whether the closedness counts. It does not for models whose states hold what
+            the gripper was told: round an object that is not what is measured.
+    """
+    return magnitude(state_differences(states, goal, with_gripper), cost)
+
+
+def state_differences(states: Tensor, goal: Tensor, with_gripper: bool = True) -> Tensor:
+    """Differences [..., 7 or 6] of states to a goal's, with angles from -pi to pi."""
+    differences = states - goal
+    angles = differences[..., 3:6]
+    wrapped = torch.atan2(angles.sin(), angles.cos())
+    parts = [differences[..., :3], wrapped, *([differences[..., 6:]] if with_gripper else [])]
+    return torch.cat(parts, dim=-1)
+
+
 class LatentDistance:
     """`Objective` of a planner: energies of action sequences from one state towards one goal.
 
@@ -52,13 +80,16 @@ class LatentDistance:
             [H, N, D] of each where `path_weight` is not 0; None: none.
         path_weight: of the mean energy over all predicted latents, beside 1 for the last one.
         variance_weight: of the variance; without effect for a model that cannot tell it.
+        goal_state: of the robot in the goal image [7]; needed with a `state_weight`.
+        state_weight: of `state_distance` of the last state.
 
     Attributes:
         rates_variance: whether the variance counts.
+        state_components: how many components of the differences, at their end, are of the state.
 
     Raises:
-        ValueError: the cost is unknown, "l1" with a `variance_weight`, `chunk` is below 1, or the
-            shapes do not fit.
+        ValueError: the cost is unknown, "l1" with a `variance_weight`, `chunk` is below 1, the
+            shapes do not fit, or a `state_weight` comes without a state.
     """
 
     def __init__(
@@ -73,6 +104,8 @@ class LatentDistance:
         offset: Tensor | None = None,
         path_weight: float = 0.0,
         variance_weight: float = 0.0,
+        goal_state: Tensor | None = None,
+        state_weight: float = 0.0,
     ):
         if cost not in COSTS:
             raise ValueError(f"unknown cost {cost!r}: use {' or '.join(COSTS)}")
@@ -82,6 +115,8 @@ class LatentDistance:
             raise ValueError(f"chunk must be at least 1, got {chunk}")
         if goal.shape != latent.shape:
             raise ValueError(f"goal has shape {list(goal.shape)}, the latent {list(latent.shape)}")
+        if state_weight > 0 and goal_state is None:
+            raise ValueError("state_weight needs the state of the robot in the goal image")
         self.world_model = world_model
         self.latent = latent.to(world_model.device)
         self.state = state.to(world_model.device)
@@ -92,6 +127,12 @@ class LatentDistance:
         self.path_weight = path_weight
         self.variance_weight = variance_weight
         self.rates_variance = variance_weight > 0 and UNCERTAINTY in world_model.parts
+        self.state_weight = state_weight
+        self.goal_state = (
+            None if goal_state is None else goal_state.to(world_model.device, torch.float32)
+        )
+        self._with_gripper = not world_model.predictor.config.commanded_gripper
+        self.state_components = (6 + self._with_gripper) if state_weight else 0
         self._wanted = self.goal if offset is None else self.goal + offset
 
     def __call__(self, actions: Tensor) -> Tensor:
@@ -105,7 +146,7 @@ class LatentDistance:
 
         M is N * D or, with a `path_weight`, H * N * D, where each step is scaled such that
         `energies` weighs it. Where the variance counts, its root is one component more for each
-        patch.
+        patch; where the state counts, its components follow at the end.
         """
         if self.rates_variance:
             predicted, variance = self.world_model.rollout_with_variance(
@@ -133,11 +174,32 @@ class LatentDistance:
             if self.cost == "l2":
                 scales = scales.sqrt()
             predicted = predicted.mul_(scales[:, None, None])
-        return predicted.flatten(1)
+        return self._with_state(predicted.flatten(1), actions)
 
     def energies(self, differences: Tensor) -> Tensor:
         """Energies [S] of differences [S, M]."""
         return magnitude(differences, self.cost)
+
+    def _with_state(self, differences: Tensor, actions: Tensor) -> Tensor:
+        """Components [S, M + 7], whose energy is that of both.
+
+        Args:
+            differences: [S, M].
+            actions: [S, H, 7].
+        """
+        if not self.state_weight:
+            return differences
+        assert self.goal_state is not None
+        states = self.state.expand(len(actions), -1)
+        for action in actions.unbind(1):
+            states = compose(states, action)
+        parts = differences, state_differences(states, self.goal_state, self._with_gripper)
+        count = sum(part.shape[-1] for part in parts)
+        # Energies are means over all components, absolute or squared.
+        scales = [count / parts[0].shape[-1], self.state_weight * count / parts[1].shape[-1]]
+        if self.cost == "l2":
+            scales = [scale**0.5 for scale in scales]
+        return torch.cat([part * scale for part, scale in zip(parts, scales, strict=True)], dim=-1)
 
     def _with_variance(self, differences: Tensor, variance: Tensor) -> Tensor:
         """Components [..., N, D + 1], whose mean square is that of both.

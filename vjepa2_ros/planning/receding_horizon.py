@@ -2,10 +2,11 @@
 """The receding-horizon loop: plan, take the first action, observe again, sub-goal by sub-goal.
 
 A pure state machine, stepped with one observation at a time. As in the paper, sub-goals follow each
-other after a fixed number of steps, whether they are reached or not. Two things are ours:
+other after a fixed number of steps, whether they are reached or not. Three things are ours:
 
 - `patience`: the last sub-goal may end early, where the energy no longer falls or is not
   predicted to (with `hold_unless_better`: is not predicted to). That is no detector of success.
+- `switch`: each sub-goal may end so, or where the model's success probe sees it reached.
 - `offset_free`: the error of the prediction at rest is measured before each plan and subtracted, as
   offset-free model predictive control does with a disturbance (Pannocchia and Rawlings, AIChE
   Journal 49, 2003). Otherwise the hand comes to rest beside the goal, where the error is smallest.
@@ -15,15 +16,18 @@ import math
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from vjepa2_ros.planning.action_space import ActionSpace
-from vjepa2_ros.planning.objective import LatentDistance, distance
+from vjepa2_ros.planning.candidates import RecordedDistance
+from vjepa2_ros.planning.objective import LatentDistance, distance, state_distance
 from vjepa2_ros.planning.planner import Plan, Planner, evaluate
+from vjepa2_ros.planning.step import Step
+from vjepa2_ros.planning.surprise import surprise
 from vjepa2_ros.settings.cell import Workspace
 from vjepa2_ros.settings.planning import (
     GRIPPER_WORDS,
@@ -33,41 +37,10 @@ from vjepa2_ros.settings.planning import (
     LoopSettings,
     PlannerNodeSettings,
 )
+from vjepa2_ros.world_model.parts import SUCCESS
 from vjepa2_ros.world_model.poses import compose, difference
 from vjepa2_ros.world_model.predictor import KVCache
 from vjepa2_ros.world_model.world_model import WorldModel
-
-
-@dataclass(frozen=True)
-class Step:
-    """One decision.
-
-    Attributes:
-        action: what to do now [7], float32 on the CPU.
-        target_state: where that leads [7], absolute, base frame. Its rotation is that of the first
-            observation, turned by what was planned since, so that rotation errors, at a contact for
-            instance, do not accumulate. Without a change of the gripper the target keeps the
-            closedness of the target before.
-        energy: distance of the present latent to the current sub-goal's.
-        predicted_energy: the expected one after the planned actions.
-        subgoal: number of the current sub-goal, from 0.
-        step: number of this step, from 1.
-        finished: None while the loop continues; "step_limit" with the last step, whose action is
-            still to be executed; "reached" when the energy does not fall any more, with a zero
-            action that holds the present state.
-        plan_seconds: time of the plan [s].
-        evaluations: number of sequences that the plan evaluated.
-    """
-
-    action: Tensor
-    target_state: Tensor
-    energy: float
-    predicted_energy: float
-    subgoal: int
-    step: int
-    finished: Literal["reached", "step_limit"] | None
-    plan_seconds: float
-    evaluations: int = 0
 
 
 class RecedingHorizon:
@@ -82,6 +55,11 @@ class RecedingHorizon:
         workspace: box that no target leaves (None: no box); predictions outside it are unreliable.
         steps: towards each sub-goal (empty: `loop.steps_per_subgoal` for each).
         gripper: one of `GRIPPER_WORDS` for each sub-goal (empty: "planned" for each).
+        states: of the robot in the sub-goal images [G, 7]; needed with `loop.state_weight`.
+
+    Attributes:
+        keeps_candidates: whether steps hold what the search looked at, for those who watch.
+        objective: of the last step; None before the first.
 
     Raises:
         ValueError: goals, settings and model do not fit each other.
@@ -97,6 +75,7 @@ class RecedingHorizon:
         workspace: Workspace | None = None,
         steps: Sequence[int] = (),
         gripper: Sequence[str] = (),
+        states: Tensor | None = None,
     ):
         if goals.dim() != 3 or goals.shape[1:] != world_model.latent_shape:
             raise ValueError(
@@ -111,6 +90,23 @@ class RecedingHorizon:
                 f"context {loop.context} and horizon {action.horizon} are together"
                 f" more than the model's {longest} frames"
             )
+        if loop.context > 1 and world_model.predictor.config.window:
+            raise ValueError(
+                f"context {loop.context} is of no use to {world_model.name}: its predictions"
+                f" attend to {world_model.predictor.config.window} latents; set context to 1"
+            )
+        check_switch(loop, world_model)
+        if states is not None and (states.shape != (len(goals), 7) or not states.isfinite().all()):
+            raise ValueError(
+                f"the states of the goal must be finite numbers [{len(goals)}, 7], got shape "
+                f"{list(states.shape)}"
+            )
+        if loop.state_weight > 0 and states is None:
+            raise ValueError(
+                "state_weight needs the state of the robot in each goal image: give the goal its "
+                "states, or set state_weight to 0"
+            )
+        self.states = None if states is None else states.detach().to("cpu", torch.float32)
         self.steps = tuple(steps) or (loop.steps_per_subgoal,) * len(goals)
         self.gripper = tuple(gripper) or (PLANNED,) * len(goals)
         _check_script(len(goals), self.steps, self.gripper, action)
@@ -120,6 +116,8 @@ class RecedingHorizon:
         self.action = action
         self.loop = loop
         self.workspace = workspace
+        self.keeps_candidates = False
+        self.objective: LatentDistance | None = None
         self.finished: Literal["reached", "step_limit"] | None = None
         self._generator = torch.Generator().manual_seed(loop.seed)
         self._steps = 0
@@ -168,7 +166,6 @@ class RecedingHorizon:
         self._check("state", state, (7,))
         latent = latent.to(self.world_model.device)
         state = state.detach().to("cpu", torch.float32)
-        goal = self.goals[self._subgoal]
         if self._closedness is None:
             self._closedness = commanded_closedness
         if ahead is not None:
@@ -176,8 +173,19 @@ class RecedingHorizon:
             ahead = ahead.detach().to("cpu", torch.float32)
 
         started = time.perf_counter()
+        answers = self._follow_what_is_seen(latent)
+        goal = self.goals[self._subgoal]
+        goal_state = self.states[self._subgoal] if self.states is not None else None
         energy = float(distance(latent, goal, self.loop.cost))
+        if self.loop.state_weight and goal_state is not None:
+            with_gripper = not self.world_model.predictor.config.commanded_gripper
+            energy += self.loop.state_weight * float(
+                state_distance(state, goal_state, self.loop.cost, with_gripper)
+            )
+        surprised = self._surprise(latent, state)
         self._seen.append((latent, state))
+        if self._subgoal == len(self.goals) - 1 and self._is_seen(answers):
+            return self._seen_reached(state, energy, surprised, started, answers)
         frames = list(self._seen)
         if ahead is not None:
             way = difference(state, ahead)[None, None]
@@ -205,11 +213,15 @@ class RecedingHorizon:
             offset,
             self.loop.path_weight,
             self.loop.variance_weight,
+            goal_state,
+            self.loop.state_weight,
         )
         word = self.gripper[self._subgoal]
         commanded = self.world_model.predictor.config.commanded_gripper
         space = ActionSpace.at(state, self.action, self.workspace, word, commanded)
-        plan = self._plan(objective, space)
+        recorded = RecordedDistance(objective) if self.keeps_candidates else None
+        plan = self._plan(recorded or objective, space)
+        self.objective = objective
         plan_seconds = time.perf_counter() - started
         # What is left of the plan starts the next search; of a single action nothing is.
         self._rest = (
@@ -252,7 +264,34 @@ class RecedingHorizon:
             finished=self.finished,
             plan_seconds=plan_seconds,
             evaluations=evaluations,
+            planned=plan.actions,
+            surprise=surprised,
+            candidates=recorded.candidates() if recorded is not None else None,
+            answers=answers,
         )
+
+    def _follow_what_is_seen(self, latent: Tensor) -> dict[str, float]:
+        """Go on to the first sub-goal that is not seen reached, or to the last one.
+
+        A sub-goal that opens or closes the gripper is not left before its first command: whether a
+        hand has let go may not be seen.
+
+        Returns:
+            Answers of the success probe for that one; none where it is not asked.
+
+        Raises:
+            ValueError: an answer is no number.
+        """
+        if self.loop.switch != "probe":
+            return {}
+        while True:
+            answers = self.world_model.success(latent, self.goals[self._subgoal])
+            if not all(map(math.isfinite, answers.values())):
+                raise ValueError(f"the success probe answers no numbers: {answers}")
+            is_last = self._subgoal == len(self.goals) - 1
+            if is_last or not self._is_seen(answers):
+                return answers
+            self._next_subgoal()
 
     def _plan(self, objective: LatentDistance, space: ActionSpace) -> Plan:
         """A plan that keeps to the workspace, for any plan of the planner.
@@ -298,6 +337,13 @@ class RecedingHorizon:
         self._closedness = float(target[6])
         return target
 
+    def _surprise(self, latent: Tensor, state: Tensor) -> float:
+        """See `planning.surprise`; NaN without an observation before."""
+        if not self._seen:
+            return math.nan
+        frames = list(self._seen)
+        return surprise(self.world_model, frames[-1], (latent, state), self._past(frames))
+
     def _past(self, frames: list[tuple[Tensor, Tensor]]) -> KVCache | None:
         """Of all frames before the last one, and of what led from each to the next."""
         if len(frames) < 2:
@@ -313,25 +359,61 @@ class RecedingHorizon:
         predicted = self.world_model.rollout(latent, state, still, past=past, every_step=every_step)
         return predicted[0] - latent
 
+    def _is_seen(self, answers: dict[str, float]) -> bool:
+        """Whether the present sub-goal is seen reached, and may be left."""
+        moves_gripper = self.gripper[self._subgoal] in ("open", "close")
+        if moves_gripper and self._steps_in_subgoal == 0:
+            return False
+        return answers.get("reached", 0.0) >= self.loop.switch_threshold
+
+    def _seen_reached(
+        self,
+        state: Tensor,
+        energy: float,
+        surprised: float,
+        started: float,
+        answers: dict[str, float],
+    ) -> Step:
+        """The last step, which holds: there is nothing to plan."""
+        self._steps += 1
+        self._rest = None
+        self.finished = "reached"
+        action = torch.zeros(7)
+        return Step(
+            action=action,
+            target_state=self._target(state, action),
+            energy=energy,
+            predicted_energy=energy,
+            subgoal=self._subgoal,
+            step=self._steps,
+            finished=self.finished,
+            plan_seconds=time.perf_counter() - started,
+            surprise=surprised,
+            answers=answers,
+        )
+
     def _advance(self, improves: bool) -> None:
         """Count the step, then move to the next sub-goal or the end where it is time."""
         self._steps += 1
         self._steps_in_subgoal += 1
         self._without_improvement = 0 if improves else self._without_improvement + 1
         last = self._subgoal == len(self.goals) - 1
-        patience = self.loop.patience
-        reached = bool(patience) and self._without_improvement >= patience
-        if last and reached:
+        patience, switch = self.loop.patience, self.loop.switch
+        stuck = bool(patience) and self._without_improvement >= patience
+        if last and stuck and switch != "probe":
             self.finished = "reached"
-        elif self._steps_in_subgoal >= self.steps[self._subgoal]:
+        elif (switch == "energy" and stuck) or self._steps_in_subgoal >= self.steps[self._subgoal]:
             if last:
                 self.finished = "step_limit"
             else:
-                self._subgoal += 1
-                self._steps_in_subgoal = 0
-                self._without_improvement = 0
-                self._least_energy = math.inf
-                self._rest = None
+                self._next_subgoal()
+
+    def _next_subgoal(self) -> None:
+        self._subgoal += 1
+        self._steps_in_subgoal = 0
+        self._without_improvement = 0
+        self._least_energy = math.inf
+        self._rest = None
 
     @staticmethod
     def _check(name: str, value: Tensor, shape: tuple[int, ...]) -> None:
@@ -348,6 +430,7 @@ def make_loop(
     goals: Tensor,
     steps: Sequence[int] = (),
     gripper: Sequence[str] = (),
+    states: Tensor | None = None,
 ) -> RecedingHorizon:
     """The loop that the planner node's settings describe; see `RecedingHorizon`.
 
@@ -378,7 +461,17 @@ def make_loop(
         settings.execution.cell.workspace,
         steps,
         gripper,
+        states,
     )
+
+
+def check_switch(loop: LoopSettings, world_model: WorldModel) -> None:
+    """Raise ValueError if sub-goals should end by a probe that the model does not have."""
+    if loop.switch == "probe" and SUCCESS not in world_model.parts:
+        raise ValueError(
+            f"{world_model.name} has no part {SUCCESS}: train one with `vjepa2-ros train --probe "
+            "--from CHECKPOINT`, or set switch to steps or energy"
+        )
 
 
 def _check_script(

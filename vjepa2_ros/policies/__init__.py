@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rivals of the planner: what else decides in the same loop, on the same pictures.
+"""Baselines of the planner: what else decides in the same loop, on the same pictures.
 
 Each policy differs from the planner in its decisions alone: sub-goals, steps, scripted gripper,
 workspace and targets are those of the same receding-horizon loop. So the difference between two
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from vjepa2_ros.world_model.world_model import WorldModel
 
 FITTED = ("readout", "linear", "cloning")
-"""Names of the policies that `vjepa2-ros rivals` fits to a model."""
+"""Names of the policies that `vjepa2-ros baselines` fits to a model."""
 POLICIES = ("planner", "none", "random", "oracle", "simulator", *FITTED)
 """Names of all policies."""
 
@@ -69,11 +69,24 @@ class Policy:
             goals,
             [subgoal.steps for subgoal in episode.subgoals],
             [self.gripper or subgoal.gripper for subgoal in episode.subgoals],
+            _states(episode),
         )
 
 
+def _states(episode: Episode) -> Tensor | None:
+    """States of the robot in the pictures [G, 7]; None where one is unknown."""
+    import numpy as np
+    import torch
+
+    states = [subgoal.state for subgoal in episode.subgoals]
+    known = [state for state in states if state is not None]
+    if len(known) < len(states):
+        return None
+    return torch.from_numpy(np.stack(known)).float()
+
+
 def make_policy(
-    name: str, settings: StackSettings, model: WorldModel, rivals: Path | None = None
+    name: str, settings: StackSettings, model: WorldModel, baselines: Path | None = None
 ) -> Policy:
     """The policy of a name.
 
@@ -84,25 +97,28 @@ def make_policy(
         name: one of `POLICIES`.
         settings: of the nodes.
         model: of the evaluation.
-        rivals: file of `vjepa2-ros rivals` (None: the one beside the model).
+        baselines: file of `vjepa2-ros baselines` (None: the one beside the model).
 
     Raises:
         ValueError: there is no such policy, or the planner that the settings name.
-        RivalsError: the policy is fitted, and the file is missing, damaged or of another model.
+        BaselinesError: the policy is fitted, and the file is missing, damaged or of another model.
     """
     from vjepa2_ros.planning.planners import make_planner
+    from vjepa2_ros.policies.baselines import baselines_path, load_baselines
     from vjepa2_ros.policies.cloning import Cloning
     from vjepa2_ros.policies.linear import LinearWorldModel
     from vjepa2_ros.policies.no_motion import NoMotion
     from vjepa2_ros.policies.oracle import Oracle
     from vjepa2_ros.policies.random_actions import RandomActions
     from vjepa2_ros.policies.readout import ReadOut
-    from vjepa2_ros.policies.rivals import load_rivals, rivals_path
     from vjepa2_ros.policies.true_dynamics import TrueDynamics
 
     planned = settings.planner
     # Without predictions nothing is ever expected to be better.
-    loop = replace(planned.loop, patience=0, offset_free=False, hold_unless_better=False)
+    switch = "probe" if planned.loop.switch == "probe" else "steps"
+    loop = replace(
+        planned.loop, patience=0, switch=switch, offset_free=False, hold_unless_better=False
+    )
     direct = replace(planned, loop=loop)
 
     def same(cell: Simulator) -> WorldModel:
@@ -126,7 +142,7 @@ def make_policy(
         return Policy(exact, truth, lambda episode, goals: search)
     if name not in POLICIES:
         raise ValueError(f"unknown policy {name!r}: use {', '.join(POLICIES)}")
-    fitted = load_rivals(rivals or rivals_path(planned.model.checkpoint), model)
+    fitted = load_baselines(baselines or baselines_path(planned.model.checkpoint), model)
     if name == "linear":
         linear = LinearWorldModel(model, fitted.linear)
         search = make_planner(planned.search)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from vjepa2_ros.planning.action_space import searched_axes
 from vjepa2_ros.world_model.encoder import normalise
+from vjepa2_ros.world_model.parts import SUCCESS
 from vjepa2_ros.world_model.predictor import KVCache
 from vjepa2_ros.world_model.world_model import WorldModel
 
@@ -30,6 +31,7 @@ class LinearWorldModel(WorldModel):
             model.crop_aspect,
             f"linear stand-in of {model.name}",
             model.compute_dtype,
+            {name: part for name, part in model.parts.items() if name == SUCCESS},
         )
         self._change = change
 

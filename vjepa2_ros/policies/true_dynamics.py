@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vjepa2_ros.simulation.actions import carry_out
 from vjepa2_ros.simulation.simulator import Simulator, Snapshot
+from vjepa2_ros.world_model.parts import SUCCESS
 from vjepa2_ros.world_model.predictor import KVCache
 from vjepa2_ros.world_model.world_model import WorldModel
 
@@ -35,6 +36,7 @@ class TrueDynamics(WorldModel):
             model.crop_aspect,
             f"true dynamics for {model.name}",
             model.compute_dtype,
+            {name: part for name, part in model.parts.items() if name == SUCCESS},
         )
         self._cell = cell
         self.copy = Simulator(cell.config)

@@ -31,7 +31,9 @@ def configured_findings(
         findings.append(fail(check, text, f"set franka.model to {arm}"))
     if realtime != franka.realtime:
         text = f"franka.realtime is {str(franka.realtime).lower()}"
-        advice = f"give --realtime {'enforce' if franka.realtime else 'ignore'}, or change it"
+        other = str(not franka.realtime).lower()
+        word = "enforce" if franka.realtime else "ignore"
+        advice = f"set franka.realtime to {other}, or give --realtime {word}"
         findings.append(warn(check, text, advice))
     text = f"franka.host {host}, franka.model {arm}, franka.max_speed {franka.max_speed:g} m/s"
     return findings or [ok(check, text)]

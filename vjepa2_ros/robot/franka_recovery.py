@@ -59,6 +59,9 @@ class FrankaRecovery:
             return RobotMode.FAULTED, self.fault
         if self._running is not None:
             return self._watch(self._running)
+        if mode in (modes.UserStopped, modes.Guiding):
+            # It ended the motion, which is no reflex: nothing is to be recovered, nor counted.
+            self.motion_error = ""
         if mode == modes.UserStopped:
             return RobotMode.USER_STOPPED, "the user stop is pressed: release it to go on"
         if mode == modes.Guiding:

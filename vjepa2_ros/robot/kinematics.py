@@ -22,7 +22,13 @@ FRANKA_HAND_ANGLE = -math.pi / 4
 _A = (0.0, 0.0, 0.0, 0.0825, -0.0825, 0.0, 0.088)
 _D = (0.333, 0.0, 0.316, 0.0, 0.384, 0.0, 0.0)
 _ALPHA = (0.0, -math.pi / 2, math.pi / 2, math.pi / 2, -math.pi / 2, math.pi / 2, math.pi / 2)
-_FLANGE = 0.107
+FLANGE_LENGTH = 0.107
+"""From the last joint to the flange [m]."""
+JOINT_ORIGINS = tuple(
+    ((a, -math.sin(alpha) * d, math.cos(alpha) * d), alpha)
+    for a, alpha, d in zip(_A, _ALPHA, _D, strict=True)
+)
+"""Where each joint is in the frame before: position [m] and roll [rad]."""
 
 READY_POSTURE = np.array([0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785])
 """Joint angles of Franka's ready posture [rad]: the elbow up, all joints far from their limits."""
@@ -78,14 +84,14 @@ class FrankaKinematics:
         damping: float = 0.03,
     ) -> None:
         self._links = np.stack([_link(*row) for row in zip(_A, _ALPHA, _D, strict=True)])
-        self._tool = _link(0.0, 0.0, _FLANGE + tool_length)
+        self._tool = _link(0.0, 0.0, FLANGE_LENGTH + tool_length)
         cos, sin = math.cos(tool_angle), math.sin(tool_angle)
         self._tool[:2, :2] = [[cos, -sin], [sin, cos]]
         self._damping = damping**2 * np.eye(6)
 
     def forward(self, joints: np.ndarray) -> tuple[np.ndarray, Rotation]:
         """Position [3] in metres and rotation of the tool at joint angles [7] in radians."""
-        tool = self._frames(joints)[-1]
+        tool = self.frames(joints)[-1]
         return tool[:3, 3].copy(), Rotation.from_matrix(tool[:3, :3])
 
     def jacobian(self, joints: np.ndarray) -> np.ndarray:
@@ -93,7 +99,7 @@ class FrankaKinematics:
 
         Rows are the tool's velocity [m/s] and angular velocity [rad/s] in the base frame.
         """
-        return _jacobian(self._frames(joints))
+        return _jacobian(self.frames(joints))
 
     def solve(
         self,
@@ -123,7 +129,7 @@ class FrankaKinematics:
         target = rotation.as_matrix()
         error = np.empty(6)
         for _ in range(iterations):
-            frames = self._frames(joints)
+            frames = self.frames(joints)
             error[:3] = position - frames[-1, :3, 3]
             error[3:] = _rotation_vector(target @ frames[-1, :3, :3].T)
             jacobian = _jacobian(frames)
@@ -139,8 +145,8 @@ class FrankaKinematics:
             joints += step * min(1.0, _LONGEST_STEP / max(np.abs(step).max(), 1e-12))
         return joints
 
-    def _frames(self, joints: np.ndarray) -> np.ndarray:
-        """Frames of the joints and of the tool [8, 4, 4] in the base frame."""
+    def frames(self, joints: np.ndarray) -> np.ndarray:
+        """Frames of the joints and of the tool [8, 4, 4] in the base frame, at angles [7] rad."""
         cos, sin = np.cos(joints), np.sin(joints)
         turns = np.zeros((7, 4, 4))
         turns[:, 0, 0] = turns[:, 1, 1] = cos

@@ -101,6 +101,8 @@ class Reason(IntEnum):
     PLAN_TOO_LATE = 68, "plan finished too late"
     PLANNING_FAILED = 69, "planning failed"
     COMMAND_NOT_TAKEN = 70, "command not taken"
+    SURPRISED = 71, "what is seen is not what was predicted"
+    SEEN_REACHED = 72, "the success probe sees the goal reached"
 
     # A request that was refused.
     NODE_INACTIVE = 80, "node not active"

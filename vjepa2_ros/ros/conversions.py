@@ -7,26 +7,29 @@ import math
 from array import array
 from typing import Any
 
-import cv2
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from geometry_msgs.msg import Point, Pose, Quaternion, WrenchStamped
-from sensor_msgs.msg import CameraInfo, Image, JointState
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, JointState
 from std_msgs.msg import Header
 
-from vjepa2_ros.msg import Command
+from vjepa2_ros.camera.decoding import MAX_PIXELS, ImageError
+from vjepa2_ros.camera.encodings import EncodingError
+from vjepa2_ros.msg import Latent
 from vjepa2_ros.msg import RobotState as RobotStateMessage
+from vjepa2_ros.recording.messages import image_pixels
+from vjepa2_ros.recording.messages import motion_command as motion_command
+from vjepa2_ros.recording.messages import pose_arrays as pose_arrays
+from vjepa2_ros.recording.messages import robot_state as robot_state
+from vjepa2_ros.recording.messages import seconds as seconds
 from vjepa2_ros.robot.controller import MotionController
-from vjepa2_ros.robot.driver import RobotDescription, RobotMode, RobotState
-from vjepa2_ros.robot.safety import MotionCommand
+from vjepa2_ros.robot.driver import RobotDescription, RobotState
 
-_CHANNELS = {"rgb8": 3, "bgr8": 3, "rgba8": 4, "bgra8": 4, "mono8": 1}
-_TO_RGB = {
-    "bgr8": cv2.COLOR_BGR2RGB,
-    "rgba8": cv2.COLOR_RGBA2RGB,
-    "bgra8": cv2.COLOR_BGRA2RGB,
-    "mono8": cv2.COLOR_GRAY2RGB,
+LATENT_TYPES: dict[int, np.dtype] = {
+    Latent.FLOAT32: np.dtype("<f4"),
+    Latent.FLOAT16: np.dtype("<f2"),
 }
+"""Numbers of the encodings of a latent."""
 
 
 class MessageError(ValueError):
@@ -34,11 +37,6 @@ class MessageError(ValueError):
 
 
 # Time ---------------------------------------------------------------------------------------
-
-
-def seconds(time: Time | Duration) -> float:
-    """Stamp or duration in seconds."""
-    return time.sec + time.nanosec * 1e-9
 
 
 def stamp(time: float) -> Time:
@@ -100,35 +98,63 @@ def camera_info(matrix: np.ndarray, width: int, height: int) -> CameraInfo:
     )
 
 
-def image_array(message: Image) -> np.ndarray:
+def image_array(message: Image | CompressedImage, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Pixels of an image message.
 
     Args:
-        message: in one of the encodings rgb8, bgr8, rgba8, bgra8 and mono8.
+        message: in one of the encodings of `camera.encodings`, or compressed.
+        max_pixels: largest width times height of a compressed one.
 
     Returns:
         uint8 RGB [height, width, 3].
 
     Raises:
-        MessageError: it has another encoding, or its fields contradict each other.
+        MessageError: it has another encoding, its fields contradict each other, or what is
+            compressed cannot be decoded.
     """
-    channels = _CHANNELS.get(message.encoding)
-    if channels is None:
+    try:
+        return image_pixels(message, max_pixels)
+    except (EncodingError, ImageError) as error:
+        raise MessageError(str(error)) from error
+
+
+def compressed_image(data: bytes) -> CompressedImage:
+    """Message of a JPEG, PNG or WebP, checked by the node that decodes it."""
+    starts = {"png": b"\x89PNG", "webp": b"RIFF"}
+    kind = next((kind for kind, start in starts.items() if data.startswith(start)), "jpeg")
+    return CompressedImage(format=kind, data=array("B", data))
+
+
+# Latents ------------------------------------------------------------------------------------
+
+
+def latent_array(message: Latent) -> np.ndarray:
+    """Tokens float32 [rows * columns, channels] of a latent in one of its encodings.
+
+    Raises:
+        MessageError: its fields contradict each other, or it is not finite.
+    """
+    if message.encoding not in LATENT_TYPES:
+        raise MessageError(f"latent in unknown encoding {message.encoding}")
+    kind = LATENT_TYPES[message.encoding]
+    count = message.rows * message.columns * message.channels
+    if not count or len(message.data) != count * kind.itemsize:
         raise MessageError(
-            f"image encoding {message.encoding!r} is not supported; publish one of "
-            + ", ".join(_CHANNELS)
+            f"latent of {count} numbers in {len(message.data)} bytes, not {count * kind.itemsize}"
         )
-    row = message.width * channels
-    if message.step < row or len(message.data) != message.step * message.height:
-        raise MessageError(
-            f"image of {message.width}x{message.height} {message.encoding} with rows of "
-            f"{message.step} bytes holds {len(message.data)} bytes"
-        )
-    rows = np.frombuffer(message.data, np.uint8).reshape(message.height, message.step)
-    image = rows[:, :row].reshape(message.height, message.width, channels)
-    if message.encoding == "rgb8":
+    values = np.frombuffer(message.data, kind).astype(np.float32)
+    if not np.isfinite(values).all():
+        raise MessageError("latent is not finite: the encoder or its image is broken")
+    return values.reshape(-1, message.channels)
+
+
+def cropped(image: np.ndarray, latent: Latent) -> np.ndarray:
+    """The part of an image [H, W, 3] that a latent was made from; all of it if that is unknown."""
+    top, left = latent.crop_top, latent.crop_left
+    height, width = latent.crop_height, latent.crop_width
+    if not height or not width or top + height > len(image) or left + width > image.shape[1]:
         return image
-    return cv2.cvtColor(np.ascontiguousarray(image), _TO_RGB[message.encoding])
+    return image[top : top + height, left : left + width]
 
 
 # Poses --------------------------------------------------------------------------------------
@@ -139,15 +165,6 @@ def pose_message(position: Any, quaternion_xyzw: Any) -> Pose:
     x, y, z = (float(value) for value in position)
     i, j, k, w = (float(value) for value in quaternion_xyzw)
     return Pose(position=Point(x=x, y=y, z=z), orientation=Quaternion(x=i, y=j, z=k, w=w))
-
-
-def pose_arrays(pose: Pose) -> tuple[np.ndarray, np.ndarray]:
-    """Position [3] in metres and quaternion xyzw [4] of a pose message."""
-    position, orientation = pose.position, pose.orientation
-    return (
-        np.array([position.x, position.y, position.z]),
-        np.array([orientation.x, orientation.y, orientation.z, orientation.w]),
-    )
 
 
 def robot_state_message(state: RobotState, frame_id: str, **fields: Any) -> RobotStateMessage:
@@ -190,29 +207,8 @@ def controller_state_message(
     )
 
 
-def robot_state(message: RobotStateMessage) -> RobotState:
-    """Measured state of a message; one without a known mode is taken as FAULTED."""
-    commanded = message.commanded_closedness
-    known = message.mode in RobotMode._value2member_map_
-    return RobotState(
-        *pose_arrays(message.pose),
-        message.gripper_closedness,
-        seconds(message.header.stamp),
-        None if math.isnan(commanded) else commanded,
-        mode=RobotMode(message.mode) if known else RobotMode.FAULTED,
-        mode_text=message.mode_message if known else "the state was sent without a mode",
-        joint_positions=_optional(message.joint_positions),
-        joint_velocities=_optional(message.joint_velocities),
-        wrench=_optional(message.wrench),
-    )
-
-
 def _numbers(values: np.ndarray | None) -> array:
     return array("d", () if values is None else values)
-
-
-def _optional(values: array) -> np.ndarray | None:
-    return np.array(values) if len(values) else None
 
 
 def joint_state_message(state: RobotState, description: RobotDescription) -> JointState:
@@ -231,18 +227,3 @@ def wrench_message(state: RobotState, frame_id: str) -> WrenchStamped:
     force, torque = message.wrench.force, message.wrench.torque
     force.x, force.y, force.z, torque.x, torque.y, torque.z = map(float, state.wrench)
     return message
-
-
-def motion_command(message: Command) -> MotionCommand:
-    """Command for the gate, unchecked."""
-    position, quaternion = pose_arrays(message.pose)
-    return MotionCommand(
-        goal_id=message.goal_id,
-        sequence=message.sequence,
-        observation_stamp=seconds(message.header.stamp),
-        position=position,
-        quaternion_xyzw=quaternion,
-        gripper_closedness=message.gripper_closedness,
-        lifetime=seconds(message.lifetime),
-        frame=message.header.frame_id,
-    )

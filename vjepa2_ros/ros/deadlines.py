@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from vjepa2_ros.settings.manager import LifecycleManagerSettings
 
+END_WITH_PARENT_OPTION = "--end-with-parent"
+"""Option of a node that nobody brings down: it ends with the process that started it."""
 WIND_DOWN_OPTION = "--wind-down-timeout"
 """Given by what starts the whole stack: a node then ends with its starter, and on a signal leaves
 it to the lifecycle manager to bring all nodes down in order, within this many seconds."""

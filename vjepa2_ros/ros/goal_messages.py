@@ -6,12 +6,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 
 from vjepa2_ros.execution.goal_status import GoalStatus
 from vjepa2_ros.execution.robot_report import RobotReport
-from vjepa2_ros.msg import Command, Goal, Latent, PlanningStatus, RobotState
+from vjepa2_ros.msg import Command, Goal, Latent, PlanningStatus, RobotState, ToolState
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.robot.safety import MotionCommand
 from vjepa2_ros.ros.conversions import duration, pose_message, robot_state, seconds, stamp
@@ -62,6 +63,7 @@ def status_message(status: GoalStatus, time: float, sender: str) -> PlanningStat
         step=status.step,
         energy=status.energy,
         predicted_energy=status.predicted_energy,
+        surprise=status.surprise,
         observation_age=status.observation_age,
         encode_seconds=status.encode_seconds,
         plan_seconds=status.plan_seconds,
@@ -78,8 +80,9 @@ def goal_message(
     latents: Sequence[Latent],
     steps: Sequence[int],
     gripper: Sequence[str],
+    states: Sequence[ToolState],
 ) -> Goal:
-    """Message of an accepted goal, with images, latents, steps and gripper of each sub-goal."""
+    """Message of an accepted goal, with what belongs to each sub-goal."""
     return Goal(
         header=header,
         goal_id=goal_id,
@@ -87,4 +90,13 @@ def goal_message(
         latents=latents,
         steps=steps,
         gripper=gripper,
+        states=states,
     )
+
+
+def tool_state_message(state: np.ndarray) -> ToolState:
+    """Message of a state of the robot [7]."""
+    from vjepa2_ros.world_model.poses import pose_from_state  # torch takes seconds to import
+
+    position, quaternion, closedness = pose_from_state(state)
+    return ToolState(pose=pose_message(position, quaternion), gripper_closedness=closedness)

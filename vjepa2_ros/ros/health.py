@@ -90,6 +90,10 @@ class Health:
         """Set a value of the node's own to be reported."""
         self._values[key] = str(value)
 
+    def unset(self, key: str) -> None:
+        """Report a value no longer."""
+        self._values.pop(key, None)
+
     def report(self, lifecycle: str) -> DiagnosticStatus:
         """Build the status message and start counting from 0."""
         now = self._clock()

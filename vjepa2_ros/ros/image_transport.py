@@ -22,6 +22,8 @@ from vjepa2_ros.settings.transport import COMPRESSED, ImageTransport
 
 RAW_TOPIC = "camera/image_raw"
 COMPRESSED_TOPIC = "camera/image_raw/compressed"
+LATE = 0.5
+"""Age of an image at its arrival above which it counts as late [s]."""
 # Time over which the bandwidth is averaged [s].
 _SPAN = 5.0
 
@@ -73,9 +75,14 @@ def jpeg(image: np.ndarray, quality: int) -> array:
 
 
 class LinkMeter:
-    """Latency and bandwidth of the images of the last seconds."""
+    """Latency and bandwidth of the images of the last seconds.
+
+    Attributes:
+        late: number of images that arrived older than `LATE`, since the beginning.
+    """
 
     def __init__(self) -> None:
+        self.late = 0
         self._received: deque[tuple[float, int, float]] = deque()
 
     def add(self, size: int, latency: float, steady: float) -> None:
@@ -86,6 +93,7 @@ class LinkMeter:
             latency: from its stamp to its arrival [s].
             steady: when it arrived, on a clock that never jumps [s].
         """
+        self.late += latency > LATE
         self._received.append((steady, size, latency))
         while self._received[0][0] <= steady - _SPAN:
             self._received.popleft()

@@ -5,18 +5,20 @@ from __future__ import annotations
 
 from array import array
 
-import numpy as np
 import torch
 from std_msgs.msg import Header
 
 from vjepa2_ros.msg import Latent
-from vjepa2_ros.ros.conversions import MessageError
-
-_TYPES: dict[int, np.dtype] = {Latent.FLOAT32: np.dtype("<f4"), Latent.FLOAT16: np.dtype("<f2")}
+from vjepa2_ros.ros.conversions import LATENT_TYPES, MessageError, latent_array
 
 
 def latent_message(
-    latent: torch.Tensor, grid: tuple[int, int], model: str, header: Header, half: bool = False
+    latent: torch.Tensor,
+    grid: tuple[int, int],
+    model: str,
+    header: Header,
+    half: bool = False,
+    crop: tuple[int, int, int, int] = (0, 0, 0, 0),
 ) -> Latent:
     """Message of a latent.
 
@@ -26,13 +28,19 @@ def latent_message(
         model: fingerprint of the model that made it.
         header: of its image.
         half: send it as float16 instead of float32.
+        crop: part of the image that was encoded: top, left, height, width in pixels.
     """
     rows, columns = grid
     encoding = Latent.FLOAT16 if half else Latent.FLOAT32
-    values = latent.detach().cpu().float().numpy().astype(_TYPES[encoding])
+    top, left, height, width = crop
+    values = latent.detach().cpu().float().numpy().astype(LATENT_TYPES[encoding])
     return Latent(
         header=header,
         model=model,
+        crop_left=left,
+        crop_top=top,
+        crop_width=width,
+        crop_height=height,
         rows=rows,
         columns=columns,
         channels=values.shape[1],
@@ -66,15 +74,4 @@ def latent_tensor(
     shape, expected = (message.rows, message.columns, message.channels), (*grid, channels)
     if shape != expected:
         raise MessageError(f"latent of another shape: {shape} instead of {expected}")
-    if message.encoding not in _TYPES:
-        raise MessageError(f"latent in unknown encoding {message.encoding}")
-    kind = _TYPES[message.encoding]
-    count = message.rows * message.columns * message.channels
-    if len(message.data) != count * kind.itemsize:
-        raise MessageError(
-            f"latent of {count} numbers in {len(message.data)} bytes, not {count * kind.itemsize}"
-        )
-    values = np.frombuffer(message.data, kind).astype(np.float32)
-    if not np.isfinite(values).all():
-        raise MessageError("latent is not finite: the encoder or its image is broken")
-    return torch.from_numpy(values.reshape(-1, message.channels))
+    return torch.from_numpy(latent_array(message))

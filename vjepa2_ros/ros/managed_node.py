@@ -55,6 +55,9 @@ class ManagedNode(AwaitingNode):
     `configure` with `advertise`, `subscribe`, `serve` and `every`, and destroyed by this class.
     A `deactivate` that raises leaves the node active: what could not be stopped has to be watched.
 
+    A node whose STARTS_BY_ITSELF is true is configured and activated by its process, without the
+    lifecycle manager, and its end is the end of nothing else.
+
     Attributes:
         settings: typed settings of the node, an instance of SETTINGS; replaced when parameters
             change, after which `settings_changed` is called.
@@ -62,6 +65,7 @@ class ManagedNode(AwaitingNode):
     """
 
     SETTINGS: type
+    STARTS_BY_ITSELF = False
 
     def __init__(self, **node_arguments: Any) -> None:
         super().__init__(**node_arguments)
@@ -74,8 +78,7 @@ class ManagedNode(AwaitingNode):
         self.manager = ManagerWatch(self)
         self._is_active = self._is_configured = self._is_ending = False
         self._created: list[tuple[Callable, Any]] = []
-        self._serving: list[Any] = []
-        self._retired: list[Any] = []
+        self._serving: dict[str, Callable] = {}
         self._answering = 0
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         self.create_timer(HEARTBEAT_PERIOD, self._publish_health, clock=self._steady)
@@ -127,10 +130,16 @@ class ManagedNode(AwaitingNode):
         self._created.append((self.destroy_publisher, publisher))
         return publisher
 
-    def subscribe(self, message_type: type, topic: str, callback: Callable, qos: Any) -> None:
+    def subscribe(self, message_type: type, topic: str, callback: Callable, qos: Any) -> Any:
         """Subscribe; the callback runs only while the node is active."""
         subscription = self.create_subscription(message_type, topic, self._guard(callback), qos)
         self._created.append((self.destroy_subscription, subscription))
+        return subscription
+
+    def unsubscribe(self, subscription: Any) -> None:
+        """End a subscription before the node goes down."""
+        self._created.remove((self.destroy_subscription, subscription))
+        self.destroy_subscription(subscription)
 
     def every(self, period: float, callback: Callable) -> None:
         """Call back every `period` seconds of steady time while the node is active."""
@@ -140,14 +149,20 @@ class ManagedNode(AwaitingNode):
     def serve(self, service_type: type, name: str, callback: Callable) -> None:
         """Offer a service. The callback fills the response and returns it, or raises Refused.
 
+        The service stays when the node is cleaned up, and refuses what it is asked until the node
+        is active again. A client that was matched with a service which is created anew sends its
+        next request to nobody, and would wait for ever.
+
         It may be a coroutine; calls may then overlap. What it waits for, it awaits with the methods
         of `AwaitingNode`, so that it answers also when the node goes down.
         """
-        group = ReentrantCallbackGroup()
-        service = self.create_service(
-            service_type, name, self._answer(callback), qos_profile=SERVICE, callback_group=group
-        )
-        self._serving.append(service)
+        if name not in self._serving:
+            group = ReentrantCallbackGroup()
+            answer = self._answer_to(name)
+            self.create_service(
+                service_type, name, answer, qos_profile=SERVICE, callback_group=group
+            )
+        self._serving[name] = callback
 
     def use_service(self, service_type: type, name: str) -> Any:
         """Create a client whose answers arrive while other callbacks are suspended."""
@@ -252,18 +267,7 @@ class ManagedNode(AwaitingNode):
         for destroy, entity in reversed(self._created):
             destroy(entity)
         self._created.clear()
-        self._retired += self._serving
-        self._serving.clear()
-        self._destroy_retired()
         return result
-
-    def _destroy_retired(self) -> None:
-        """Destroy the services of a former configuration once their last answers have been sent."""
-        if self._answering:
-            return
-        for service in self._retired:
-            self.destroy_service(service)
-        self._retired.clear()
 
     def _transition(self, name: str, hook: Callable[[], None]) -> TransitionCallbackReturn:
         try:
@@ -289,18 +293,16 @@ class ManagedNode(AwaitingNode):
 
         return guarded
 
-    def _answer(self, callback: Callable) -> Callable:
+    def _answer_to(self, name: str) -> Callable:
         async def counted(request: Any, response: Any) -> Any:
             self._answering += 1
             try:
                 return await answer(request, response)
             finally:
                 self._answering -= 1
-                if self._retired:
-                    # Not now: the executor sends the answer after this.
-                    self.executor.create_task(self._destroy_retired)
 
         async def answer(request: Any, response: Any) -> Any:
+            callback = self._serving[name]
             try:
                 if not self._is_active:
                     text = f"{self.NAME} is not active; bring it up first"

@@ -17,6 +17,17 @@ LATCHED = QoSProfile(
     reliability=QoSReliabilityPolicy.RELIABLE,
     durability=QoSDurabilityPolicy.TRANSIENT_LOCAL,
 )
+# As above, for large messages that follow each other soon: one that was lost on the wire is sent
+# again only as long as the publisher has it, which may take seconds.
+LATCHED_SERIES = QoSProfile(
+    depth=10,
+    reliability=QoSReliabilityPolicy.RELIABLE,
+    durability=QoSDurabilityPolicy.TRANSIENT_LOCAL,
+)
 # Deep enough for all requests and answers that may wait at once: one that does not fit is dropped,
 # and its caller waits for ever.
 SERVICE = QoSProfile(depth=1000, reliability=QoSReliabilityPolicy.RELIABLE)
+# For viewers, which ask for reliable topics unless they are told otherwise.
+VIEW = QoSProfile(depth=1, reliability=QoSReliabilityPolicy.RELIABLE)
+# As tf2 publishes transforms.
+TRANSFORMS = QoSProfile(depth=100, reliability=QoSReliabilityPolicy.RELIABLE)

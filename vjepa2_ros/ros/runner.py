@@ -107,9 +107,19 @@ def run(node_class: type[ManagedNode], arguments: Sequence[str] | None = None) -
     executor = SingleThreadedExecutor()
     executor.add_node(node)
     timeout = wind_down_timeout(sys.argv if arguments is None else arguments)
-    while not stop.is_set() and not (timeout and node.is_active and node.manager.is_lost):
+    if node_class.STARTS_BY_ITSELF:
+        node.trigger_configure()
+        if node.is_up:
+            node.trigger_activate()
+    # It has said why.
+    failed = node_class.STARTS_BY_ITSELF and not node.is_active
+    while (
+        not failed
+        and not stop.is_set()
+        and not (timeout and node.is_active and node.manager.is_lost)
+    ):
         _spin_once(executor, node)
-    if not stop.is_set():
+    if not failed and not stop.is_set():
         node.get_logger().error(f"{MANAGER} has fallen silent: nobody watches this stack; ending")
     wind_down(executor, node, timeout, stop)
     # Before the context: an executor that is collected after it reports an invalid handle.

@@ -185,7 +185,7 @@ def values_of(instance: Any) -> dict[str, Any]:
 
 
 def build(settings: type[AnySettings], given: Mapping[str, Any]) -> AnySettings:
-    """An instance of a class of settings, with what is given in the place of the defaults.
+    """An instance of a class of settings, with what is given instead of the defaults.
 
     Args:
         given: values by full name.

@@ -11,14 +11,12 @@ from __future__ import annotations
 
 import re
 import stat
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from vjepa2_ros import plain_yaml
 from vjepa2_ros.settings.declaration import Parameter, SettingsError, parameters_of, suggestion
 from vjepa2_ros.settings.stack import NODES, StackSettings, build_stack, known_parameters
 from vjepa2_ros.share import share_directory
@@ -174,9 +172,9 @@ def _sections(path: Path, namespace: str) -> list[tuple[str, dict[str, Any]]]:
     except UnicodeDecodeError:
         raise SettingsError(f"{path} is not a text file") from None
     try:
-        content = yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise SettingsError(f"{path} is not valid YAML: {_one_line(error)}") from None
+        content = plain_yaml.load(text)
+    except ValueError as error:
+        raise SettingsError(f"{path} is not valid YAML: {error}") from None
     if content is None:
         raise SettingsError(f"{path} is empty: remove it, or give it a section for a node")
     if not isinstance(content, dict):
@@ -198,23 +196,6 @@ def _sections(path: Path, namespace: str) -> list[tuple[str, dict[str, Any]]]:
     if not found:
         raise SettingsError(f"{path} is not a parameter file: no section has `ros__parameters`")
     return sorted(found, key=lambda pair: pair[0] != ALL_NODES)
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that is given twice, and a mapping that holds itself."""
-
-    def unique_mapping(self, node: yaml.MappingNode) -> dict[Any, Any]:
-        names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
-        for name, count in names.items():
-            if count > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"{name!r} is given twice", node.start_mark
-                )
-        # At once: what is built later, as the loader itself does, may hold itself.
-        return self.construct_mapping(node, deep=True)
-
-
-_Loader.add_constructor("tag:yaml.org,2002:map", _Loader.unique_mapping)
 
 
 def _node_sections(content: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
@@ -250,10 +231,6 @@ def _flat(body: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, Any]]:
 def _display(path: Path) -> str:
     share = share_directory()
     return str(path.relative_to(share) if path.is_relative_to(share) else path)
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
 
 
 # Merging ------------------------------------------------------------------------------------

@@ -22,6 +22,8 @@ SEARCHED = ("sampled", "enumerated")
 """Modes of the gripper in which the search chooses what it does."""
 GRIPPER_MODES = (*SEARCHED, "hold", "open", "close")
 COSTS = ("l1", "l2")
+SWITCHES = ("steps", "energy", "probe")
+"""What ends a sub-goal before its number of steps."""
 PLANNED = "planned"
 """What a goal says of the gripper where the policy decides."""
 GRIPPER_WORDS = (PLANNED, "open", "hold", "close")
@@ -76,6 +78,9 @@ class CEMSettings(Settings):
     Attributes:
         samples, iterations, top_k: candidates per iteration, iterations, elites.
         momentum_*: weight of the old mean or deviation against the elites', 0 to below 1.
+        mean_sample: whether the first candidate of an iteration is the mean so far.
+        initial_std: deviation of the first candidates on every axis [m, rad, closedness]; 0: the
+            bounds of the action.
 
     Raises:
         ValueError: there are fewer samples than elites.
@@ -92,6 +97,17 @@ class CEMSettings(Settings):
     momentum_std_gripper: float = setting(
         0.0, "weight of the old deviation, gripper", "", 0.0, 0.99
     )
+    mean_sample: bool = setting(
+        False,
+        "the first candidate of an iteration is the mean so far; true in jepa-wms",
+        live="any",
+    )
+    initial_std: float = setting(
+        0.0,
+        "deviation of the first candidates on every axis, in its unit, an enumerated gripper's "
+        "excepted; 0 = the bound of an action, as in the paper; 0.1 in jepa-wms",
+        "", 0.0, 1.0, live="any",
+    )  # fmt: skip
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -298,22 +314,29 @@ class LoopSettings(Settings):
         path_weight: of the mean energy over all predicted latents, beside 1 for the last one.
         variance_weight: of the variance of the prediction in the energy, where the model has the
             part `uncertainty`.
+        state_weight: of the distance of the robot's state to that of the goal image in the energy;
+            goals have to say that state then.
         memory_budget: memory for what is predicted at once [MiB], the weights not counted; 0 = what
             stays in a CPU's caches, or half of what is free on a GPU.
         steps_per_subgoal: for each sub-goal that names no number itself.
         max_subgoals: most images in a goal.
         offset_free: subtract from what is predicted what the model predicts to happen without an
             action: the scene is at rest, so that this is its error.
+        switch: what else ends a sub-goal than its number of steps. `steps`: nothing, as in the
+            paper, but for the last one, which ends by `patience`. `energy`: `patience`, for each of
+            them. `probe`: the success probe of the model, for each of them.
+        switch_threshold: probability from which the probe counts a sub-goal as reached.
         patience: steps in a row without an improvement, predicted or on the least energy, after
-            which the last sub-goal counts as reached; 0 = never. With `hold_unless_better` the way
-            may lead through higher energies, and what is predicted counts alone.
+            which a sub-goal that ends by the energy counts as reached; 0 = never. With
+            `hold_unless_better` the way may lead through higher energies, and what is predicted
+            counts alone.
         hold_unless_better: whether nothing is done where no plan is predicted to lower the energy;
             in the paper the best plan is carried out. A scripted gripper moves in any case.
         min_improvement: relative fall in energy that counts as a predicted improvement.
         seed: of the search's samples.
 
     Raises:
-        ValueError: `variance_weight` without the cost `l2`.
+        ValueError: `variance_weight` without the cost `l2`, or `switch: energy` without patience.
     """
 
     context: int = setting(
@@ -334,6 +357,12 @@ class LoopSettings(Settings):
         "is uncertain is avoided), for models that tell it; needs cost l2",
         "", 0.0, 100.0, live="any",
     )  # fmt: skip
+    state_weight: float = setting(
+        0.0,
+        "weight of the distance of the robot's predicted state (m, rad, closedness) to that in the "
+        "goal image, which goals have to say then; 0 in the paper",
+        "", 0.0, 100.0, live="any",
+    )  # fmt: skip
     memory_budget: float = setting(
         0.0,
         "memory for what is predicted at once, weights not counted; 0 = 32 on a CPU, which stays "
@@ -350,10 +379,21 @@ class LoopSettings(Settings):
         "false in the paper",
         live="any",
     )
+    switch: str = setting(
+        "steps",
+        "what ends a sub-goal before its number of steps: nothing but patience at the last one "
+        "(steps), patience at each (energy), or the model's success probe (probe)",
+        choices=SWITCHES, live="any",
+    )  # fmt: skip
+    switch_threshold: float = setting(
+        0.5, "probability from which the success probe counts a sub-goal as reached",
+        "", 0.01, 0.99, live="any",
+    )  # fmt: skip
     patience: int = setting(
         2,
         "steps in a row without an improvement, predicted or since the steps before, after which "
-        "the last sub-goal counts as reached; 0 = never, as in the paper",
+        "the last sub-goal (with switch energy: each) counts as reached; 0 = never, as in the "
+        "paper; without effect with switch probe",
         "", 0, 1000, live="any",
     )  # fmt: skip
     hold_unless_better: bool = setting(
@@ -374,6 +414,8 @@ class LoopSettings(Settings):
                 f"variance_weight {self.variance_weight} needs cost l2, not {self.cost}: set one "
                 "of them"
             )
+        if self.switch == "energy" and self.patience == 0:
+            raise ValueError("switch energy needs a patience of 1 or more: set one of them")
 
     @property
     def memory_bytes(self) -> int | None:
@@ -400,6 +442,12 @@ class ExecutionSettings(Settings):
         0.0, "how long a command may keep the robot moving; 0 = the controller's default",
         "s", 0.0, 60.0, live="any",
     )  # fmt: skip
+    max_surprise: float = setting(
+        0.0,
+        "largest distance of an observed latent to the predicted one; beyond it the robot is "
+        "halted and the goal ends; 0 = any",
+        "", 0.0, 100.0, live="any",
+    )  # fmt: skip
     state_tolerance: float = setting(
         0.1, "largest difference in time between an image and the robot's state that goes with it",
         "s", 0.001, 1.0,
@@ -418,6 +466,11 @@ class PlannerNodeSettings(Settings):
     encode_timeout: float = setting(
         30.0, "longest wait for the latents of the goal images", "s", 0.1, 600.0, live="any"
     )
+    goal_folder: str = setting(
+        "",
+        "folder on this host whose files a goal may name by `image_paths`; empty = none may be "
+        "named",
+    )  # fmt: skip
     status_rate: float = setting(
         5.0, "rate of `status`, the planner's heartbeat to the controller", "Hz", 1.0, 50.0
     )

@@ -9,6 +9,9 @@ from vjepa2_ros.settings.cell import BaseFrame, CameraFrame, Workspace
 from vjepa2_ros.settings.declaration import Settings, group, inline, setting
 from vjepa2_ros.settings.transport import ImageTransport
 
+CAMERA_POSE = (1.115, -0.615, 1.0854, 0.85355339, 0.35355339, -0.14644661, -0.35355339)
+"""Of the simulated camera's optical frame in the base frame, as the visualizer's `camera_pose`."""
+
 
 @dataclass(frozen=True)
 class SimulatorNodeSettings(Settings):
@@ -51,7 +54,7 @@ class SimulatorNodeSettings(Settings):
     franka_server: str = setting(
         "",
         "address of this machine, such as 127.0.0.1, at which the arm is served over the Franka "
-        "control interface (ports 1337 and 1338), in the place of `simulator/target`; empty: it "
+        "control interface (ports 1337 and 1338), instead of `simulator/target`; empty: it "
         "is not",
     )
     franka_silence: float = setting(

@@ -8,13 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vjepa2_ros.settings.camera import CameraNodeSettings
+from vjepa2_ros.settings.clip import ClipNodeSettings
 from vjepa2_ros.settings.controller import ControllerNodeSettings
 from vjepa2_ros.settings.declaration import Parameter, SettingsError, build, parameters_of
 from vjepa2_ros.settings.encoder import EncoderNodeSettings
 from vjepa2_ros.settings.franka import FrankaSettings
 from vjepa2_ros.settings.manager import LifecycleManagerSettings
 from vjepa2_ros.settings.planning import PlannerNodeSettings
+from vjepa2_ros.settings.recorder import RecorderNodeSettings
 from vjepa2_ros.settings.simulator import SimulatorNodeSettings
+from vjepa2_ros.settings.visualizer import VisualizerNodeSettings
 
 MANAGER = "lifecycle_manager"
 """Name of the node that brings the others up and down."""
@@ -22,6 +25,12 @@ CONTROLLER = "controller_node"
 """Name of the node that moves the robot."""
 PLANNER = "planner_node"
 """Name of the node that commands it."""
+VISUALIZER = "visualizer_node"
+"""Name of the node that shows what the others do."""
+CLIP = "clip_node"
+"""Name of the node that sees what is done in the camera's newest images."""
+RECORDER = "recorder_node"
+"""Name of the node that writes a bag."""
 READY = "all nodes are active"
 """What the lifecycle manager logs once everything is up."""
 
@@ -39,6 +48,9 @@ class StackSettings:
     camera: CameraNodeSettings = field(default_factory=CameraNodeSettings)
     encoder: EncoderNodeSettings = field(default_factory=EncoderNodeSettings)
     planner: PlannerNodeSettings = field(default_factory=PlannerNodeSettings)
+    visualizer: VisualizerNodeSettings = field(default_factory=VisualizerNodeSettings)
+    clip: ClipNodeSettings = field(default_factory=ClipNodeSettings)
+    recorder: RecorderNodeSettings = field(default_factory=RecorderNodeSettings)
     manager: LifecycleManagerSettings = field(default_factory=LifecycleManagerSettings)
 
     def __post_init__(self) -> None:
@@ -66,6 +78,8 @@ class NodeEntry:
         settings: class of its settings.
         where: stacks that it belongs to: "simulation", "hardware".
         side: host that it runs on where there are two: "robot", "gpu".
+        supervised: whether the lifecycle manager brings it up and down; the others do that
+            themselves, and their end ends nothing else.
     """
 
     name: str
@@ -73,6 +87,7 @@ class NodeEntry:
     settings: type
     where: frozenset[str]
     side: str = "robot"
+    supervised: bool = True
 
 
 SIDES = ("all", "robot", "gpu")
@@ -87,6 +102,11 @@ NODES: dict[str, NodeEntry] = {
         NodeEntry("camera_node", "camera", CameraNodeSettings, frozenset({"hardware"})),
         NodeEntry("encoder_node", "encoder", EncoderNodeSettings, _BOTH, "gpu"),
         NodeEntry("planner_node", "planner", PlannerNodeSettings, _BOTH, "gpu"),
+        NodeEntry(
+            VISUALIZER, "visualizer", VisualizerNodeSettings, _BOTH, "gpu", supervised=False
+        ),
+        NodeEntry(CLIP, "clip", ClipNodeSettings, _BOTH, "gpu", supervised=False),
+        NodeEntry(RECORDER, "recorder", RecorderNodeSettings, _BOTH, supervised=False),
         NodeEntry(MANAGER, "manager", LifecycleManagerSettings, frozenset()),
     )
 }
@@ -95,7 +115,9 @@ NODES: dict[str, NodeEntry] = {
 
 def managed_nodes(where: str) -> tuple[str, ...]:
     """Names of the managed nodes of a stack ("simulation" or "hardware"), as they come up."""
-    return tuple(name for name, entry in NODES.items() if where in entry.where)
+    return tuple(
+        name for name, entry in NODES.items() if where in entry.where and entry.supervised
+    )
 
 
 def nodes_of_side(nodes: Iterable[str], side: str) -> tuple[str, ...]:
@@ -134,7 +156,8 @@ def turn_to_end(name: str) -> int:
     The controller is the first, since that halts the robot: a planner that hangs must not delay it.
     The others follow in reverse order, so that a simulated robot is there until it has halted.
     """
-    order = [CONTROLLER, *(n for n in reversed(NODES) if n not in (MANAGER, CONTROLLER))]
+    supervised = [name for name, entry in NODES.items() if entry.supervised]
+    order = [CONTROLLER, *(n for n in reversed(supervised) if n not in (MANAGER, CONTROLLER))]
     return order.index(name) if name in order else 0
 
 

@@ -8,21 +8,28 @@ from __future__ import annotations
 
 import stat
 import time
-from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import rclpy
 from rclpy.context import Context
+from rclpy.exceptions import InvalidTopicNameException
 from rclpy.executors import SingleThreadedExecutor
-from sensor_msgs.msg import CompressedImage
+from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import Trigger
 
 from vjepa2_ros.camera.decoding import check_image
+from vjepa2_ros.execution.goal_status import TERMINAL
+from vjepa2_ros.msg import PlanningStatus, RobotState, ToolState
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.ros.context import init
+from vjepa2_ros.ros.conversions import MessageError, compressed_image, image_array, seconds
+from vjepa2_ros.ros.image_transport import RAW_TOPIC
+from vjepa2_ros.ros.qos import LATCHED, LATEST, STREAM
 from vjepa2_ros.settings.declaration import parameters_of
 from vjepa2_ros.settings.encoder import EncoderNodeSettings
 from vjepa2_ros.settings.files import NAMESPACE
@@ -37,6 +44,12 @@ MAX_BYTES = 100_000_000
 # The encoder's own limit may be lower; only it knows.
 _MAX_PIXELS = round(parameters_of(EncoderNodeSettings)["max_image_megapixels"].maximum * 1e6)
 _SETTLING = 0.5
+PICTURE_TIMEOUT = 10.0
+"""Longest wait for a picture of the camera [s]."""
+STATE_TIMEOUT = 2.0
+"""Longest wait for a state of the robot, which comes many times a second [s]."""
+SILENCE = 15.0
+"""Longest silence of the planner while a goal is followed [s]."""
 
 
 class ClientError(RuntimeError):
@@ -60,17 +73,11 @@ class Answer:
     goal_id: str = ""
 
 
-def compressed_image(data: bytes) -> CompressedImage:
-    """Message of a JPEG or PNG, checked by the node that decodes it."""
-    kind = "png" if data.startswith(b"\x89PNG") else "jpeg"
-    return CompressedImage(format=kind, data=array("B", data))
-
-
 def read_images(paths: Sequence[str | Path]) -> list[CompressedImage]:
     """Read image files, checked by their headers.
 
     Raises:
-        ClientError: names the one that cannot be read, is no JPEG or PNG, or is too large.
+        ClientError: names the one that cannot be read, is no JPEG, PNG or WebP, or is too large.
     """
     return [compressed_image(_read_image(Path(path).expanduser())) for path in paths]
 
@@ -94,6 +101,12 @@ def _read_image(path: Path) -> bytes:
         # ImageError, or a path with a null character.
         raise ClientError(f"{name}: {error}") from error
     return data
+
+
+def png(image: np.ndarray) -> bytes:
+    """Content of a PNG file of an image uint8 RGB [H, W, 3]."""
+    _, data = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+    return data.tobytes()
 
 
 class StackClient:
@@ -131,6 +144,7 @@ class StackClient:
         images: Sequence[CompressedImage],
         steps: Sequence[int] = (),
         gripper: Sequence[str] = (),
+        states: Sequence[ToolState] = (),
     ) -> Answer:
         """Send goal images.
 
@@ -138,6 +152,7 @@ class StackClient:
             images: one for each sub-goal, in order.
             steps: to spend on each; empty for the planner's default.
             gripper: "planned", "open", "hold" or "close" for each; empty for planned.
+            states: of the robot in each; empty where they are unknown.
 
         Returns:
             Whether they were accepted, once they are encoded.
@@ -152,7 +167,9 @@ class StackClient:
                 "scale them down, or send fewer sub-goals"
             )
         try:
-            request = SetGoal.Request(images=images, steps=steps, gripper=gripper)
+            request = SetGoal.Request(
+                images=images, steps=steps, gripper=gripper, states=states
+            )
         except (AssertionError, TypeError, ValueError, OverflowError) as error:
             raise ClientError(f"the goal cannot be sent: {printable(str(error))}") from error
         answer = self._call(SetGoal, "set_goal", request)
@@ -162,6 +179,121 @@ class StackClient:
             Reason.of(answer.reason),
             printable(answer.goal_id),
         )
+
+    def picture(self, topic: str = RAW_TOPIC, timeout: float = PICTURE_TIMEOUT) -> np.ndarray:
+        """The next image of the camera, uint8 RGB [H, W, 3].
+
+        Args:
+            topic: of sensor_msgs/msg/Image, or of CompressedImage where its name ends with
+                "compressed".
+            timeout: longest wait [s].
+
+        Raises:
+            ClientError: none came in time, or it cannot be used.
+        """
+        _, image = self.pictures(topic, 1, timeout)[0]
+        return image
+
+    def pictures(
+        self, topic: str, count: int, timeout: float = PICTURE_TIMEOUT
+    ) -> list[tuple[float, np.ndarray]]:
+        """The next images of a topic.
+
+        Args:
+            topic: see `picture`.
+            count: number of images.
+            timeout: longest wait for each [s].
+
+        Returns:
+            (stamp [s], uint8 RGB [H, W, 3]) of each.
+
+        Raises:
+            ClientError: one did not come in time, or cannot be used.
+        """
+        kind = CompressedImage if topic.endswith("compressed") else Image
+        taken: list[Any] = []
+        try:
+            subscription = self._node.create_subscription(kind, topic, taken.append, LATEST)
+        except (InvalidTopicNameException, ValueError) as error:
+            text = printable(str(error).splitlines()[0])
+            raise ClientError(f"{printable(topic)!r} is no topic: {text}") from error
+        try:
+            heard, deadline = 0, time.monotonic() + timeout
+            while len(taken) < count:
+                if len(taken) > heard:
+                    heard, deadline = len(taken), time.monotonic() + timeout
+                if time.monotonic() > deadline:
+                    raise ClientError(
+                        f"no image on {self._node.resolve_topic_name(topic)} within "
+                        f"{timeout:.0f} s: is the stack up, and the camera running?"
+                    )
+                self._executor.spin_once(timeout_sec=0.1)
+            return [
+                (seconds(message.header.stamp), image_array(message, _MAX_PIXELS))
+                for message in taken[:count]
+            ]
+        except (MessageError, ValueError) as error:
+            raise ClientError(f"the image cannot be used: {printable(str(error))}") from error
+        finally:
+            self._node.destroy_subscription(subscription)
+
+    def state(self, timeout: float = STATE_TIMEOUT) -> ToolState | None:
+        """Where the robot is, for a picture of this moment; None if nobody says so in time.
+
+        Args:
+            timeout: longest wait [s].
+        """
+        heard: list[RobotState] = []
+        subscription = self._node.create_subscription(
+            RobotState, "robot_state", heard.append, STREAM
+        )
+        try:
+            deadline = time.monotonic() + timeout
+            while not heard and time.monotonic() < deadline:
+                self._executor.spin_once(timeout_sec=0.1)
+        finally:
+            self._node.destroy_subscription(subscription)
+        if not heard:
+            return None
+        return ToolState(pose=heard[-1].pose, gripper_closedness=heard[-1].gripper_closedness)
+
+    def follow(self, begin: Callable[[], Answer]) -> Iterator[PlanningStatus]:
+        """Follow a goal from its request to its end.
+
+        Args:
+            begin: sets the goal, with this client; called once its status can be heard.
+
+        Yields:
+            Every status of the goal, the last one of its end; nothing if it was refused.
+
+        Raises:
+            ClientError: as `set_goal`, or the planner fell silent before the end.
+        """
+        heard: list[PlanningStatus] = []
+        subscription = self._node.create_subscription(
+            PlanningStatus, "status", heard.append, LATCHED
+        )
+        try:
+            answer = begin()
+            if not answer.accepted:
+                return
+            last = time.monotonic()
+            while True:
+                self._executor.spin_once(timeout_sec=0.1)
+                statuses = [status for status in heard if status.goal_id == answer.goal_id]
+                heard.clear()
+                if statuses:
+                    last = time.monotonic()
+                yield from statuses
+                if statuses and statuses[-1].state in TERMINAL:
+                    return
+                if time.monotonic() > last + SILENCE:
+                    raise ClientError(
+                        f"nothing was heard of {answer.goal_id} for {SILENCE:.0f} s: it may be "
+                        "pursued still, see the stack's output"
+                    )
+        finally:
+            self._node.destroy_subscription(subscription)
 
     def cancel(self) -> Answer:
         """End the goal in flight; the robot holds at the end of its step."""

@@ -41,11 +41,16 @@ def hosts_of_nodes(duration: float, enough: Callable[[dict], bool] = lambda _: F
                 if entry.key == "instance":
                     heard.add((status.name, entry.value))
 
-    with _listener() as (node, executor):
-        node.create_subscription(DiagnosticArray, "/diagnostics", on_message, 50)
-        deadline = time.monotonic() + duration
-        while time.monotonic() < deadline and not enough(instances(heard)):
-            executor.spin_once(timeout_sec=max(0.0, min(0.1, deadline - time.monotonic())))
+    end = time.monotonic() + duration
+    # A participant that begins while another one ends may hear nothing for ever, see
+    # `runner.check_parameters`: after silence for half the time, another one listens.
+    for silence in (end - duration / 2, end):
+        with _listener() as (node, executor):
+            node.create_subscription(DiagnosticArray, "/diagnostics", on_message, 50)
+            while time.monotonic() < (end if heard else silence) and not enough(instances(heard)):
+                executor.spin_once(timeout_sec=0.1)
+        if heard:
+            break
     return instances(heard)
 
 

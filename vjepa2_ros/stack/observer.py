@@ -22,11 +22,12 @@ from sensor_msgs.msg import Image
 from vjepa2_ros.evaluation.record import Progress, Record
 from vjepa2_ros.execution.goal_status import TERMINAL, GoalState
 from vjepa2_ros.msg import Command, Latent, PlanningStatus, RobotState, SimulatorTruth
+from vjepa2_ros.ros.bag_metadata import BagMetadata
 from vjepa2_ros.ros.context import init
 from vjepa2_ros.ros.conversions import image_array, pose_arrays, seconds
+from vjepa2_ros.ros.recorder import Recorder
 from vjepa2_ros.ros.truth import truth_of
 from vjepa2_ros.settings.stack import NODES
-from vjepa2_ros.stack.recorder import Recorder
 from vjepa2_ros.text import printable
 from vjepa2_ros.world_model.poses import state_from_pose
 
@@ -77,7 +78,11 @@ class StackObserver:
             f"{namespace}/latent": self._on_latent,
             f"{namespace}/command": self._on_command,
         }
-        managed = [f"{namespace}/{name}" for name, entry in NODES.items() if entry.where]
+        managed = [
+            f"{namespace}/{name}"
+            for name, entry in NODES.items()
+            if entry.where and entry.supervised
+        ]
         topics = {
             f"{name}/transition_event": "lifecycle_msgs/msg/TransitionEvent" for name in managed
         }
@@ -86,6 +91,7 @@ class StackObserver:
         guarded = {topic: self._while_recording(f) for topic, f in listeners.items()}
         self._heard: set[str] = set()
         self._recorder = Recorder(self._node, bag, guarded, topics)
+        BagMetadata(self._node, self._recorder, namespace)
         self._recording = True
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._spin, name="observer", daemon=True)

@@ -47,10 +47,16 @@ class ProcessGroupError(RuntimeError):
 
 
 class Process:
-    """One process of a group and the last lines that it printed."""
+    """One process of a group and the last lines that it printed.
 
-    def __init__(self, name: str, popen: subprocess.Popen) -> None:
+    Attributes:
+        name: of the process.
+        vital: whether its end is one of the group.
+    """
+
+    def __init__(self, name: str, popen: subprocess.Popen, vital: bool = True) -> None:
         self.name = name
+        self.vital = vital
         self.popen = popen
         self.lines: deque[str] = deque(maxlen=2000)
         self.output_ended = False
@@ -108,6 +114,7 @@ class ProcessGroup:
         self._changed = threading.Condition()
         self._readers: list[threading.Thread] = []
         self._printer = _Printer(on_line or print_line)
+        self._gone: set[str] = set()
         self._at_end: list[Callable[[], None]] = []
         self._watchdogs: dict[str, Watchdog] = {}
 
@@ -117,8 +124,8 @@ class ProcessGroup:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def start(self, name: str, command: list[str]) -> Process:
-        """Start a process under a name."""
+    def start(self, name: str, command: list[str], vital: bool = True) -> Process:
+        """Start a process under a name; if it is not `vital`, the others go on without it."""
         watchdog = self._watchdogs.get(name)
         popen = subprocess.Popen(
             command,
@@ -132,7 +139,7 @@ class ProcessGroup:
             start_new_session=True,
             preexec_fn=_prepare_child,
         )
-        process = Process(name, popen)
+        process = Process(name, popen, vital)
         reader = threading.Thread(target=self._read, args=(process,), name=name, daemon=True)
         with self._changed:
             self.processes[name] = process
@@ -147,6 +154,7 @@ class ProcessGroup:
         namespace: str = NAMESPACE,
         wind_down: float = 0.0,
         ros_arguments: Iterable[str] = (),
+        vital: bool = True,
     ) -> Process:
         """Start a node of this package.
 
@@ -156,6 +164,7 @@ class ProcessGroup:
             namespace: of the node.
             wind_down: how long it leaves its end to the lifecycle manager [s].
             ros_arguments: more of what may follow `--ros-args`.
+            vital: see `start`.
         """
         command = [sys.executable, "-m", "vjepa2_ros.nodes", name]
         command += [WIND_DOWN_OPTION, str(wind_down)] if wind_down else []
@@ -165,7 +174,7 @@ class ProcessGroup:
             # As one line of YAML: what rcl would read from a file.
             text = yaml.safe_dump(value, default_flow_style=True, width=10_000)
             command += ["-p", f"{key}:={text.removesuffix('...' + chr(10)).strip()}"]
-        return self.start(name, command)
+        return self.start(name, command, vital)
 
     def watch(self, name: str) -> None:
         """Take a process that is started after this for lost if it ceases to say that it lives.
@@ -237,12 +246,23 @@ class ProcessGroup:
             raise _end_of(ended)
         self._check_signs_of_life()
 
+    def gone(self) -> list[Process]:
+        """Processes that are not vital and have ended since this was asked the last time."""
+        with self._changed:
+            found = [
+                process
+                for name, process in self.processes.items()
+                if not process.vital and process.popen.poll() is not None and name not in self._gone
+            ]
+            self._gone.update(process.name for process in found)
+        return found
+
     def stop(self, timeout: float | None = None) -> None:
         """End all: terminate, wait, and kill what is left, whose names go to `killed`.
 
-        The process started last (the lifecycle manager) brings the others down. If it has died, or
-        `hurry` says so, they end one by one: the controller first, so that the robot halts, then
-        the others in the reverse order of their start.
+        The vital process started last (the lifecycle manager) brings the others down. If it has
+        died, or `hurry` says so, they end one by one: the controller first, so that the robot
+        halts, then the others in the reverse order of their start.
 
         Args:
             timeout: longest wait [s]; `stop_timeout` if None.
@@ -252,9 +272,12 @@ class ProcessGroup:
         for process in processes:
             # Not SIGINT: Python answers it with a traceback until a program has its own handler.
             process.send(signal.SIGTERM)
-        if processes:
-            others = sorted(processes[1:], key=lambda process: turn_to_end(process.name))
-            self._bring_down(processes[0], others, deadline)
+        last = next((process for process in processes if process.vital), None)
+        if last is not None:
+            others = [process for process in processes if process is not last]
+            # What only watches, last: nobody waits for it.
+            others.sort(key=lambda process: (not process.vital, turn_to_end(process.name)))
+            self._bring_down(last, others, deadline)
         self.killed = [process.name for process in processes if process.is_running]
         for process in processes:
             process.send(signal.SIGKILL)
@@ -297,7 +320,7 @@ class ProcessGroup:
     def _first_ended(self) -> Process | None:
         """A process that has ended, once its last words are known."""
         for process in self.processes.values():
-            if process.popen.poll() is not None:
+            if process.vital and process.popen.poll() is not None:
                 self._changed.wait_for(partial(getattr, process, "output_ended"), _LAST_WORDS)
                 return process
         return None

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Shared memory of Fast DDS that processes have left behind which were killed.
 
-A node that meets such files at its start may come up deaf to the others ("open_and_lock_file
+A node that meets such files at its start may hear nothing of the others ("open_and_lock_file
 failed", Fast DDS issue 5737). Fast DDS has a tool that removes them, `fastdds shm clean`, which is
 not complete everywhere.
 """

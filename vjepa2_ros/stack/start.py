@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -31,6 +32,7 @@ def start_stack(
     stop: threading.Event | None = None,
     on_started: Callable[[], None] | None = None,
     side: str = "all",
+    watchers: Iterable[str] = (),
 ) -> None:
     """Start a process for each node and the lifecycle manager, and wait until all are active.
 
@@ -49,6 +51,7 @@ def start_stack(
         on_started: called when the nodes' processes have been started, before the lifecycle manager
             configures them.
         side: "all", "robot" or "gpu".
+        watchers: nodes that are started once all are active, and whose end ends nothing.
 
     Raises:
         ProcessGroupError: another stack runs in the namespace, or a real robot would move by
@@ -72,8 +75,27 @@ def start_stack(
         group.start_node(name, parameters.get(name), namespace, deadlines.wind_down)
     if on_started is not None:
         on_started()
+    watching = nodes_of_side(watchers, side)
     if side == "gpu":
+        _start_watchers(group, watching, parameters, namespace)
         return
     group.watch(MANAGER)
     group.start_node(MANAGER, parameters[MANAGER], namespace, deadlines.wind_down)
     group.wait_for_line(MANAGER, READY, stop=stop)
+    _start_watchers(group, watching, parameters, namespace)
+
+
+def _start_watchers(
+    group: ProcessGroup,
+    names: Iterable[str],
+    parameters: Mapping[str, Mapping[str, Any]],
+    namespace: str,
+) -> None:
+    for name in names:
+        group.start_node(name, parameters.get(name), namespace, vital=False)
+
+
+def start_panel(group: ProcessGroup, namespace: str = NAMESPACE) -> None:
+    """Serve the page in the browser beside a stack that is up; its end ends nothing."""
+    command = [sys.executable, "-m", "vjepa2_ros.cli.main", "panel", "--namespace", namespace]
+    group.start("panel", command, vital=False)

@@ -54,6 +54,7 @@ class SubGoal:
         closedness: commanded in it, 0 (open) to 1 (closed).
         gripper: "open", "hold", "close" or "planned".
         steps: to spend on it.
+        state: of the robot in it [7], as measured; None where it is unknown.
     """
 
     name: str
@@ -62,6 +63,7 @@ class SubGoal:
     closedness: float
     gripper: str
     steps: int
+    state: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -99,6 +99,7 @@ class Teacher:
             self._closedness,
             gripper if self._options.gripper == SCRIPTED else PLANNED,
             steps,
+            self._simulator.state(),
         )
 
     def _set_gripper(self, closedness: float) -> None:

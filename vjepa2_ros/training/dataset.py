@@ -2,9 +2,10 @@
 """Recordings to train on: fixed-length episodes in `.npy` files.
 
 A folder holds `frames.npy` uint8 [E, T, S, S, 3] (RGB), `states.npy` float32 [E, T, 7] (measured,
-see `Simulator.state`), `commanded.npy` float32 [E, T] (closedness that the gripper was told last)
-and `objects.npy` float32 [E, T, 2, 3] (true centres of cup and box [m]). The last two may be
-absent. `objects.npy` is for read-outs only: no training step opens it.
+see `Simulator.state`), `commanded.npy` float32 [E, T] (closedness that the gripper was told last),
+`objects.npy` float32 [E, T, 2, 3] (true centres of cup and box [m]) and `held.npy` bool [E, T, 2]
+(whether both fingers touch them). The last three may be absent. The last two are for read-outs and
+for the labels of the success probe only: the world model is not trained on them.
 """
 
 from __future__ import annotations
@@ -33,12 +34,14 @@ class Dataset:
         objects: float32 [E, T, 2, 3], or None where they are unknown, as on a robot.
         commanded: closedness that the gripper was told last, float32 [E, T], or None where it is
             unknown.
+        held: bool [E, T, 2], or None where it is unknown.
     """
 
     frames: np.ndarray
     states: np.ndarray
     objects: np.ndarray | None
     commanded: np.ndarray | None = None
+    held: np.ndarray | None = None
 
     @classmethod
     def open(cls, folder: Path) -> Dataset:
@@ -54,9 +57,9 @@ class Dataset:
             )
         try:
             frames, states = (_map(folder / f"{name}.npy") for name in ("frames", "states"))
-            objects, commanded = (
+            objects, commanded, held = (
                 _map(folder / f"{name}.npy") if (folder / f"{name}.npy").exists() else None
-                for name in ("objects", "commanded")
+                for name in ("objects", "commanded", "held")
             )
         except OSError:
             raise
@@ -88,7 +91,7 @@ class Dataset:
                 f"{folder}/commanded.npy must be finite float32 {list(states.shape[:2])}, not "
                 f"{commanded.dtype} {list(commanded.shape)}"
             )
-        return cls(frames, states, objects, commanded)
+        return cls(frames, states, objects, commanded, held)
 
     def predictor_states(self, commanded_gripper: bool) -> np.ndarray:
         """States as a predictor takes them, float32 [E, T, 7].

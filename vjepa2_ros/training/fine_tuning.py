@@ -31,7 +31,7 @@ from vjepa2_ros.training.recipe import (
 from vjepa2_ros.training.recording import RecordingConfig, collect
 from vjepa2_ros.training.uncertainty_training import train_uncertainty
 from vjepa2_ros.world_model.checkpoint import save_world_model
-from vjepa2_ros.world_model.parts import UNCERTAINTY
+from vjepa2_ros.world_model.parts import SUCCESS, UNCERTAINTY
 from vjepa2_ros.world_model.uncertainty import Uncertainty
 from vjepa2_ros.world_model.world_model import WorldModel
 
@@ -79,7 +79,8 @@ def fine_tune(model: WorldModel, settings: FineTuning, folder: Path, output: Pat
         settings: what is trained on, and how long.
         folder: keeps the recording, checkpoints, histories and loss curves.
         output: folder of the finished model. Of the checkpoint's optional parts, `uncertainty` is
-            fine-tuned after the predictor; the others are not copied.
+            fine-tuned after the predictor, and `success` stays as it is where the encoder does; the
+            others are not copied.
 
     Returns:
         The card of the model: settings, and the prediction errors before and after.
@@ -110,7 +111,9 @@ def fine_tune(model: WorldModel, settings: FineTuning, folder: Path, output: Pat
         encoder, decoder = pretrain(
             dataset, model.encoder, settings.pretrain, settings.pretrain_loop, folder, trained
         )
-        parts = {**model.parts, "decoder": decoder}
+        # What a success probe has learned to read is the old encoder's.
+        kept = {name: part for name, part in model.parts.items() if name != SUCCESS}
+        parts = {**kept, "decoder": decoder}
         model = WorldModel(encoder, model.predictor, model.crop_aspect, model.name, parts=parts)
     model.encoder.requires_grad_(False)
     latents = encode_dataset(dataset, model.encoder, folder, model.crop_aspect)

@@ -49,8 +49,10 @@ BOX_YAW = 0.26
 """The box is recorded at angles up to this one [rad] from where the fingers fit best; in episodes
 in which the hand turns, up to `play.MAX_YAW`."""
 
-Sample = tuple[np.ndarray, np.ndarray, np.ndarray, float]
-"""Frame [S, S, 3] uint8 RGB, state [7], centres of cup and box [2, 3], commanded closedness."""
+Sample = tuple[np.ndarray, np.ndarray, np.ndarray, float, np.ndarray]
+"""Frame uint8 RGB [S, S, 3], state [7], centres of cup and box [2, 3], commanded closedness, and
+whether the two are held [2].
+"""
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,13 @@ def record_episode(
             frame = cv2.resize(
                 frame, (config.size, config.size), interpolation=cv2.INTER_LINEAR
             )
-        yield frame, simulator.state(), simulator.object_positions(), simulator.commanded_closedness
+        yield (
+            frame,
+            simulator.state(),
+            simulator.object_positions(),
+            simulator.commanded_closedness,
+            simulator.held(),
+        )
 
 
 def scene_seed(seed: int, episode: int) -> int:
@@ -219,6 +227,7 @@ def _arrays(config: RecordingConfig) -> dict[str, tuple[type, tuple[int, ...]]]:
         "states": (np.float32, (episodes, length, 7)),
         "objects": (np.float32, (episodes, length, len(OBJECTS), 3)),
         "commanded": (np.float32, (episodes, length)),
+        "held": (np.bool_, (episodes, length, len(OBJECTS))),
         "finished": (np.bool_, (episodes,)),
     }
 

@@ -2,7 +2,7 @@
 """Golden cases of the networks: predictors, encoders, names and sizes of the published model."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 
 import torch
@@ -117,10 +117,17 @@ def _refuse_unknown(options: dict, known: set[str]) -> None:
         raise GoldenError(f"not covered: options {', '.join(unknown)}")
 
 
-def model_cases(golden: GoldenSet) -> list[Case]:
-    """Every case of every model of the set."""
+def model_cases(golden: GoldenSet, elsewhere: Collection[str] = ()) -> list[Case]:
+    """Every case of every model of the set.
+
+    Args:
+        golden: the set.
+        elsewhere: names of the models that other comparisons run.
+    """
     cases = []
     for name, model in golden.meta["models"].items():
+        if name in elsewhere:
+            continue
         groups = golden.groups(f"{name}/")
         if is_predictor(model):
             run = partial(_predictor_case, golden, name)

@@ -12,8 +12,10 @@ from rich.table import Table
 from vjepa2_ros.share import share_directory
 from vjepa2_ros.verification.golden import Case, GoldenError, GoldenSet, not_covered
 from vjepa2_ros.verification.inputs import pose_cases, preprocessing_cases
+from vjepa2_ros.verification.jepa_wms import jepa_wms_cases, jepa_wms_models
 from vjepa2_ros.verification.models import model_cases, published_cases
 from vjepa2_ros.verification.planning import planning_cases
+from vjepa2_ros.verification.video import video_cases, video_models
 from vjepa2_ros.world_model.checkpoint import choose_computation
 
 
@@ -75,11 +77,13 @@ def full_precision() -> Iterator[None]:
 def run_set(golden: GoldenSet) -> list[Case]:
     """All comparisons of one set, and a failure for each array that nothing compared."""
     cases = [
-        *model_cases(golden),
+        *model_cases(golden, elsewhere=[*video_models(golden), *jepa_wms_models(golden)]),
         *published_cases(golden),
         *preprocessing_cases(golden),
         *pose_cases(golden),
         *planning_cases(golden),
+        *video_cases(golden),
+        *jepa_wms_cases(golden),
     ]
     cases += [
         Case(key, "array", False, message="described, but missing from the arrays")

@@ -24,13 +24,14 @@ from vjepa2_ros.settings.model import ATTENTIONS, DTYPES, ModelSettings
 from vjepa2_ros.share import model_names, model_path
 from vjepa2_ros.world_model.encoder import Encoder, encoder_config
 from vjepa2_ros.world_model.parts import (
+    ALWAYS_LOADED,
     PARTS,
     REQUIRED_PARTS,
-    UNCERTAINTY,
     assign_weights,
     build_part,
 )
 from vjepa2_ros.world_model.predictor import ActionConditionedPredictor, PredictorConfig
+from vjepa2_ros.world_model.preprocessing import CROPS
 from vjepa2_ros.world_model.published import (
     PublishedGeometry,
     infer_encoder_fields,
@@ -46,7 +47,13 @@ from vjepa2_ros.world_model.validation import (
 )
 from vjepa2_ros.world_model.world_model import WorldModel
 
-__all__ = ["CheckpointError", "load_world_model", "open_world_model", "save_world_model"]
+__all__ = [
+    "CheckpointError",
+    "check_world_model",
+    "load_world_model",
+    "open_world_model",
+    "save_world_model",
+]
 
 FORMAT = "vjepa2_ros world model 1"
 CONFIG_FILE = "config.json"
@@ -76,9 +83,7 @@ class _Stored:
     parts: Mapping[str, dict] = field(default_factory=dict)
 
 
-def open_world_model(
-    settings: ModelSettings, parts: Collection[str] | None = ()
-) -> WorldModel:
+def open_world_model(settings: ModelSettings, parts: Collection[str] | None = ()) -> WorldModel:
     """Load the world model that the settings name, and set PyTorch's number of threads.
 
     Args:
@@ -91,11 +96,23 @@ def open_world_model(
         ValueError: the device is unknown or absent, or a part is unknown.
     """
     torch.set_num_threads(settings.threads)
-    try:
-        path = model_path(settings.checkpoint)
-    except (OSError, RuntimeError) as error:
-        raise CheckpointError(f"{settings.checkpoint}: {first_line(error)}") from error
-    return load_world_model(path, settings.device, settings.dtype, settings.attention, parts)
+    return load_world_model(
+        _path(settings.checkpoint),
+        settings.device,
+        settings.dtype,
+        settings.attention,
+        parts,
+        CROPS.get(settings.crop),
+    )
+
+
+def check_world_model(settings: ModelSettings) -> None:
+    """Look whether the settings name a checkpoint that can be used, in a moment: nothing is built.
+
+    Raises:
+        CheckpointError: it is not there, or its configuration, names, shapes or dtypes are wrong.
+    """
+    _read(_path(settings.checkpoint))
 
 
 def load_world_model(
@@ -104,6 +121,7 @@ def load_world_model(
     dtype: str = "auto",
     attention: str = "sdpa",
     parts: Collection[str] | None = (),
+    crop_aspect: float | None = None,
 ) -> WorldModel:
     """Load a world model from our folder or from a file in the published layout.
 
@@ -114,8 +132,9 @@ def load_world_model(
             CPU, bfloat16 on CUDA.
         attention: "sdpa" (fused) or "eager".
         parts: names of the optional parts to load; None: all that the checkpoint holds and that
-            are known. Those that are not asked for are ignored, but for `parts.UNCERTAINTY`, which
-            belongs to the predictions; unknown ones are named in a warning.
+            are known. Those that are not asked for are ignored, but for `parts.ALWAYS_LOADED`;
+            unknown ones are named in a warning.
+        crop_aspect: width / height of the central crop, instead of the checkpoint's.
 
     Returns:
         The model in evaluation mode.
@@ -131,8 +150,8 @@ def load_world_model(
     stored = _read(Path(path))
     if parts is None:
         parts = sorted(set(stored.parts) & set(PARTS))
-    elif UNCERTAINTY in stored.parts:
-        parts = sorted({*parts, UNCERTAINTY})
+    else:
+        parts = sorted({*parts, *(set(ALWAYS_LOADED) & set(stored.parts))})
     _check_parts(stored, parts, path)
 
     source = str(path)
@@ -149,7 +168,12 @@ def load_world_model(
     optional = {name: modules[name] for name in parts}
     try:
         model = WorldModel(
-            encoder, predictor, stored.crop_aspect, stored.name, compute_dtype, optional
+            encoder,
+            predictor,
+            stored.crop_aspect if crop_aspect is None else crop_aspect,
+            stored.name,
+            compute_dtype,
+            optional,
         )
     except ValueError as error:
         raise CheckpointError(f"{source}: {error}") from error
@@ -191,6 +215,18 @@ def save_world_model(model: WorldModel, folder: str | Path, card: dict) -> None:
     _replace(folder / CONFIG_FILE, lambda path: path.write_text(text))
 
 
+def read_card(path: Path) -> dict:
+    """Facts about the model of a folder, as `save_world_model` was given them; else none.
+
+    Raises:
+        CheckpointError: the folder's configuration cannot be read.
+    """
+    if not path.is_dir():
+        return {}
+    card = read_json_object(path / CONFIG_FILE).get("card", {})
+    return card if isinstance(card, dict) else {}
+
+
 def choose_computation(device: str, dtype: str, attention: str) -> tuple[torch.device, torch.dtype]:
     """Device and dtype that these options mean; see `load_world_model`.
 
@@ -216,6 +252,13 @@ def choose_computation(device: str, dtype: str, attention: str) -> tuple[torch.d
     if dtype == "auto":
         dtype = "bfloat16" if chosen.type == "cuda" else "float32"
     return chosen, getattr(torch, dtype)
+
+
+def _path(checkpoint: str) -> Path:
+    try:
+        return model_path(checkpoint)
+    except (OSError, RuntimeError) as error:
+        raise CheckpointError(f"{checkpoint}: {first_line(error)}") from error
 
 
 def _read(path: Path) -> _Stored:
@@ -281,7 +324,7 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
 
 def _read_published(path: Path) -> _Stored:
     geometry = PublishedGeometry.beside(path)
-    encoder_state, predictor_state = read_published(path)
+    encoder_state, predictor_state = read_published(path, geometry)
     encoder = infer_encoder_fields(encoder_state, geometry)
     predictor = infer_predictor_config(predictor_state, encoder, geometry)
     weights = {"encoder": transformers_state(encoder_state), "predictor": predictor_state}

@@ -8,23 +8,32 @@ latents may travel with them as optional parts, each with its own configuration 
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from vjepa2_ros.world_model.decoder import PatchDecoder
+from vjepa2_ros.world_model.success import SuccessProbe
 from vjepa2_ros.world_model.uncertainty import Uncertainty
 from vjepa2_ros.world_model.validation import CheckpointError, first_line
+
+Part = TypeVar("Part", bound=nn.Module)
 
 REQUIRED_PARTS = ("encoder", "predictor")
 
 UNCERTAINTY = "uncertainty"
-"""The part that belongs to the predictions: it is loaded wherever a checkpoint holds it."""
+"""The part that tells how far predictions may be off."""
+SUCCESS = "success"
+"""The part that tells whether a sub-goal is reached."""
+ALWAYS_LOADED = (UNCERTAINTY, SUCCESS)
+"""Parts that are loaded wherever a checkpoint holds them: planning may need them."""
 
 PARTS: dict[str, Callable[[dict], nn.Module]] = {
     "decoder": PatchDecoder,
     UNCERTAINTY: Uncertainty,
+    SUCCESS: SuccessProbe,
 }
 """Optional parts by name: what builds the module from its configuration.
 
@@ -40,8 +49,8 @@ _LISTED = 6
 
 
 def build_part(
-    name: str, build: Callable[[], nn.Module], weights: Mapping[str, Tensor], source: str
-) -> nn.Module:
+    name: str, build: Callable[[], Part], weights: Mapping[str, Tensor], source: str
+) -> Part:
     """Build a module without memory, as a frame for weights that are loaded afterwards.
 
     Args:

@@ -116,8 +116,11 @@ def state_from_pose(
     values = np.concatenate([position, quaternion_xyzw, [closedness]]).astype(np.float64)
     if values.shape != (8,) or not np.isfinite(values).all():
         raise ValueError(f"pose must be 3 + 4 + 1 finite numbers, got {values.tolist()}")
-    if np.linalg.norm(quaternion_xyzw) < 1e-6:
+    if np.abs(values[3:7]).max() < 1e-6:
         raise ValueError("pose has a zero quaternion: its orientation was never set")
+    # Its square would overflow, and the rotation be lost.
+    if np.abs(values[3:7]).max() > 1e6:
+        raise ValueError(f"pose has a quaternion of length {np.abs(values[3:7]).max():g}, not 1")
     angles = euler_from_matrix(
         torch.from_numpy(Rotation.from_quat(quaternion_xyzw).as_matrix())
     ).numpy()

@@ -3,7 +3,9 @@
 
 A transformer over frames of tokens. Each frame is an action token, a state token, optionally an
 extrinsics token, and one token per patch; attention is full within a frame and causal between
-frames. Module names are those of the reference implementation, so its weights load unrenamed.
+frames. Where actions modulate instead (adaptive layer norm, as in one model of jepa-wms), a frame
+is its patches alone. Module names are those of the reference implementations, so their weights load
+unrenamed.
 """
 
 import math
@@ -47,6 +49,12 @@ class PredictorConfig:
         commanded_gripper: whether states hold the closedness that the gripper was told last,
             instead of the measured one as in the published model. They part where fingers stop at
             an object: told to close, they are measured a quarter closed round a cup.
+        use_states: whether each frame has a token of the robot's state; those of jepa-wms that were
+            trained without have none.
+        window: latents that a prediction attends to, the present one included; 0: all. The
+            predictors of jepa-wms were trained for, and plan with, two.
+        modulated: whether a frame's action has no token, but shifts, scales and gates what each
+            block does with the frame's patches (adaptive layer norm, "AdaLN").
 
     Raises:
         ValueError: a value is invalid.
@@ -63,6 +71,9 @@ class PredictorConfig:
     use_extrinsics: bool = False
     mlp_ratio: float = 4.0
     commanded_gripper: bool = False
+    use_states: bool = True
+    window: int = 0
+    modulated: bool = False
 
     def __post_init__(self) -> None:
         if type(self.image_size) is not tuple or len(self.image_size) != 2:
@@ -76,6 +87,12 @@ class PredictorConfig:
         check_count("tubelet_size", self.tubelet_size, self.num_frames)
         check_bool("use_extrinsics", self.use_extrinsics)
         check_bool("commanded_gripper", self.commanded_gripper)
+        check_bool("use_states", self.use_states)
+        check_bool("modulated", self.modulated)
+        if self.modulated and (self.use_states or self.use_extrinsics):
+            raise ValueError("a modulated predictor takes neither states nor extrinsics")
+        if self.window != 0:
+            check_count("window", self.window)
         check_positive("mlp_ratio", self.mlp_ratio)
         # Rotary positions turn pairs of channels.
         width = self.predictor_embed_dim
@@ -100,7 +117,7 @@ class PredictorConfig:
     @property
     def conditioning_tokens(self) -> int:
         """Tokens of a frame in addition to its patches."""
-        return 3 if self.use_extrinsics else 2
+        return (not self.modulated) + self.use_states + self.use_extrinsics
 
 
 KeyValue = tuple[Tensor, Tensor]
@@ -202,6 +219,40 @@ class Block(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
+class ModulatedBlock(Block):
+    """Pre-norm transformer block with adaptive layer norm (Peebles and Xie, arXiv 2212.09748)."""
+
+    def __init__(self, dim: int, heads: int, mlp_ratio: float):
+        super().__init__(dim, heads, mlp_ratio)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
+
+    def forward(
+        self,
+        x: Tensor,
+        cosine: Tensor,
+        sine: Tensor,
+        mask: Tensor | None = None,
+        past: KeyValue | None = None,
+        present: list[KeyValue] | None = None,
+        condition: Tensor | None = None,
+    ) -> Tensor:
+        """Arguments and result as in `Attention.forward`.
+
+        Args:
+            condition: embedded action of each frame [B, T, dim].
+        """
+        frames = condition.shape[1]
+        x = x.unflatten(1, (frames, -1))
+        shift, scale, gate, mlp_shift, mlp_scale, mlp_gate = (
+            self.adaLN_modulation(condition).unsqueeze(2).chunk(6, dim=-1)
+        )
+        normed = self.norm1(x) * (1 + scale) + shift
+        attended = self.attn(normed.flatten(1, 2), cosine, sine, mask, past, present)
+        x = x + gate * attended.unflatten(1, (frames, -1))
+        x = x + mlp_gate * self.mlp(self.norm2(x) * (1 + mlp_scale) + mlp_shift)
+        return x.flatten(1, 2)
+
+
 class ActionConditionedPredictor(nn.Module):
     """Predicts, for each frame's latent, action and state, the next frame's latent."""
 
@@ -211,11 +262,14 @@ class ActionConditionedPredictor(nn.Module):
         self.config = config
         self.predictor_embed = nn.Linear(config.embed_dim, dim)
         self.action_encoder = nn.Linear(ACTION_DIM, dim)
-        self.state_encoder = nn.Linear(ACTION_DIM, dim)
-        # Published checkpoints always contain it, whether it is used or not.
-        self.extrinsics_encoder = nn.Linear(EXTRINSICS_DIM, dim)
+        if config.use_states:
+            self.state_encoder = nn.Linear(ACTION_DIM, dim)
+        if config.use_states or config.use_extrinsics:
+            # Published checkpoints always contain it, whether it is used or not.
+            self.extrinsics_encoder = nn.Linear(EXTRINSICS_DIM, dim)
+        block = ModulatedBlock if config.modulated else Block
         self.predictor_blocks = nn.ModuleList(
-            Block(dim, config.num_heads, config.mlp_ratio) for _ in range(config.depth)
+            block(dim, config.num_heads, config.mlp_ratio) for _ in range(config.depth)
         )
         self.predictor_norm = nn.LayerNorm(dim, eps=LAYER_NORM_EPS)
         self.predictor_proj = nn.Linear(dim, config.embed_dim)
@@ -246,7 +300,7 @@ class ActionConditionedPredictor(nn.Module):
             latents: [B, T*N, D] float32, frame by frame, patches row by row; a batch of 1 is shared
                 by all B action sequences and embedded once.
             actions: [B, T, 7], see `poses`.
-            states: [B, T, 7], see `poses`.
+            states: [B, T, 7], see `poses`; without effect where the configuration has no states.
             extrinsics: [B, T, 6] camera pose, only where the configuration uses it.
             past: cache of the frames before these, from `extend`.
 
@@ -292,7 +346,10 @@ class ActionConditionedPredictor(nn.Module):
         self._check(latents, actions, states, extrinsics, patches, past_frames)
 
         x = self.predictor_embed(latents).unflatten(1, (frames, patches)).expand(batch, -1, -1, -1)
-        conditioning = [self.action_encoder(actions), self.state_encoder(states)]
+        action = self.action_encoder(actions)
+        conditioning = [] if config.modulated else [action]
+        if config.use_states:
+            conditioning.append(self.state_encoder(states))
         if extrinsics is not None:
             conditioning.append(self.extrinsics_encoder(extrinsics))
         x = torch.cat([token.unsqueeze(2) for token in conditioning] + [x], dim=2).flatten(1, 2)
@@ -313,9 +370,10 @@ class ActionConditionedPredictor(nn.Module):
         if frames > 1:
             tokens = config.conditioning_tokens + patches
             mask = frame_causal_mask(past_frames + frames, tokens, x.device)[-x.shape[1] :]
+        modulation = [action] if config.modulated else []
         for number, block in enumerate(self.predictor_blocks):
             past_layer = past.layers[number] if past is not None else None
-            x = block(x, cosine, sine, mask, past_layer, present)
+            x = block(x, cosine, sine, mask, past_layer, present, *modulation)
 
         x = x.unflatten(1, (frames, -1))[:, :, config.conditioning_tokens :].flatten(1, 2)
         return self.predictor_proj(self.predictor_norm(x))

@@ -2,8 +2,11 @@
 """From camera images to the encoder's input, as V-JEPA 2-AC was trained.
 
 DROID frames of 720x1280 were cropped to the central 720x972 (aspect 1.35) and resized to a square,
-bilinear without antialiasing. The public notebook crops a square instead (aspect 1).
+bilinear without antialiasing. The public notebook crops a square instead (aspect 1), and a whole
+4:3 frame is nearly what the model was trained on.
 """
+
+import math
 
 import numpy as np
 import torch
@@ -13,6 +16,8 @@ from torch import Tensor
 TRAINING_ASPECT = 1.35
 TRAINING_NARROWEST_ASPECT = 0.75
 NOTEBOOK_ASPECT = 1.0
+CROPS = {"training": TRAINING_ASPECT, "square": NOTEBOOK_ASPECT, "whole": math.inf}
+"""Aspects of the crops by name; "whole" keeps all of an image of any aspect."""
 SMALLEST_SIDE = 32
 
 _MEAN = 255.0 * torch.tensor([0.485, 0.456, 0.406])
@@ -26,7 +31,7 @@ def central_crop(
 
     Images wider than `crop_aspect` are cropped at the sides, images narrower than 0.75 at top and
     bottom, and images between are not cropped. With a `crop_aspect` of 1 or less, every image is
-    cropped to exactly that aspect.
+    cropped to exactly that aspect, with an infinite one none is.
 
     Args:
         height, width: of the image [px].
@@ -35,6 +40,8 @@ def central_crop(
     Returns:
         Top, left, height, width [px].
     """
+    if math.isinf(crop_aspect):
+        return 0, 0, height, width
     narrowest = crop_aspect if crop_aspect <= 1.0 else TRAINING_NARROWEST_ASPECT
     crop_height, crop_width = height, width
     if width / height > crop_aspect:
@@ -72,7 +79,7 @@ def preprocess(image: np.ndarray, size: int, crop_aspect: float = TRAINING_ASPEC
         raise ValueError(
             f"image of {width}x{height} px is too small, a side needs at least {SMALLEST_SIDE} px"
         )
-    if not (np.isfinite(crop_aspect) and crop_aspect > 0):
+    if not crop_aspect > 0:
         raise ValueError(f"crop_aspect must be a positive number, got {crop_aspect}")
 
     top, left, crop_height, crop_width = central_crop(height, width, crop_aspect)

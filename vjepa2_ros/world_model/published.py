@@ -8,6 +8,7 @@ position embeddings that are not used.
 
 import pickle
 import re
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vjepa2_ros.world_model.predictor import PredictorConfig
-from vjepa2_ros.world_model.preprocessing import TRAINING_ASPECT
+from vjepa2_ros.text import printable
+from vjepa2_ros.world_model.predictor import EXTRINSICS_DIM, PredictorConfig
+from vjepa2_ros.world_model.preprocessing import NOTEBOOK_ASPECT, TRAINING_ASPECT
 from vjepa2_ros.world_model.validation import (
     MAX_COUNT,
     MAX_IMAGE_SIDE,
@@ -29,6 +31,7 @@ from vjepa2_ros.world_model.validation import (
 
 _PREFIX = re.compile(r"^(module\.|backbone\.)+")
 _UNUSED = {"pos_embed", "predictor_pos_embed"}
+_ENCODER_ELSEWHERE = "; if its encoder is in another file, name that as encoder_file in {}"
 # Training stores a loss beside the weights, which may be a numpy scalar, pickled by numpy 1 or 2.
 _NUMPY_SCALAR = np.float64(0.0).__reduce__()[0]
 _HARMLESS = [
@@ -52,6 +55,10 @@ class PublishedGeometry:
         encoder_head_dim, predictor_head_dim: channels of an attention head.
         num_frames: video frames that the predictor was built for.
         crop_aspect: width / height of the central crop, see `preprocessing`.
+        encoder_file: for a predictor without an encoder in its file, as those of jepa-wms: file of
+            the encoder, relative to this one. The crop is then a square unless another is given.
+        encoder_part: of that file, "encoder" or "target_encoder".
+        window: latents that a prediction attends to, see `PredictorConfig`.
 
     Raises:
         ValueError: a value is invalid.
@@ -62,12 +69,20 @@ class PublishedGeometry:
     predictor_head_dim: int = 64
     num_frames: int = 64
     crop_aspect: float = TRAINING_ASPECT
+    encoder_file: str = ""
+    encoder_part: str = "encoder"
+    window: int = 0
 
     def __post_init__(self) -> None:
         check_count("image_size", self.image_size, MAX_IMAGE_SIDE)
         for name in ("encoder_head_dim", "predictor_head_dim", "num_frames"):
             check_count(name, getattr(self, name))
         check_positive("crop_aspect", self.crop_aspect)
+        for name in ("encoder_file", "encoder_part"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} must be a text, not {getattr(self, name)!r:.99}")
+        if self.window != 0:
+            check_count("window", self.window)
 
     @classmethod
     def beside(cls, checkpoint: Path) -> "PublishedGeometry":
@@ -80,7 +95,10 @@ class PublishedGeometry:
         if not path.exists():
             return cls()
         try:
-            return cls(**read_json_object(path))
+            given = read_json_object(path)
+            if "encoder_file" in given:
+                given.setdefault("crop_aspect", NOTEBOOK_ASPECT)
+            return cls(**given)
         except CheckpointError:
             raise
         except (TypeError, ValueError) as error:
@@ -90,8 +108,14 @@ class PublishedGeometry:
             ) from error
 
 
-def read_published(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def read_published(
+    path: Path, geometry: PublishedGeometry
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Read encoder and predictor weights; the tensors stay on disk until they are used.
+
+    Args:
+        path: of the file.
+        geometry: may name the file of the encoder.
 
     Returns:
         Weights of encoder and predictor under their reference names, without prefixes.
@@ -99,6 +123,74 @@ def read_published(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     Raises:
         CheckpointError: the file is not a checkpoint of that layout.
     """
+    content = read_torch_file(path)
+    if geometry.encoder_file:
+        file = path.parent / Path(geometry.encoder_file).expanduser()
+        if not file.is_file():
+            raise CheckpointError(f"{path} wants its encoder in {file}, which is not there")
+        content = content | {"encoder": read_torch_file(file).get(geometry.encoder_part)}
+    missing = [part for part in ("encoder", "predictor") if not isinstance(content.get(part), dict)]
+    if missing:
+        raise CheckpointError(
+            f"{path} lacks {' and '.join(missing)};"
+            f" it holds {keys_of(content)}"
+            + (_ENCODER_ELSEWHERE.format(path.with_suffix(".json")) if "encoder" in missing else "")
+        )
+    encoder, predictor = (weights_in(content, part, path) for part in ("encoder", "predictor"))
+    if "action_encoder.weight" not in predictor:
+        raise CheckpointError(
+            f"{path} holds a predictor without action_encoder: a V-JEPA 2 pre-training checkpoint,"
+            " not an action-conditioned one; use vjepa2-ac-vitg.pt"
+        )
+    return encoder, predictor_weights(predictor)
+
+
+def predictor_weights(predictor: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a predictor under the names of `ActionConditionedPredictor`.
+
+    Those of jepa-wms call the state's encoder `proprio_encoder`, or have none.
+    """
+    renamed = {
+        re.sub(r"^proprio_encoder\.", "state_encoder.", name): weight
+        for name, weight in predictor.items()
+    }
+    has_extrinsics = any(name.startswith("extrinsics_encoder.") for name in renamed)
+    if "state_encoder.weight" in renamed and not has_extrinsics:
+        # Left out by jepa-wms, and never used.
+        width = len(renamed["state_encoder.weight"])
+        renamed["extrinsics_encoder.weight"] = torch.zeros(width, EXTRINSICS_DIM)
+        renamed["extrinsics_encoder.bias"] = torch.zeros(width)
+    if not _has_states(renamed):
+        renamed = {n: w for n, w in renamed.items() if not n.startswith("extrinsics_encoder.")}
+    return renamed
+
+
+def _has_states(predictor: dict[str, Tensor]) -> bool:
+    return any(name.startswith("state_encoder.") for name in predictor)
+
+
+def _is_modulated(predictor: dict[str, Tensor]) -> bool:
+    return any(".adaLN_modulation." in name for name in predictor)
+
+
+def read_torch_file(path: Path) -> dict:
+    """Read a file of torch.save that holds weights alone, mapped: tensors stay on disk until used.
+
+    Returns:
+        Its dictionary.
+
+    Raises:
+        CheckpointError: it is no such file.
+    """
+    if path.is_dir():
+        raise CheckpointError(f"{path} is a folder, wanted a file of torch.save")
+    if not path.is_file():
+        raise CheckpointError(f"there is no file {path}")
+    if path.stat().st_size and not zipfile.is_zipfile(path):
+        raise CheckpointError(
+            f"{path} cannot be read as a PyTorch checkpoint: it is truncated, of a PyTorch before "
+            "1.6, or something else; fetch it again and compare its size"
+        )
     try:
         with torch.serialization.safe_globals(_HARMLESS):
             content = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
@@ -114,26 +206,31 @@ def read_published(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         ) from error
     if not isinstance(content, dict):
         raise CheckpointError(
-            f"{path} holds a {type(content).__name__}, wanted 'encoder' and 'predictor'"
+            f"{path} holds a {type(content).__name__}, wanted a dictionary of weights"
         )
-    missing = [part for part in ("encoder", "predictor") if not isinstance(content.get(part), dict)]
-    if missing:
-        raise CheckpointError(
-            f"{path} lacks {' and '.join(missing)};"
-            f" it holds {', '.join(map(str, content))[:200] or 'nothing'}"
-        )
-    encoder, predictor = (_clean(content[part], part, path) for part in ("encoder", "predictor"))
-    if "action_encoder.weight" not in predictor:
-        raise CheckpointError(
-            f"{path} holds a predictor without action_encoder: a V-JEPA 2 pre-training checkpoint,"
-            " not an action-conditioned one; use vjepa2-ac-vitg.pt"
-        )
-    return encoder, predictor
+    return content
 
 
-def _clean(state: dict, part: str, path: Path) -> dict[str, Tensor]:
+def keys_of(content: dict) -> str:
+    """What a file holds, for messages: the keys of its dictionary."""
+    return printable(", ".join(map(str, content)))[:200] or "nothing"
+
+
+def weights_in(content: dict, part: str, path: Path) -> dict[str, Tensor]:
+    """Weights of one part of a file, under their reference names, without prefixes.
+
+    Args:
+        content: of the file, see `read_torch_file`.
+        part: its key, such as "encoder".
+        path: of the file, for messages.
+
+    Raises:
+        CheckpointError: the part is absent, or holds something else than dense tensors.
+    """
+    if not isinstance(content.get(part), dict):
+        raise CheckpointError(f"{path} lacks {part}; it holds {keys_of(content)}")
     cleaned = {}
-    for name, value in state.items():
+    for name, value in content[part].items():
         if not (isinstance(name, str) and _is_dense_tensor(value)):
             raise CheckpointError(
                 f"{path}: the {part}'s entry {name!r:.99} holds a {type(value).__name__}, wanted"
@@ -168,12 +265,18 @@ def infer_encoder_fields(state: dict[str, Tensor], geometry: PublishedGeometry) 
         "tubelet_size": tubelet,
         "hidden_size": width,
         "num_hidden_layers": _depth(state, "encoder", "blocks"),
-        "num_attention_heads": _heads("encoder", width, geometry.encoder_head_dim),
+        "num_attention_heads": _heads("encoder", width, head_dim_of(width, geometry)),
         "mlp_ratio": _mlp_ratio(width, _shape(state, "encoder", "blocks.0.mlp.fc1.weight", 2)[0]),
         "layer_norm_eps": 1e-6,
         "hidden_act": "gelu",
         "qkv_bias": "blocks.0.attn.qkv.bias" in state,
     }
+
+
+def head_dim_of(width: int, geometry: PublishedGeometry) -> int:
+    """Channels of an encoder's attention head: ViT-H has 80, unless the geometry says another."""
+    is_default = geometry.encoder_head_dim == PublishedGeometry.encoder_head_dim
+    return 80 if width == 1280 and is_default else geometry.encoder_head_dim
 
 
 def infer_predictor_config(
@@ -203,6 +306,9 @@ def infer_predictor_config(
         mlp_ratio=_mlp_ratio(
             width, _shape(state, "predictor", "predictor_blocks.0.mlp.fc1.weight", 2)[0]
         ),
+        use_states=_has_states(state),
+        window=geometry.window,
+        modulated=_is_modulated(state),
     )
 
 

@@ -3,6 +3,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -15,10 +16,11 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from vjepa2_ros.world_model.encoder import Encoder, encoder_fields, normalise
-from vjepa2_ros.world_model.parts import UNCERTAINTY
+from vjepa2_ros.world_model.parts import SUCCESS, UNCERTAINTY
 from vjepa2_ros.world_model.poses import compose
 from vjepa2_ros.world_model.predictor import ACTION_DIM, ActionConditionedPredictor, KVCache
-from vjepa2_ros.world_model.preprocessing import TRAINING_ASPECT, preprocess
+from vjepa2_ros.world_model.preprocessing import TRAINING_ASPECT, central_crop, preprocess
+from vjepa2_ros.world_model.success import SuccessProbe
 from vjepa2_ros.world_model.uncertainty import Uncertainty
 from vjepa2_ros.world_model.validation import check_positive
 
@@ -27,6 +29,8 @@ _FINGERPRINT_VALUES = 65536
 # What a network of its own may have otherwise than the predictor whose inputs it gets.
 _OWN = {"depth", "predictor_embed_dim", "num_heads", "mlp_ratio"}
 _CPU_BUDGET = 32 * 2**20
+# Settings of a predictor that came later, and what was the case before.
+_ADDED = {"commanded_gripper": False, "use_states": True, "window": 0, "modulated": False}
 
 
 class WorldModel:
@@ -35,7 +39,8 @@ class WorldModel:
     Args:
         encoder: images to latents.
         predictor: latents, states and actions to predicted latents.
-        crop_aspect: width / height of the central crop of an image, see `preprocessing`.
+        crop_aspect: width / height of the central crop of an image, infinite for whole images, see
+            `preprocessing`.
         name: for people.
         compute_dtype: other than float32, both networks run under autocast: the rotary embedding
             has to stay in float32.
@@ -43,8 +48,8 @@ class WorldModel:
             `config` and `fingerprint`: latents are the same with and without them.
 
     Raises:
-        ValueError: encoder, predictor and the part `uncertainty` do not fit each other, or
-            `crop_aspect` is invalid.
+        ValueError: encoder, predictor and the parts `uncertainty` and `success` do not fit each
+            other, or `crop_aspect` is invalid.
     """
 
     def __init__(
@@ -65,7 +70,15 @@ class WorldModel:
             )
         if UNCERTAINTY in (parts or {}):
             _check_uncertainty(cast(Uncertainty, parts[UNCERTAINTY]), predictor)
-        check_positive("crop_aspect", crop_aspect)
+        if SUCCESS in (parts or {}):
+            width = cast(SuccessProbe, parts[SUCCESS]).config["width"]
+            if width != encoder.channels:
+                raise ValueError(
+                    f"the part {SUCCESS} is of another encoder: it takes latents of {width} "
+                    f"channels, the encoder's have {encoder.channels}"
+                )
+        if not math.isinf(crop_aspect):
+            check_positive("crop_aspect", crop_aspect)
         self.encoder = encoder
         self.predictor = predictor
         self.crop_aspect = crop_aspect
@@ -79,7 +92,7 @@ class WorldModel:
         The results are bitwise the same, because autocast rounds these weights for each product.
         The fingerprint remains that of the unrounded weights.
         """
-        _ = self.fingerprint, self.uncertainty_fingerprint
+        _ = self.fingerprint, self.uncertainty_fingerprint, self.success_fingerprint
         for part in (self.encoder, self.predictor, *self.parts.values()):
             for module in part.modules():
                 if isinstance(module, nn.Linear | nn.Conv3d):
@@ -100,9 +113,10 @@ class WorldModel:
         """Everything but the weights that determines the latents, as plain JSON values."""
         predictor = asdict(self.predictor.config)
         predictor["image_size"] = list(self.predictor.config.image_size)
-        if not self.predictor.config.commanded_gripper:
-            # As before there was a choice, so that models keep their fingerprints.
-            del predictor["commanded_gripper"]
+        # As before there was a choice, so that models keep their fingerprints.
+        for name, default in _ADDED.items():
+            if predictor[name] == default:
+                del predictor[name]
         return {
             "crop_aspect": self.crop_aspect,
             "encoder": encoder_fields(self.encoder.config),
@@ -116,7 +130,7 @@ class WorldModel:
         Latents of models with different fingerprints cannot be compared. Computed at first use;
         weights changed later do not change it.
         """
-        return _digest(self.config, self.encoder, self.predictor)
+        return fingerprint_of(self.config, self.encoder, self.predictor)
 
     @cached_property
     def uncertainty_fingerprint(self) -> str:
@@ -124,7 +138,15 @@ class WorldModel:
         if UNCERTAINTY not in self.parts:
             return ""
         part = cast(Uncertainty, self.parts[UNCERTAINTY])
-        return _digest(part.config, part)
+        return fingerprint_of(part.config, part)
+
+    @cached_property
+    def success_fingerprint(self) -> str:
+        """The same of the part `success`, which may end goals; empty without it."""
+        if SUCCESS not in self.parts:
+            return ""
+        part = cast(SuccessProbe, self.parts[SUCCESS])
+        return fingerprint_of(part.config, part)
 
     @torch.no_grad()
     def encode(self, image: np.ndarray) -> Tensor:
@@ -143,6 +165,11 @@ class WorldModel:
         with self._computation():
             return self.encoder(frame.unsqueeze(0).to(self.device))[0]
 
+    def crop_of(self, image: np.ndarray) -> tuple[int, int, int, int]:
+        """The part of an image [H, W, 3] that is encoded: top, left, height, width [px]."""
+        height, width = image.shape[:2]
+        return central_crop(height, width, self.crop_aspect)
+
     @torch.no_grad()
     def prefill(self, latents: Tensor, states: Tensor, actions: Tensor) -> KVCache:
         """Compute the KV cache of past frames for `rollout`.
@@ -153,8 +180,13 @@ class WorldModel:
             actions: [T, 7]; each led from its state to the next one, the last one to the present.
 
         Raises:
-            ValueError: shapes do not fit the model.
+            ValueError: shapes do not fit the model, or its predictions attend to few latents only.
         """
+        if self.predictor.config.window:
+            raise ValueError(
+                f"predictions of {self.name} attend to {self.predictor.config.window} latents: "
+                "there is nothing to keep of past frames"
+            )
         latents, states, actions = (
             x.to(self.device, torch.float32).unsqueeze(0) for x in (latents, states, actions)
         )
@@ -260,6 +292,11 @@ class WorldModel:
         uncertainty: nn.Module | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Latents as `rollout` returns them, and variances [S, H or 0, N]."""
+        if self.predictor.config.window:
+            if uncertainty is not None:
+                raise ValueError(f"{self.name} cannot tell variances: it attends to a window")
+            found = self._predict_in_window(latent, state, actions)
+            return found if every_step else found[:, -1], latent.new_empty(len(actions), 0, 0)
         samples, horizon = actions.shape[:2]
         steps, variances, own_cache = [], [], None
         predicted = latent.unsqueeze(0)  # batch 1 while it is shared: it is embedded once
@@ -281,6 +318,36 @@ class WorldModel:
         latents = torch.stack(steps, dim=1) if every_step else predicted
         none = latents.new_empty(samples, 0, len(latent))
         return latents, torch.stack(variances, dim=1) if variances else none
+
+    def _predict_in_window(self, latent: Tensor, state: Tensor, actions: Tensor) -> Tensor:
+        """Latents [S, H, N, D] after each action, each from the last `window` latents alone.
+
+        Nothing is cached: positions count from the first latent of the window.
+        """
+        samples, horizon = actions.shape[:2]
+        latents = [latent.expand(samples, -1, -1)]
+        states = [state.expand(samples, 1, -1)]
+        for step in range(horizon):
+            first = max(0, step + 1 - self.predictor.config.window)
+            taken = actions[:, first : step + 1]
+            raw = self.predictor(
+                torch.cat(latents[first:], dim=1), taken, torch.cat(states[first:], dim=1)
+            )
+            latents.append(normalise(raw[:, -len(latent) :].float()))
+            states.append(compose(states[-1], actions[:, step : step + 1]))
+        return torch.stack(latents[1:], dim=1)
+
+    @torch.no_grad()
+    def success(self, latent: Tensor, goal: Tensor) -> dict[str, float]:
+        """What the part `success` says of a latent [N, D] and a goal [N, D]: probabilities.
+
+        Raises:
+            ValueError: the model has no such part.
+        """
+        if SUCCESS not in self.parts:
+            raise ValueError(f"{self.name} has no part {SUCCESS}")
+        with self._computation():
+            return cast(SuccessProbe, self.parts[SUCCESS]).probabilities(latent, goal)
 
     def sequences_within(
         self, budget: int | None, horizon: int, context: int = 1, every_step: bool = False
@@ -339,8 +406,13 @@ def _free_memory(device: torch.device) -> int:
     return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
-def _digest(config: dict, *parts: nn.Module) -> str:
-    """16 hexadecimal digits of a configuration and weights."""
+def fingerprint_of(config: dict, *parts: nn.Module) -> str:
+    """16 hexadecimal digits that identify a configuration and weights.
+
+    Args:
+        config: plain JSON values.
+        parts: modules with the weights, on any device.
+    """
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
     for part in parts:
         for name, weight in sorted(part.state_dict().items()):
@@ -350,9 +422,7 @@ def _digest(config: dict, *parts: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def _check_uncertainty(
-    uncertainty: Uncertainty, predictor: ActionConditionedPredictor
-) -> None:
+def _check_uncertainty(uncertainty: Uncertainty, predictor: ActionConditionedPredictor) -> None:
     """ValueError if an uncertainty cannot get what the predictor gets."""
     given, wanted = asdict(uncertainty.network.config), asdict(predictor.config)
     other = [name for name in wanted if name not in _OWN and given[name] != wanted[name]]

@@ -46,7 +46,7 @@ class Reach:
         reached = simulator.pose()[0]
         image = simulator.render(options.image_size)
         steps = LoopSettings().steps_per_subgoal
-        subgoal = SubGoal("goal pose", image, reached, 0.0, "hold", steps)
+        subgoal = SubGoal("goal pose", image, reached, 0.0, "hold", steps, simulator.state())
         return Episode(simulator.seed, None, start, (subgoal,), reached)
 
     def outcome(self, episode: Episode, trace: Trace, refused: bool) -> Outcome:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`vjepa2-ros rivals`: fit the policies that the planner is compared with to a model."""
+"""`vjepa2-ros baselines`: fit the policies that the planner is compared with to a model."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="FILE",
-        help="the fitted policies (default: rivals.safetensors beside the model)",
+        help="the fitted policies (default: baselines.safetensors beside the model)",
     )
     parser.add_argument(
         "--iterations",
@@ -50,15 +50,17 @@ def run(arguments: argparse.Namespace) -> int:
     import torch
 
     from vjepa2_ros import plain_json
-    from vjepa2_ros.policies.rivals import rivals_path
+    from vjepa2_ros.policies.baselines import baselines_path
     from vjepa2_ros.share import model_path
-    from vjepa2_ros.training.rivals import fit_rivals
+    from vjepa2_ros.training.baselines import fit_baselines
     from vjepa2_ros.world_model.checkpoint import load_world_model
 
-    output = arguments.output or rivals_path(arguments.checkpoint)
+    output = arguments.output or baselines_path(arguments.checkpoint)
     try:
         model = load_world_model(model_path(arguments.checkpoint), arguments.device, "float32")
-        figures = fit_rivals(model, arguments.folder, output, arguments.iterations, arguments.seed)
+        figures = fit_baselines(
+            model, arguments.folder, output, arguments.iterations, arguments.seed
+        )
     except KeyboardInterrupt:
         return _fail("interrupted; the same command resumes", 130)
     except ValueError as error:  # of checkpoint or recording; each says which

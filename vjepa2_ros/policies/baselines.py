@@ -18,15 +18,15 @@ from vjepa2_ros.world_model.predictor import PredictorConfig
 from vjepa2_ros.world_model.validation import first_line
 from vjepa2_ros.world_model.world_model import WorldModel
 
-FORMAT = "vjepa2_ros rivals 1"
-FILE = "rivals.safetensors"
+FORMAT = "vjepa2_ros baselines 1"
+FILE = "baselines.safetensors"
 
 
-class RivalsError(ValueError):
-    """A file of rivals that cannot be used; the text says what to do."""
+class BaselinesError(ValueError):
+    """A file of baselines that cannot be used; the text says what to do."""
 
 
-class Rivals(nn.Module):
+class Baselines(nn.Module):
     """Everything that is fitted.
 
     Args:
@@ -46,20 +46,20 @@ class Rivals(nn.Module):
         self.cloner = Cloner(config)
 
 
-def rivals_path(checkpoint: str) -> Path:
-    """Where the rivals of a checkpoint are: in its folder, or in that of a `.pt` file."""
+def baselines_path(checkpoint: str) -> Path:
+    """Where the baselines of a checkpoint are: in its folder, or in that of a `.pt` file."""
     path = model_path(checkpoint)
     return (path if path.is_dir() else path.parent) / FILE
 
 
-def save_rivals(rivals: Rivals, model: WorldModel, path: Path) -> None:
-    """Write rivals that were fitted to a model; the file is replaced at once or not at all.
+def save_baselines(baselines: Baselines, model: WorldModel, path: Path) -> None:
+    """Write baselines that were fitted to a model; the file is replaced at once or not at all.
 
     Raises:
         OSError: it cannot be written.
     """
     weights = {
-        name: value.detach().cpu().contiguous() for name, value in rivals.state_dict().items()
+        name: value.detach().cpu().contiguous() for name, value in baselines.state_dict().items()
     }
     partial = path.with_name(path.name + ".partial")
     try:
@@ -71,31 +71,35 @@ def save_rivals(rivals: Rivals, model: WorldModel, path: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def load_rivals(path: Path, model: WorldModel) -> Rivals:
-    """Read the rivals of a model, on its device and in evaluation mode.
+def load_baselines(path: Path, model: WorldModel) -> Baselines:
+    """Read the baselines of a model, on its device and in evaluation mode.
 
     Raises:
-        RivalsError: the file is missing, damaged or of another model.
+        BaselinesError: the file is missing, damaged or of another model.
     """
-    fit = "fit them with `vjepa2-ros rivals --checkpoint MODEL --folder FOLDER_OF_TRAINING`"
+    fit = "fit them with `vjepa2-ros baselines --checkpoint MODEL --folder FOLDER_OF_TRAINING`"
     if not path.is_file():
-        raise RivalsError(f"no fitted policies at {path}: {fit}")
+        raise BaselinesError(f"no fitted policies at {path}: {fit}")
     try:
         with safe_open(path, "pt") as file:
             described = file.metadata() or {}
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise RivalsError(f"{path} cannot be read ({first_line(error)}): {fit}") from error
+        raise BaselinesError(f"{path} cannot be read ({first_line(error)}): {fit}") from error
     if described.get("format") != FORMAT:
-        raise RivalsError(f"{path} is no file of fitted policies in the format {FORMAT!r}: {fit}")
+        raise BaselinesError(
+            f"{path} is no file of fitted policies in the format {FORMAT!r}: {fit}"
+        )
     if described.get("model") != model.fingerprint:
-        raise RivalsError(
+        raise BaselinesError(
             f"{path} was fitted to the model {described.get('model')}, and this one is "
             f"{model.fingerprint}: {fit}"
         )
     try:
-        rivals = build_part("rivals", lambda: Rivals(model.predictor.config), weights, str(path))
-        assign_weights("rivals", rivals, weights, str(path))
+        baselines = build_part(
+            "baselines", lambda: Baselines(model.predictor.config), weights, str(path)
+        )
+        assign_weights("baselines", baselines, weights, str(path))
     except ValueError as error:
-        raise RivalsError(f"{error}: {fit}") from error
-    return cast(Rivals, rivals.to(model.device).eval())
+        raise BaselinesError(f"{error}: {fit}") from error
+    return cast(Baselines, baselines.to(model.device).eval())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fits the rivals of the planner to a model's latents, on the recording that it was trained on."""
+"""Fits the baselines of the planner to a model's latents, on the recording of its training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vjepa2_ros.evaluation.writable import check_file
 from vjepa2_ros.planning.action_space import searched_axes
-from vjepa2_ros.policies.rivals import Rivals, save_rivals
+from vjepa2_ros.policies.baselines import Baselines, save_baselines
 from vjepa2_ros.simulation.schedule import falls_on
 from vjepa2_ros.training.cloning import cloning_loss, draw_steps, train_cloner
 from vjepa2_ros.training.dataset import Dataset, RecordingError
@@ -85,9 +85,7 @@ class Training:
                 raise ValueError(f"max_translation is {training.max_translation!r}")
         except RecordingError:
             raise
-        except (
-            OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError
-        ) as error:
+        except (OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise RecordingError(
                 f"{folder} holds no training with a finished recording ({error!r}): give the "
                 "--folder of `vjepa2-ros train`"
@@ -100,15 +98,15 @@ class Training:
         return training
 
 
-def fit_rivals(
+def fit_baselines(
     model: WorldModel, folder: Path, output: Path, iterations: int | None = None, seed: int = 0
 ) -> dict[str, float]:
-    """Fit all rivals, or resume doing so, and write them to a file.
+    """Fit all baselines, or resume doing so, and write them to a file.
 
     Args:
         model: in float32, on the device to train on.
         folder: of the training of `vjepa2-ros train`: its recording is used, its latents too, if
-            they are the model's. Checkpoints of the cloning are kept in its `rivals`.
+            they are the model's. Checkpoints of the cloning are kept in its `baselines`.
         output: the file.
         iterations: of the cloning; None for as many as the predictor was trained for.
         seed: of the cloning's weights and batches.
@@ -138,29 +136,29 @@ def fit_rivals(
     )
 
     torch.manual_seed(seed)
-    rivals = Rivals(model.predictor.config)
+    baselines = Baselines(model.predictor.config)
     with torch.no_grad():
-        rivals.linear.weight.copy_(linear_map(latents, states, random_seen).T)
+        baselines.linear.weight.copy_(linear_map(latents, states, random_seen).T)
         last = slice(max(0, training.trained - READOUT_EPISODES), training.trained)
         weights, offset = _read_out(latents[last], states[last])
-        rivals.readout.weight.copy_(weights.T)
-        rivals.readout.bias.copy_(offset)
+        baselines.readout.weight.copy_(weights.T)
+        baselines.readout.bias.copy_(offset)
     bounds = torch.tensor([training.max_translation] * 3 + [1.0])
-    rivals.cloner.to(model.device)
-    work = folder / "rivals" / f"{model.fingerprint}-{loop.iterations}-{seed}"
-    train_cloner(rivals.cloner, latents[seen], states[seen], bounds, BATCH, loop, work)
-    save_rivals(rivals, model, output)
+    baselines.cloner.to(model.device)
+    work = folder / "baselines" / f"{model.fingerprint}-{loop.iterations}-{seed}"
+    train_cloner(baselines.cloner, latents[seen], states[seen], bounds, BATCH, loop, work)
+    save_baselines(baselines, model, output)
 
     with torch.no_grad():
-        hands = rivals.readout(_features(latents[held]))[:, :3]
+        hands = baselines.readout(_features(latents[held]))[:, :3]
         miss = hands - torch.from_numpy(states[held]).flatten(0, 1)[:, :3]
         steps = draw_steps(
             latents[held], states[held], bounds, _HELD_OUT_STEPS, np.random.default_rng(seed)
         )
         return {
-            "linear_relative_to_copy": _relative_to_copy(rivals, latents, states, random_held),
+            "linear_relative_to_copy": _relative_to_copy(baselines, latents, states, random_held),
             "readout_hand_m": float(miss.norm(dim=1).median()),
-            "cloning_loss": float(cloning_loss(rivals.cloner, steps)),
+            "cloning_loss": float(cloning_loss(baselines.cloner, steps)),
         }
 
 
@@ -197,11 +195,11 @@ def _random_steps(
 
 
 def _relative_to_copy(
-    rivals: Rivals, latents: np.ndarray, states: np.ndarray, episodes: np.ndarray
+    baselines: Baselines, latents: np.ndarray, states: np.ndarray, episodes: np.ndarray
 ) -> float:
     """L1 error of the linear stand-in one step ahead, relative to copying the present latent."""
     moves, present, after = _random_steps(latents, states, episodes)
-    imagined = normalise(present + rivals.linear(moves).view_as(present))
+    imagined = normalise(present + baselines.linear(moves).view_as(present))
     return float((imagined - after).abs().mean() / (present - after).abs().mean())
 
 

@@ -6,8 +6,8 @@ import time
 import pytest
 from huge_images import huge_jpeg, huge_png
 from std_srvs.srv import Trigger
-from test_stack import camera_image, encoded, set_goal, status_of
 
+from stack.test_stack import camera_image, encoded, set_goal, status_of
 from vjepa2_ros.msg import PlanningStatus
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.settings.stack import managed_nodes

@@ -24,7 +24,7 @@ from rosbags.interfaces import (
 )
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
-from vjepa2_ros.stack.definitions import definition, typestore
+from vjepa2_ros.recording.definitions import definition, typestore
 
 if TYPE_CHECKING:  # rclpy of Jazzy has no name for it
     from rclpy.subscription import MessageInfo
@@ -46,6 +46,7 @@ class Recorder:
 
     Attributes:
         counts: messages written so far by topic.
+        problem: what kept messages from being written; None if nothing did.
     """
 
     def __init__(
@@ -61,8 +62,10 @@ class Recorder:
         self._writer = Writer(folder, version=9, storage_plugin=StoragePlugin.MCAP)
         self._writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
         self._writer.open()
-        self._problem: OSError | None = None
+        self.problem: OSError | None = None
         self._seen: set[str] = set()
+        self._subscriptions: list[Any] = []
+        self._closed = False
         self.counts: dict[str, int] = {}
         for topic, type_name in (topics or {}).items():
             self._record(topic, type_name, reliable=True)
@@ -79,21 +82,30 @@ class Recorder:
                 latched = all(p.durability == QoSDurabilityPolicy.TRANSIENT_LOCAL for p in offered)
                 self._record(topic, type_name, reliable, latched)
 
+    def describe(self, key: str, value: str) -> None:
+        """Keep a text beside the messages, in `custom_data` of metadata.yaml."""
+        self._writer.set_custom_data(key, value)
+
     def close(self) -> None:
         """Finish the bag.
 
         Raises:
             OSError: some of it could not be written.
         """
+        self._closed = True
         self._node.destroy_timer(self._timer)
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
         self._writer.close()
-        if self._problem is not None:
-            raise self._problem
+        if self.problem is not None:
+            raise self.problem
 
     def _record(self, topic: str, type_name: str, reliable: bool, latched: bool = False) -> None:
         self._seen.add(topic)
-        message_type = _message_type(type_name)
-        if message_type is None or type_name not in self._types.types:
+        # Known first: a type that the network names must not decide what is imported.
+        known = type_name in self._types.types
+        message_type = _message_type(type_name) if known else None
+        if message_type is None:
             return
         qos = QoSProfile(
             depth=50,
@@ -109,20 +121,27 @@ class Recorder:
         )
         listener = self._listeners.get(topic)
         self.counts[topic] = 0
+        latest = 0
 
         def on_message(data: bytes, info: MessageInfo) -> None:
-            # The middleware's time: the executor may take the message later.
-            received = info["received_timestamp"]
-            if self._problem is None:
+            nonlocal latest
+            if self._closed:
+                return
+            # The middleware's time: the executor may take the message later. One that was lost
+            # and sent again came after those it is delivered before; a bag is read by time.
+            received = latest = max(latest + 1, info["received_timestamp"])
+            if self.problem is None:
                 try:
                     self._writer.write(connection, received, data)
+                    self.counts[topic] += 1
                 except OSError as error:
-                    self._problem = error
-            self.counts[topic] += 1
+                    self.problem = error
             if listener is not None:
                 listener(deserialize_message(data, message_type), received * 1e-9)
 
-        self._node.create_subscription(message_type, topic, on_message, qos, raw=True)
+        self._subscriptions.append(
+            self._node.create_subscription(message_type, topic, on_message, qos, raw=True)
+        )
 
 
 def _either(condition: bool, policy: type, yes: str, no: str) -> Any:
