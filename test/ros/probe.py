@@ -15,7 +15,7 @@ from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
-DEADLINE = 60.0
+DEADLINE = 180.0
 TRANSITIONS = {
     "configure": (Transition.TRANSITION_CONFIGURE, "inactive"),
     "activate": (Transition.TRANSITION_ACTIVATE, "active"),

@@ -27,7 +27,7 @@ from vjepa2_ros.settings.stack import MANAGER
 from vjepa2_ros.stack.process_group import ProcessGroup, ProcessGroupError
 from vjepa2_ros.stack.start import start_stack
 
-DEADLINE = 90.0
+DEADLINE = 180.0
 
 
 def end_of(group, name):

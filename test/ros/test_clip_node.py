@@ -17,7 +17,7 @@ from vjepa2_ros.ros.qos import LATEST, VIEW
 from vjepa2_ros.stack.process_group import ProcessGroup
 
 FRAMES, RATE = 8, 10.0
-DEADLINE = 60.0
+DEADLINE = 180.0
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from vjepa2_ros.settings.stack import managed_nodes
 from vjepa2_ros.share import share_directory
 from vjepa2_ros.stack.process_group import ProcessGroup
 
-DEADLINE = 240.0
+DEADLINE = 600.0
 SHIPPED = (share_directory() / "models" / ModelSettings().checkpoint / "config.json").is_file()
 PICTURES = [f"goal_{number}.png" for number in range(1, 7)]
 FILES = {"animation.gif", "energy.png", "imagined.png", "motion.png", "latency.json", "latency.md"}

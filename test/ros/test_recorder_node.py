@@ -15,7 +15,7 @@ from vjepa2_ros.msg import Goal
 from vjepa2_ros.ros.qos import LATCHED, LATEST
 from vjepa2_ros.stack.process_group import ProcessGroup
 
-DEADLINE = 60.0
+DEADLINE = 180.0
 
 
 def test_a_bag_is_written_beside_a_running_stack_with_what_describes_it(tmp_path):

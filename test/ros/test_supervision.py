@@ -14,7 +14,7 @@ from vjepa2_ros.stack.process_group import ProcessGroup, ProcessGroupError
 from vjepa2_ros.stack.start import start_stack
 from vjepa2_ros.stack.watchdog import SILENCE
 
-DEADLINE = 60.0
+DEADLINE = 180.0
 # There is no other stack in these namespaces.
 ALONE = {"listening_time": 0.1}
 

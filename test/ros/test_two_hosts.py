@@ -17,7 +17,7 @@ from vjepa2_ros.msg import PlanningStatus
 from vjepa2_ros.settings.stack import MANAGER
 from vjepa2_ros.stack.reach import PROFILES
 
-DEADLINE = 60.0
+DEADLINE = 180.0
 NETWORK = {
     "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET",
     # Shared memory would go past the cable: it is the same machine.

@@ -21,7 +21,7 @@ from vjepa2_ros.cli import bench, bench_gpu
 
 CPU = torch.device("cpu")
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "gpu.md"
-DEADLINE = 60.0
+DEADLINE = 180.0
 
 
 def run(*words):

@@ -106,14 +106,14 @@ def robot(server):
         yield robot
 
 
-def wait_for(condition, timeout=20.0):
+def wait_for(condition, timeout=90.0):
     deadline = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < deadline, "it did not come true in time"
         time.sleep(0.01)
 
 
-def settled(robot, target, timeout=30.0):
+def settled(robot, target, timeout=90.0):
     wait_for(lambda: np.abs(robot.read_state().position - target).max() < 1e-3, timeout)
 
 
@@ -360,7 +360,7 @@ def test_a_state_that_does_not_change_in_motion_is_not_given_a_new_stamp():
         robot.move_to(start.position + [0.0, -0.2, 0.0], start.quaternion_xyzw, 0.5)
         wait_for(lambda: robot.read_state().position[1] < start.position[1] - 0.05)
         server.switch("state_frozen")
-        wait_for(lambda: time.time() - robot.read_state().stamp > 0.3, timeout=3.0)
+        wait_for(lambda: time.time() - robot.read_state().stamp > 0.3)
         server.switch("state_frozen", False)
         wait_for(lambda: time.time() - robot.read_state().stamp < 0.1)
 

@@ -27,7 +27,7 @@ from vjepa2_ros.simulation.simulator import OBJECTS, Simulator, hand_rotation  #
 from vjepa2_ros.tasks import load_task  # noqa: E402
 from vjepa2_ros.tasks.task import TaskOptions, draw_episode  # noqa: E402
 
-DEADLINE = 30.0
+DEADLINE = 180.0
 CLIENT = Path(__file__).with_name("franka_client.py")
 BOX = OBJECTS.index("box")
 FINGERTIPS = 0.05

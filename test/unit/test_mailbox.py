@@ -8,7 +8,7 @@ import pytest
 
 from vjepa2_ros.ros.mailbox import LatestWorker
 
-DEADLINE = 20.0
+DEADLINE = 180.0
 
 
 class Recorder:

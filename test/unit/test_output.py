@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-DEADLINE = 30.0
+DEADLINE = 180.0
 LOUD = """
 import os, sys
 from vjepa2_ros.ros.output import never_wait_for_output

@@ -46,7 +46,7 @@ ADDRESSES = {
 READY = (0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785)
 FR3_JOINT_4 = -3.0770
 """Its lower limit [rad]."""
-DEADLINE = 60.0
+DEADLINE = 180.0
 
 
 @contextmanager

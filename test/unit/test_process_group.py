@@ -11,7 +11,7 @@ import pytest
 
 from vjepa2_ros.stack.process_group import QUEUED_LINES, ProcessGroup, ProcessGroupError
 
-DEADLINE = 30.0
+DEADLINE = 180.0
 PATIENT = "import time; print('ready', flush=True); time.sleep(1000)"
 STUBBORN = (
     "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); "

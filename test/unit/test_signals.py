@@ -4,7 +4,7 @@
 import subprocess
 import sys
 
-DEADLINE = 30.0
+DEADLINE = 180.0
 PROGRAM = """
 import os, signal, threading
 from vjepa2_ros.ros.signals import stop_on_signal

@@ -12,7 +12,7 @@ from vjepa2_ros.stack.claim import StackRunningError, claim
 from vjepa2_ros.stack.process_group import ProcessGroup, ProcessGroupError
 from vjepa2_ros.stack.start import start_stack
 
-DEADLINE = 30.0
+DEADLINE = 180.0
 PATIENT = "import time; time.sleep(1000)"
 UP = f"print({READY!r}, flush=True); {PATIENT}"
 

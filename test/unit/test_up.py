@@ -16,7 +16,7 @@ from vjepa2_ros.cli import up
 from vjepa2_ros.settings.stack import MANAGER, READY, managed_nodes
 from vjepa2_ros.stack.process_group import ProcessGroup
 
-DEADLINE = 30.0
+DEADLINE = 180.0
 UP = f"""
 import sys
 from vjepa2_ros.cli.main import main

@@ -16,14 +16,6 @@ from vjepa2_ros.settings.planning import ExecutionSettings
 
 
 @dataclass(frozen=True)
-class Note:
-    """A reason with its sentence."""
-
-    reason: Reason
-    message: str
-
-
-@dataclass(frozen=True)
 class GoalTicket:
     """When a goal was requested.
 

@@ -13,8 +13,8 @@ import math
 import uuid
 from collections.abc import Callable
 
-from vjepa2_ros.execution.goal import Goal, GoalTicket, Note
-from vjepa2_ros.execution.goal_status import GoalState, GoalStatus
+from vjepa2_ros.execution.goal import Goal, GoalTicket
+from vjepa2_ros.execution.goal_status import GoalState, GoalStatus, Note
 from vjepa2_ros.execution.observation import EncodedImage, Observation, observation_of
 from vjepa2_ros.execution.robot_report import RobotReport
 from vjepa2_ros.execution.state_history import StateHistory

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vjepa2_ros.execution.goal import Note
+from vjepa2_ros.execution.goal_status import Note
 from vjepa2_ros.robot.reason import Reason
 from vjepa2_ros.settings.declaration import parameters_of
 from vjepa2_ros.settings.planning import GRIPPER_WORDS, LoopSettings

@@ -35,6 +35,14 @@ TERMINAL = frozenset(state for state in GoalState if state.is_over)
 
 
 @dataclass(frozen=True)
+class Note:
+    """A reason with its sentence."""
+
+    reason: Reason
+    message: str
+
+
+@dataclass(frozen=True)
 class GoalStatus:
     """A goal at one moment; the defaults describe a planner without a goal.
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from vjepa2_ros.execution.goal import Goal, Note
-from vjepa2_ros.execution.goal_status import GoalState
+from vjepa2_ros.execution.goal import Goal
+from vjepa2_ros.execution.goal_status import GoalState, Note
 from vjepa2_ros.execution.motion_prediction import state_at
 from vjepa2_ros.execution.robot_report import RobotReport
 from vjepa2_ros.execution.state_history import StateHistory

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from vjepa2_ros.robot.driver import RobotMode, RobotState
 from vjepa2_ros.robot.reason import Reason
-from vjepa2_ros.world_model.poses import state_from_pose
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,11 @@ class RobotReport:
             commanded_gripper: with what the gripper was told last, where that is known, instead of
                 the measured closedness.
         """
+        # Who only asks the stack needs neither, and torch takes seconds to import.
+        import torch
+
+        from vjepa2_ros.world_model.poses import state_from_pose
+
         state = self.state
         closedness = state.gripper_closedness
         if commanded_gripper and state.commanded_closedness is not None:

@@ -18,11 +18,10 @@ from sensor_msgs.msg import CompressedImage
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
-from vjepa2_ros.execution.goal import Note
 from vjepa2_ros.execution.goal_execution import GoalExecution
 from vjepa2_ros.execution.goal_folder import GoalPathError, read_beneath
 from vjepa2_ros.execution.goal_request import refusal_of
-from vjepa2_ros.execution.goal_status import GoalState, GoalStatus
+from vjepa2_ros.execution.goal_status import GoalState, GoalStatus, Note
 from vjepa2_ros.execution.observation import EncodedImage, Observation
 from vjepa2_ros.msg import Command, Goal, Latent, Plan, PlanningStatus, RobotState
 from vjepa2_ros.planning.planner import Planner

@@ -17,8 +17,10 @@ class LifecycleManagerSettings(Settings):
         "nodes in the order in which they come up",
     )
     discovery_timeout: float = setting(
-        60.0, "longest wait for a node's process to appear", "s", 0.1, 600.0
-    )
+        120.0,
+        "longest wait for a node's process to appear; on a slow machine its imports take a minute",
+        "s", 0.1, 600.0,
+    )  # fmt: skip
     listening_time: float = setting(
         2.0, "how long other stacks are listened for before any node is touched; longer on a busy "
         "machine or a slow network",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from websockets.sync.client import connect
 
-DEADLINE = 60.0
+DEADLINE = 180.0
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 

@@ -24,7 +24,7 @@ from vjepa2_ros.stack.process_group import ProcessGroup
 from vjepa2_ros.tasks import load_task
 from vjepa2_ros.tasks.task import TaskOptions, draw_episode
 
-DEADLINE = 90.0
+DEADLINE = 180.0
 SCREENSHOTS = os.environ.get("PANEL_SCREENSHOTS")
 """Folder that screenshots of the page are kept in, where it is set."""
 
