@@ -10,9 +10,10 @@ from sensor_msgs.msg import CompressedImage
 from stack_probe import make_probe, wait_for_latents
 
 from vjepa2_ros.execution.goal_status import TERMINAL
+from vjepa2_ros.msg import Clip
 from vjepa2_ros.ros.conversions import compressed_image, image_array
 from vjepa2_ros.ros.image_transport import COMPRESSED_TOPIC, jpeg
-from vjepa2_ros.ros.qos import LATEST
+from vjepa2_ros.ros.qos import LATEST, VIEW
 from vjepa2_ros.srv import SetGoal
 
 
@@ -24,6 +25,7 @@ def values_of(message):
 def main():
     probe = make_probe("/vjepa2")
     probe.listen(CompressedImage, COMPRESSED_TOPIC, LATEST)
+    probe.listen(Clip, "clip", VIEW)
     wait_for_latents(probe)
     link = probe.wait("/diagnostics", lambda m: "image_mbit_s" in values_of(m), after=0)
     raw, wire = probe.wait("camera/image_raw"), probe.wait(COMPRESSED_TOPIC)
@@ -33,7 +35,9 @@ def main():
     answer = probe.call(SetGoal, "set_goal", SetGoal.Request(images=[image]))
     assert answer.accepted, answer.message
     end = probe.wait("status", lambda s: s.goal_id == answer.goal_id and s.state in TERMINAL, mark)
+    clip = probe.wait("clip", after=0)
     result = {
+        "clip": clip.frames,
         "state": end.state,
         "message": end.message,
         "raw": len(raw.data),

@@ -383,7 +383,8 @@ def test_deactivation_halts_the_robot_and_an_inactive_node_does_not_move_it(benc
         assert bench.state("controller_node") == "inactive"
         cell.command(cell.new_goal())
         answer = bench.call(Trigger, "halt", Trigger.Request())
-        assert not answer.success and "not active" in answer.message
+        assert not answer.success
+        assert answer.message == "controller_node is not active: use the robot's own stop"
         assert SimulatorTarget.MOVE not in [target.mode for target in told(bench, cell.targets)]
     finally:
         cell.close()

@@ -407,6 +407,8 @@ def test_deactivation_ends_the_goal(around):
     assert around.probe.change("planner_node", "deactivate")
     around.wait_status(goal, PlanningStatus.CANCELLED, Reason.PLANNER_DEACTIVATED)
     refused(around, Reason.NODE_INACTIVE)
+    stop = around.probe.call(Trigger, "stop", Trigger.Request())
+    assert not stop.success and "call `halt`, or use the robot's own stop" in stop.message
     assert around.probe.change("planner_node", "activate")
 
 

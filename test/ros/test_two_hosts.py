@@ -99,6 +99,12 @@ def test_a_goal_is_reached_on_two_hosts(hosts, tiny_model, tmp_path):
     settings.write_text("/**: {ros__parameters: {image_transport: compressed}}\n")
     common = ["--config", str(settings), "--checkpoint", str(tiny_model)]
     sides = [Side(gpu, "--side", "gpu", *common), Side(robot, "--side", "robot", *common)]
+    # By hand, on the host without the planner.
+    clip = subprocess.Popen(
+        on(robot, "-m", "vjepa2_ros.nodes", "clip_node", "--ros-args", "-r", "__ns:=/vjepa2",
+           "--params-file", str(settings)),
+        env={**OWN, **NETWORK},
+    )  # fmt: skip
     try:
         sides[1].wait_for("all nodes are active")
         assert not any(line.startswith(f"[{MANAGER}]") for line in sides[0].lines)
@@ -115,14 +121,15 @@ def test_a_goal_is_reached_on_two_hosts(hosts, tiny_model, tmp_path):
         assert seen["from"] == "/vjepa2/encoder_node" and seen["wire"] < seen["raw"] / 4
         assert 0.0 < float(seen["link"]["image_mbit_s"]) < 8e-6 * seen["raw"] * 10
         assert float(seen["link"]["image_latency_ms"]) > 0.0, "it is the same clock"
+        assert seen["clip"] == 16
         # The robot side brings the nodes of both down; those of the other host wait for a next one.
         assert sides[1].end() == 0
         sides[0].wait_for("clean up: done")
         assert sides[0].process.poll() is None
         assert sides[0].end() == 0
     finally:
-        for side in sides:
-            side.process.kill()
+        for process in (clip, *(side.process for side in sides)):
+            process.kill()
 
 
 SHIFTED = """

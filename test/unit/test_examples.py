@@ -116,3 +116,27 @@ def test_the_task_is_evaluated_in_closed_loop(tmp_path):
     assert figures["task"] == "home_task:TASK" and figures["episodes"] == 2
     assert all(0.0 < distance < 1.0 for distance in figures["final_distance_m"])
     assert all(1 <= steps <= 2 for steps in figures["steps"])
+
+
+def test_a_probe_of_own_actions_is_trained_and_named_by_classify(tmp_path, monkeypatch, capsys):
+    import action_probe
+
+    from vjepa2_ros.cli import classify
+
+    actions = dict(list(action_probe.ACTIONS.items())[:1])
+    monkeypatch.setattr(action_probe, "ACTIONS", actions)
+    clips, probe = tmp_path / "clips", tmp_path / "actions.pt"
+    action_probe.render(clips, 2)
+    assert sorted(path.name for path in clips.iterdir()) == ["lift the box", "lift the cup"]
+    # Too few of both to name others, but enough to know these again.
+    action_probe.train(clips, "tabletop", probe, steps=30)
+    parser = argparse.ArgumentParser()
+    classify.add_arguments(parser)
+    words = [str(clips / "lift the cup" / "1.mp4"), "--probe", str(probe), "--frames", "16"]
+    words += ["--step", "2", "--labels", str(probe.with_suffix(".json"))]
+    words += ["--output", str(tmp_path / "named.png")]
+    capsys.readouterr()
+    assert classify.run(parser.parse_args(words)) == 0
+    best = capsys.readouterr().out.splitlines()[1]
+    assert best.endswith("lift the cup")
+    assert (tmp_path / "named.png").is_file()

@@ -24,8 +24,9 @@ from vjepa2_ros.video.frames import FramesInMemory, VideoError, open_video, reco
 from vjepa2_ros.video.index import ClipIndex, IndexFileError, load_index, write_tensors
 from vjepa2_ros.video.labels import LabelsError, epic_labels, load_labels
 from vjepa2_ros.video.preprocessing import preprocess_video
-from vjepa2_ros.video.probe import load_probe
+from vjepa2_ros.video.probe import load_probe, save_probe
 from vjepa2_ros.video.sampling import ClipError, anticipation_indices, segment_indices
+from vjepa2_ros.world_model.attentive_probe import AttentiveProbe
 from vjepa2_ros.world_model.checkpoint import save_world_model
 from vjepa2_ros.world_model.validation import CheckpointError
 
@@ -248,6 +249,18 @@ def test_a_probe_tells_its_classes_and_the_heads_are_given(tmp_path):
         load_probe(path, 7)
 
 
+@pytest.mark.parametrize("model", ["probe_ssv2", "probe_ek100"])
+def test_a_probe_that_is_saved_has_the_published_names_and_weights(tmp_path, model):
+    published = torch.load(tiny.probe(tmp_path / "p.pt", model))["classifiers"][0]
+    save_probe(tmp_path / "again.pt", load_probe(tmp_path / "p.pt", tiny.HEADS))
+    again = torch.load(tmp_path / "again.pt")["classifiers"][0]
+    assert set(again) == set(published)
+    assert all(torch.equal(again[name], weight) for name, weight in published.items())
+    with pytest.raises(ValueError, match="classes success"):
+        save_probe(tmp_path / "own.pt", AttentiveProbe(64, 1, {"success": 2}))
+
+
+
 @pytest.mark.parametrize(
     "content, text",
     [
@@ -283,7 +296,7 @@ def test_labels_are_read_from_every_layout(tmp_path, name, content):
 @pytest.mark.parametrize(
     "name, content, text",
     [
-        ("x.json", '["a"]', "holds 1 names, the probe has 2 classes"),
+        ("x.json", '["a"]', "holds 1 names, the probe has 2 classes: give the labels of"),
         ("x.json", '{"a": "b", "c": "d"}', "neither a list"),
         ("x.json", '{"0": "a", "5": "b"}', "neither a list"),
         ("x.json", "{", "no JSON"),

@@ -23,6 +23,8 @@ from vjepa2_ros.settings.camera import CameraNodeSettings
 _BY_PILLOW = (".jpeg", ".jpg", ".png", ".webp")
 _BY_OPENCV = (".bmp", ".tif", ".tiff")
 IMAGE_SUFFIXES = tuple(sorted(_BY_PILLOW + _BY_OPENCV))
+UNDECODABLE = "{} cannot be decoded as a video: if it is one, convert it to MP4 (H.264)"
+"""Says of a file, by its path, that it cannot be read."""
 
 
 class CameraError(RuntimeError):
@@ -173,14 +175,14 @@ class VideoSource:
         self._pace = _Pace(rate)
         self._capture = cv2.VideoCapture(path)
         if not self._capture.isOpened():
-            raise CameraError(f"{path} cannot be decoded as a video; convert it to MP4 (H.264)")
+            raise CameraError(UNDECODABLE.format(path))
         check_size(
             path,
             int(self._capture.get(cv2.CAP_PROP_FRAME_WIDTH)),
             int(self._capture.get(cv2.CAP_PROP_FRAME_HEIGHT)),
         )
         if not self._capture.grab():
-            raise CameraError(f"{path} cannot be decoded as a video; convert it to MP4 (H.264)")
+            raise CameraError(UNDECODABLE.format(path))
         self._grabbed_first = True
 
     def grab(self) -> bool:

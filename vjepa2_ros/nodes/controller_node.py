@@ -64,7 +64,7 @@ class ControllerNode(ManagedNode):
         self._wrenches = self.advertise(WrenchStamped, "external_wrench", STREAM)
         self.subscribe(Command, "command", self._on_command, COMMAND)
         self.subscribe(PlanningStatus, "status", self._on_status, LATCHED)
-        self.serve(Trigger, "halt", self._on_halt)
+        self.serve(Trigger, "halt", self._on_halt, "use the robot's own stop")
         self.serve(Trigger, "reset_fault", self._on_reset_fault)
         self.every(1.0 / settings.state_rate, self._on_tick)
 

@@ -113,7 +113,7 @@ class PlannerNode(ManagedNode):
         self._halt = self.use_service(Trigger, "halt")
         self.serve(SetGoal, "set_goal", self._on_set_goal)
         self.serve(Trigger, "cancel", self._on_cancel)
-        self.serve(Trigger, "stop", self._on_stop)
+        self.serve(Trigger, "stop", self._on_stop, "call `halt`, or use the robot's own stop")
         self.serve(EnergyLandscape, "energy_landscape", self._landscape.answer)
         self.every(1.0 / settings.status_rate, self._on_tick)
 

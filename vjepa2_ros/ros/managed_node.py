@@ -146,7 +146,13 @@ class ManagedNode(AwaitingNode):
         timer = self.create_timer(period, self._guard(callback), clock=self._steady)
         self._created.append((self.destroy_timer, timer))
 
-    def serve(self, service_type: type, name: str, callback: Callable) -> None:
+    def serve(
+        self,
+        service_type: type,
+        name: str,
+        callback: Callable,
+        when_inactive: str = "bring it up first",
+    ) -> None:
         """Offer a service. The callback fills the response and returns it, or raises Refused.
 
         The service stays when the node is cleaned up, and refuses what it is asked until the node
@@ -155,10 +161,16 @@ class ManagedNode(AwaitingNode):
 
         It may be a coroutine; calls may then overlap. What it waits for, it awaits with the methods
         of `AwaitingNode`, so that it answers also when the node goes down.
+
+        Args:
+            service_type: class of the service.
+            name: of the service.
+            callback: takes the request and the response.
+            when_inactive: what to do instead, for who asks while the node is not active.
         """
         if name not in self._serving:
             group = ReentrantCallbackGroup()
-            answer = self._answer_to(name)
+            answer = self._answer_to(name, when_inactive)
             self.create_service(
                 service_type, name, answer, qos_profile=SERVICE, callback_group=group
             )
@@ -293,7 +305,7 @@ class ManagedNode(AwaitingNode):
 
         return guarded
 
-    def _answer_to(self, name: str) -> Callable:
+    def _answer_to(self, name: str, when_inactive: str) -> Callable:
         async def counted(request: Any, response: Any) -> Any:
             self._answering += 1
             try:
@@ -305,7 +317,7 @@ class ManagedNode(AwaitingNode):
             callback = self._serving[name]
             try:
                 if not self._is_active:
-                    text = f"{self.NAME} is not active; bring it up first"
+                    text = f"{self.NAME} is not active: {when_inactive}"
                     raise Refused(text, Reason.NODE_INACTIVE)
                 result = callback(request, response)
                 return await result if inspect.isawaitable(result) else result

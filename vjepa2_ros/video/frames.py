@@ -13,6 +13,7 @@ import numpy as np
 from vjepa2_ros.camera.decoding import ImageError
 from vjepa2_ros.camera.sources import (
     IMAGE_SUFFIXES,
+    UNDECODABLE,
     CameraError,
     Source,
     check_size,
@@ -109,9 +110,7 @@ class FileVideo:
     def _open(self) -> cv2.VideoCapture:
         capture = cv2.VideoCapture(str(self._path))
         if not capture.isOpened():
-            raise VideoError(
-                f"{self._path} cannot be decoded as a video; convert it to MP4 (H.264)"
-            )
+            raise VideoError(UNDECODABLE.format(self._path))
         return capture
 
 
@@ -126,6 +125,7 @@ class FolderVideo:
             raise VideoError(
                 f"folder {path} holds no image; expected are files ending in "
                 + ", ".join(IMAGE_SUFFIXES)
+                + ". A folder of videos is no video: give one of its files"
             )
 
     def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from vjepa2_ros.world_model.attentive_probe import HEADS, AttentiveProbe
@@ -38,6 +39,16 @@ _NAMES = (
     (r"^pooler\.cross_attention_block\.xattn\.", "pooler.cross_attention_layer.cross_attn."),
     (r"^pooler\.cross_attention_block\.", "pooler.cross_attention_layer."),
 )
+_PUBLISHED_NAMES = (
+    (r"self_attention_layers\.(\d+)\.layer_norm", r"blocks.\1.norm"),
+    (r"self_attention_layers\.(\d+)\.self_attn\.out_proj\.", r"blocks.\1.attn.proj."),
+    (r"self_attention_layers\.(\d+)\.self_attn\.", r"blocks.\1.attn."),
+    (r"self_attention_layers\.(\d+)\.", r"blocks.\1."),
+    (r"cross_attention_layer\.layer_norm", "cross_attention_block.norm"),
+    (r"cross_attention_layer\.cross_attn\.q_proj\.", "cross_attention_block.xattn.q."),
+    (r"cross_attention_layer\.cross_attn\.", "cross_attention_block.xattn."),
+    (r"cross_attention_layer\.", "cross_attention_block."),
+)
 # Matrices that hold several projections, one below the other.
 _FUSED = {".qkv.": (".q_proj.", ".k_proj.", ".v_proj."), ".kv.": (".k_proj.", ".v_proj.")}
 
@@ -63,6 +74,23 @@ def load_probe(path: Path, heads: int = HEADS) -> AttentiveProbe:
         )
     # The evaluation trains several at once and keeps the best one.
     return build_probe(weights_in({"probe": candidates[0]}, "probe", path), str(path), heads)
+
+
+def save_probe(path: Path, probe: AttentiveProbe) -> None:
+    """Write a probe in the published layout, for `load_probe` and the published evaluation.
+
+    Args:
+        path: of the file.
+        probe: with 16 heads, or whoever loads it has to know their number.
+
+    Raises:
+        OSError: the file cannot be written.
+        ValueError: its sets of classes are not the published ones, by which they would be told.
+    """
+    if unknown := set(probe.classes) - set(_LINEAR.values()):
+        raise ValueError(f"no published probe has the classes {', '.join(sorted(unknown))}")
+    weights = {f"module.{name}": weight for name, weight in published_probe_state(probe).items()}
+    torch.save({"classifiers": [weights]}, path)
 
 
 def build_probe(weights: Mapping[str, Tensor], source: str, heads: int = HEADS) -> AttentiveProbe:
@@ -116,3 +144,27 @@ def probe_state(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
             for part, piece in zip(_FUSED[fused], weight.chunk(len(_FUSED[fused])), strict=False):
                 renamed[name.replace(fused, part)] = piece
     return renamed
+
+
+def published_probe_state(probe: AttentiveProbe) -> dict[str, Tensor]:
+    """Weights of a probe under their published names, the inverse of `probe_state`."""
+    state, published = probe.state_dict(), {}
+    heads = {kind: name for name, kind in _LINEAR.items()}
+    for name, weight in state.items():
+        if name.startswith("classifiers."):
+            _, kind, rest = name.split(".")
+            published[f"{heads[kind]}.{rest}"] = weight
+            continue
+        for fused, parts in _FUSED.items():
+            # A key and a value of the cross-attention, or of a self-attention with its query.
+            if (fused == ".kv.") == (".cross_attn." in name) and (part := _part(name, parts)):
+                pieces = [state[name.replace(part, each)] for each in parts]
+                name, weight = name.replace(part, fused), torch.cat(pieces)
+        for pattern, replacement in _PUBLISHED_NAMES:
+            name = re.sub(pattern, replacement, name)
+        published[name] = weight
+    return published
+
+
+def _part(name: str, parts: tuple[str, ...]) -> str | None:
+    return next((part for part in parts if part in name), None)
