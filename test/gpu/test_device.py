@@ -22,6 +22,9 @@ from vjepa2_ros.planning.planners import make_planner_named
 from vjepa2_ros.settings.planning import search_names
 from vjepa2_ros.verification.verify import full_precision, run
 from vjepa2_ros.world_model.checkpoint import load_world_model, save_world_model
+from vjepa2_ros.world_model.parts import SUCCESS
+from vjepa2_ros.world_model.success import SuccessProbe
+from vjepa2_ros.world_model.world_model import WorldModel
 
 DEVICE = torch.device(os.environ.get(TEST_DEVICE, "cpu"))
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
@@ -34,7 +37,11 @@ NEAR = {"atol": 1e-4, "rtol": 0}
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
-    save_world_model(small_world_model(), folder, card={})
+    plain = small_world_model()
+    torch.manual_seed(1)
+    probe = SuccessProbe({"width": 48, "hidden": 32, "blocks": 1, "heads": 2})
+    parts = {SUCCESS: probe}
+    save_world_model(WorldModel(plain.encoder, plain.predictor, parts=parts), folder, card={})
     return folder
 
 
@@ -90,6 +97,22 @@ def test_energies_agree_with_the_cpu_and_come_back_to_it(model, reference, laten
     energies = objective(model, latent)(actions())
     assert energies.device.type == "cpu"
     torch.testing.assert_close(energies, objective(reference, latent)(actions()), **NEAR)
+
+
+def test_energies_with_the_state_of_the_goal_agree_with_the_cpu(model, reference, latent):
+    energies, expected = (
+        LatentDistance(m, latent, STATE, latent.flip(0), goal_state=STATE + 0.1, state_weight=2.0)(
+            actions()
+        )
+        for m in (model, reference)
+    )
+    torch.testing.assert_close(energies, expected, **NEAR)
+    assert not torch.allclose(energies, objective(reference, latent)(actions()))
+
+
+def test_the_success_probe_answers_as_on_the_cpu(model, reference, latent):
+    goal = latent.flip(0)
+    assert model.success(latent, goal) == pytest.approx(reference.success(latent, goal), abs=1e-4)
 
 
 def test_energies_in_bfloat16_rank_like_those_in_float32(folder, reference, latent):

@@ -97,6 +97,19 @@ def test_the_fingerprint_names_weights_and_configuration():
     assert renamed.fingerprint == first.fingerprint
 
 
+def test_a_model_without_its_encoder_keeps_its_name_and_predicts_the_same():
+    whole, released = small_world_model(1), small_world_model(1)
+    latent = whole.encode(IMAGE)
+    released.release_encoder()
+    assert all(weight.is_meta for weight in released.encoder.parameters())
+    assert released.fingerprint == whole.fingerprint
+    actions = torch.full((2, 2, 7), 0.01)
+    predicted = released.rollout(latent, torch.zeros(7), actions)
+    assert torch.equal(predicted, whole.rollout(latent, torch.zeros(7), actions))
+    with pytest.raises(RuntimeError, match="meta"):
+        released.encode(IMAGE)
+
+
 def test_distances_are_means_over_patches_and_channels():
     latent, goal = torch.full((2, 16, 48), 3.0), torch.ones(16, 48)
     assert distance(latent, goal).tolist() == [2.0, 2.0]

@@ -82,6 +82,8 @@ class PlannerNode(ManagedNode):
         settings = self.settings
         self._planner = make_planner(settings.search)
         self._model = open_world_model(settings.model)
+        # That of the published model has a billion parameters, and encoder_node has them already.
+        self._model.release_encoder()
         self.health.set("model", f"{self._model.name} {self._model.fingerprint}")
         self._worker = LatestWorker(self._plan, self._plan_done, self.post_error, "planner")
         # Not in the worker: a folder of a network that hangs must not keep plans from being made.

@@ -98,6 +98,16 @@ class WorldModel:
                 if isinstance(module, nn.Linear | nn.Conv3d):
                     module.to(self.compute_dtype)
 
+    def release_encoder(self) -> None:
+        """Free the weights of the encoder, in a process that predicts only; `encode` fails then.
+
+        The fingerprint remains that of all weights.
+        """
+        _ = self.fingerprint
+        self.encoder.to("meta")
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
