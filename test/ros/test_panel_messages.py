@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Odd messages of anybody, which must not take the page, and its stop, away."""
 
+import asyncio
 import math
 import socket
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -112,3 +114,20 @@ def test_the_fingers_and_the_prefix_of_the_first_arm_stay(page, link):
         link.come("joints", JointState(name=names, position=[0.0] * 7))
         page.update(2.0 + number)
     assert count == 13 and len(page._world._links) == count
+
+
+def test_what_is_asked_of_the_list_is_done_in_the_order_in_which_it_was_asked(page):
+    """A list that was cleared once lost the picture that was added after it."""
+    done = []
+    slow = page._in_turn(lambda: (time.sleep(0.2), done.append("clear")))
+    quick = page._in_turn(done.append, lambda event: event)
+    asyncio.run(slow(None))
+    asyncio.run(quick("add"))
+    page._actions.submit(lambda: None).result(timeout=60.0)
+    assert done == ["clear", "add"]
+
+
+def test_an_action_that_fails_is_shown(page):
+    asyncio.run(page._in_turn(lambda: 1 // 0)(None))
+    page._actions.submit(lambda: None).result(timeout=60.0)
+    assert "unexpected" in page._answer.content and "ZeroDivisionError" in page._answer.content

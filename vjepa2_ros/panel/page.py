@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -68,7 +68,8 @@ class Page:
         self._world = World(server)
         self._seen: dict[str, int] = {}
         self._subgoals: list[Subgoal] = []
-        self._lock = threading.RLock()
+        # Does all that changes or sends the list, one after the other.
+        self._actions = ThreadPoolExecutor(1, "page")
         self._status: PlanningStatus | None = None
         self._robot: RobotState | None = None
         self._heard = self._image_came = -math.inf
@@ -97,14 +98,14 @@ class Page:
         tabs = gui.add_tab_group()
         with tabs.add_tab("Goal"):
             upload = gui.add_upload_button("Add a goal picture from a file", mime_type="image/*")
-            upload.on_upload(lambda event: self._add(event.target.value.content))
+            upload.on_upload(self._in_turn(self._add, lambda event: event.target.value.content))
             take = gui.add_button("Add the camera's picture")
-            take.on_click(lambda _: self._take_picture())
+            take.on_click(self._in_turn(self._take_picture))
             self._list = gui.add_folder("Sub-goals, in order")
             send = gui.add_button("Set the goal", color=_GREEN)
-            send.on_click(lambda _: self._send())
+            send.on_click(self._in_turn(self._send))
             clear = gui.add_button("Clear the list", color=_GREY)
-            clear.on_click(lambda _: self._clear())
+            clear.on_click(self._in_turn(self._clear))
         with tabs.add_tab("Views"):
             blank = np.zeros((_SHOWN, _SHOWN, 3), np.uint8)
             self._camera = gui.add_image(blank, label="camera", format="jpeg")
@@ -129,6 +130,30 @@ class Page:
         )
 
     # Actions --------------------------------------------------------------------------------
+
+    def _in_turn(
+        self, action: Callable[..., None], *arguments: Callable[[Any], Any]
+    ) -> Callable[[Any], Coroutine]:
+        """A callback that changes or sends the list after all that was asked for before it.
+
+        viser runs each callback in a thread of its own, so that a list that was cleared could lose
+        what was added afterwards.
+
+        Args:
+            action: what is done.
+            arguments: take each of its arguments from the event.
+        """
+
+        async def asked(event: Any) -> None:
+            # Not awaited: the messages of a browser, a stop among them, would wait for it.
+            given = [argument(event) for argument in arguments]
+            self._actions.submit(action, *given).add_done_callback(self._show_failure)
+
+        return asked
+
+    def _show_failure(self, done: Future) -> None:
+        if (error := done.exception()) is not None:
+            self._show_answer("page", Answer(False, f"unexpected: {error!r}"))
 
     def _trigger(self, name: str) -> None:
         self._ask(name, name, Trigger.Request())
@@ -157,48 +182,44 @@ class Page:
 
     def _add(self, data: bytes) -> None:
         """Add a picture to the list, or say why not."""
-        with self._lock:
-            total = len(data) + sum(len(subgoal.data) for subgoal in self._subgoals)
-            problem = ""
-            if total > MAX_BYTES:
-                problem = f"more than {MAX_BYTES / 1e6:.0f} MB together: scale the pictures down"
-            elif len(self._subgoals) >= MAX_SUBGOALS:
-                problem = f"more than {MAX_SUBGOALS} pictures"
-            try:
-                image = None if problem else _fitted(decode_image(data, MAX_PIXELS), _THUMBNAIL)
-            except ImageError as error:
-                image, problem = None, str(error)
-            if image is None:
-                self._show_answer("picture", Answer(False, problem))
-                return
-            number = len(self._subgoals) + 1
-            with self._list:
-                folder = self._gui.add_folder(f"sub-goal {number}")
-            with folder:
-                self._gui.add_image(image, format="jpeg")
-                steps = self._gui.add_number("steps (0: default)", 0, min=0, max=10_000, step=1)
-                gripper = self._gui.add_dropdown("gripper", GRIPPER_WORDS, initial_value=PLANNED)
-                remove = self._gui.add_button("Remove", color=_GREY)
-            subgoal = Subgoal(data, folder, steps, gripper)
-            remove.on_click(lambda _: self._remove(subgoal))
-            self._subgoals.append(subgoal)
+        total = len(data) + sum(len(subgoal.data) for subgoal in self._subgoals)
+        problem = ""
+        if total > MAX_BYTES:
+            problem = f"more than {MAX_BYTES / 1e6:.0f} MB together: scale the pictures down"
+        elif len(self._subgoals) >= MAX_SUBGOALS:
+            problem = f"more than {MAX_SUBGOALS} pictures"
+        try:
+            image = None if problem else _fitted(decode_image(data, MAX_PIXELS), _THUMBNAIL)
+        except ImageError as error:
+            image, problem = None, str(error)
+        if image is None:
+            self._show_answer("picture", Answer(False, problem))
+            return
+        number = len(self._subgoals) + 1
+        with self._list:
+            folder = self._gui.add_folder(f"sub-goal {number}")
+        with folder:
+            self._gui.add_image(image, format="jpeg")
+            steps = self._gui.add_number("steps (0: default)", 0, min=0, max=10_000, step=1)
+            gripper = self._gui.add_dropdown("gripper", GRIPPER_WORDS, initial_value=PLANNED)
+            remove = self._gui.add_button("Remove", color=_GREY)
+        subgoal = Subgoal(data, folder, steps, gripper)
+        remove.on_click(self._in_turn(partial(self._remove, subgoal)))
+        self._subgoals.append(subgoal)
 
     def _remove(self, subgoal: Subgoal) -> None:
-        with self._lock:
-            if subgoal in self._subgoals:
-                self._subgoals.remove(subgoal)
-                subgoal.folder.remove()
-                for number, other in enumerate(self._subgoals, start=1):
-                    other.folder.label = f"sub-goal {number}"
+        if subgoal in self._subgoals:
+            self._subgoals.remove(subgoal)
+            subgoal.folder.remove()
+            for number, other in enumerate(self._subgoals, start=1):
+                other.folder.label = f"sub-goal {number}"
 
     def _clear(self) -> None:
-        with self._lock:
-            for subgoal in list(self._subgoals):
-                self._remove(subgoal)
+        for subgoal in list(self._subgoals):
+            self._remove(subgoal)
 
     def _send(self) -> None:
-        with self._lock:
-            subgoals = list(self._subgoals)
+        subgoals = list(self._subgoals)
         if not subgoals:
             self._show_answer("goal", Answer(False, "add a picture first"))
             return
