@@ -11,7 +11,7 @@ from pathlib import Path
 
 from websockets.sync.client import connect
 
-DEADLINE = 180.0
+DEADLINE = 60.0
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -134,6 +134,9 @@ class Browser:
             patience = time.monotonic() + 10.0
             while self.value("window.clicked") != label and time.monotonic() < patience:
                 time.sleep(0.05)
+        # viser's page sends a message in 50 ms, and of those in between the newest alone: two
+        # clicks of a program would come as one. No hand is that quick.
+        time.sleep(0.3)
 
     def upload(self, *files):
         """Give files to the page's upload, as its dialog would."""
