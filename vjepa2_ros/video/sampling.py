@@ -121,7 +121,7 @@ def anticipation_indices(
     if step < 1:
         raise ClipError(
             f"the video has {video_rate:g} frames/s, fewer than the {rate:g} that the clip is seen "
-            "at; give a lower rate"
+            "at; give a lower one (--seen-rate)"
         )
     stop = int(end)
     return np.arange(stop - frames * step, stop, step).clip(min=0).astype(np.int64)[None]
