@@ -40,7 +40,7 @@ lint: setup ## style and types
 test: setup ## all tests, in two processes; or those that ARGS selects
 	.venv/bin/python -m pytest $(or $(ARGS),--numprocesses 2 --dist loadfile --no-loadscope-reorder)
 
-test-slow: setup ## the tests of what rarely changes: the wheel, the benchmark of the loop
+test-slow: setup ## the tests of what rarely changes: packaging, two benchmarks
 	.venv/bin/python -m pytest -m slow
 
 train: setup ## collect data in the simulation and train the world model

@@ -20,9 +20,12 @@ from workspace import ROOT, shell, source_ros
 INSTALLED = Path("install/vjepa2_ros")
 
 SEARCHED = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-pytestmark = pytest.mark.skipif(
-    shutil.which("colcon", path=SEARCHED) is None, reason="colcon is not installed"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        shutil.which("colcon", path=SEARCHED) is None, reason="colcon is not installed"
+    ),
+]
 
 
 @pytest.fixture(scope="module")

@@ -256,6 +256,7 @@ def test_the_document_is_a_report_or_says_plainly_that_nothing_was_measured():
     assert text == gpu_report.not_measured() or "| commit |" in text
 
 
+@pytest.mark.slow
 def test_the_command_measures_in_processes_of_their_own_and_writes_the_report(tmp_path, capsys):
     output, figures = tmp_path / "new" / "gpu.md", tmp_path / "gpu.json"
     words = ("--device", "cpu", "--only", "machine", "captured")
