@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A probe for actions of your own: from clips in one folder for each action, for `classify`.
 
-Clips of the simulation to try it with, 240 in about a minute:
+Clips of the simulation to try it with, 240 in one to four minutes:
 
     .venv/bin/python examples/action_probe.py render runs/clips
 
@@ -28,6 +28,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from vjepa2_ros.evaluation.writable import check_folder
 from vjepa2_ros.share import model_path
 from vjepa2_ros.simulation.simulator import (
     DOWN,
@@ -101,6 +102,8 @@ def write(path: Path, frames: list) -> None:
 
 def train(folder: Path, checkpoint: str, output: Path, steps: int) -> float:
     """Train a probe, write it and its labels, and return the share of held-out clips it names."""
+    # Asked now, not after the training.
+    check_folder(output.parent)
     torch.manual_seed(0)
     encoder = load_clip_encoder(model_path(checkpoint))
     names = sorted(path.name for path in folder.iterdir() if path.is_dir())
@@ -143,7 +146,7 @@ def main() -> None:
         command = commands.add_parser(name)
         command.add_argument("folder", type=Path)
         if name == "render":
-            command.add_argument("--count", type=int, default=30, help="clips of each action")
+            command.add_argument("--count", type=int, default=30, help="clips of each action with each object")
         else:
             command.add_argument("--checkpoint", default="tabletop")
             command.add_argument("--output", type=Path, required=True)
