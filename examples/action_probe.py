@@ -5,7 +5,7 @@ Clips of the simulation to try it with, 240 in one to four minutes:
 
     .venv/bin/python examples/action_probe.py render runs/clips
 
-Train on one encoder's tokens; every fifth clip of an action is held out:
+Train on one encoder's tokens; of each action the first, the sixth clip and so on are held out:
 
     .venv/bin/python examples/action_probe.py train runs/clips --output runs/actions.pt
 
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
 import cv2
@@ -28,6 +29,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from vjepa2_ros.cli.arguments import positive_integer
 from vjepa2_ros.evaluation.writable import check_folder
 from vjepa2_ros.share import model_path
 from vjepa2_ros.simulation.simulator import (
@@ -46,7 +48,7 @@ from vjepa2_ros.world_model.attentive_probe import AttentiveProbe
 CLIPS = Clips(frames=16, step=2)
 RATE, SECONDS = 5, 6.4  # of a rendered clip: frames/s and length, for 16 frames at a step of 2
 BATCH, BLOCKS, LEARNING_RATE = 16, 1, 3e-4
-HELD_OUT = 5  # every fifth clip
+HELD_OUT = 5  # one clip of five
 
 # Waypoints from above the object: along its push direction and up [m], gripper closedness.
 ACTIONS = {
@@ -107,19 +109,22 @@ def train(folder: Path, checkpoint: str, output: Path, steps: int) -> float:
     torch.manual_seed(0)
     encoder = load_clip_encoder(model_path(checkpoint))
     names = sorted(path.name for path in folder.iterdir() if path.is_dir())
-    files = [
-        (path, number)
-        for number, name in enumerate(names)
-        for path in sorted((folder / name).iterdir())
-    ]
-    held_out = torch.arange(len(files)) % HELD_OUT == 0
-    tokens = torch.stack(
-        [
-            next(encode(encoder, open_video(path), CLIPS))[0].cpu()
-            for path, _ in tqdm(files, desc="encoding")
-        ]
-    )
-    classes = torch.tensor([number for _, number in files])
+    found: list[tuple[torch.Tensor, int, bool]] = []
+    for number, name in enumerate(tqdm(names, desc="actions")):
+        clips = []
+        for path in tqdm(sorted((folder / name).iterdir()), desc=name, leave=False):
+            try:
+                clips.append(next(encode(encoder, open_video(path), CLIPS))[0].cpu())
+            except ValueError as error:
+                tqdm.write(f"left out: {error}")
+        if len(clips) < 2:
+            raise ValueError(f"{folder / name} needs two clips at least, one to train on")
+        found += [(clip, number, place % HELD_OUT == 0) for place, clip in enumerate(clips)]
+    if len(names) < 2:
+        raise ValueError(f"{folder} needs a folder of clips for each of two actions at least")
+    tokens = torch.stack([clip for clip, _, _ in found])
+    classes = torch.tensor([number for _, number, _ in found])
+    held_out = torch.tensor([held for _, _, held in found])
     probe = AttentiveProbe(tokens.shape[-1], BLOCKS, {LABELS: len(names)})
     nn.init.trunc_normal_(probe.pooler.query_tokens, std=0.02)
     optimizer = torch.optim.AdamW(probe.parameters(), LEARNING_RATE, weight_decay=0.01)
@@ -146,16 +151,26 @@ def main() -> None:
         command = commands.add_parser(name)
         command.add_argument("folder", type=Path)
         if name == "render":
-            command.add_argument("--count", type=int, default=30, help="clips of each action with each object")
+            command.add_argument(
+                "--count",
+                type=positive_integer,
+                default=30,
+                help="clips of each action with each object",
+            )
         else:
             command.add_argument("--checkpoint", default="tabletop")
             command.add_argument("--output", type=Path, required=True)
-            command.add_argument("--steps", type=int, default=400)
+            command.add_argument("--steps", type=positive_integer, default=400)
     args = parser.parse_args()
-    if args.command == "render":
-        render(args.folder, args.count)
-    else:
-        train(args.folder, args.checkpoint, args.output, args.steps)
+    try:
+        if args.command == "render":
+            render(args.folder, args.count)
+        else:
+            train(args.folder, args.checkpoint, args.output, args.steps)
+    except (OSError, ValueError) as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -140,3 +140,24 @@ def test_a_probe_of_own_actions_is_trained_and_named_by_classify(tmp_path, monke
     best = capsys.readouterr().out.splitlines()[1]
     assert best.endswith("lift the cup")
     assert (tmp_path / "named.png").is_file()
+
+
+def test_a_training_without_clips_says_what_it_needs(tmp_path, monkeypatch):
+    import action_probe
+
+    def fails(*words):
+        monkeypatch.setattr("sys.argv", ["action_probe.py", "train", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            action_probe.main()
+        return str(end.value)
+
+    output = ["--output", tmp_path / "new" / "probe.pt"]
+    clips = tmp_path / "clips"
+    clips.mkdir()
+    assert "two actions" in fails(clips, *output)
+    (clips / "lift").mkdir()
+    (clips / "lift" / "notes.txt").write_text("no clip")
+    assert "lift needs two clips" in fails(clips, *output)
+    assert "No such file" in fails(tmp_path / "absent", *output)
+    assert "no checkpoint" in fails(clips, *output, "--checkpoint", "banana")
+    assert fails(tmp_path, *output, "--steps", "0") == "2"

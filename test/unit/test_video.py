@@ -385,6 +385,9 @@ def test_a_file_that_is_no_index_is_refused(tmp_path):
     ClipIndex("0", ["a"], [1], torch.zeros(2, 3)).save(tmp_path / "y")
     with pytest.raises(IndexFileError, match="damaged"):
         load_index(tmp_path / "y")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(IndexFileError, match="is no file"):
+        load_index(tmp_path / "pipe")
 
 
 def test_an_action_is_named_and_drawn(checkpoint, video, tmp_path, capsys):
@@ -428,7 +431,10 @@ def test_what_comes_next_is_named_and_drawn(checkpoint, video, tmp_path, capsys)
         (classify, ("VIDEO", "--probe", "EPIC"), "use `vjepa2-ros anticipate`"),
         (classify, ("VIDEO", "--probe", "WIDE"), "the probe is for an encoder of 32 channels"),
         (classify, ("VIDEO", "--probe", "PROBE", "--labels", "EPIC"), "cannot be read"),
+        (embed, ("VIDEO", "--threads", "1000000"), "--threads is 256 at most"),
         (anticipate, ("VIDEO", "--probe", "EPIC", "--labels", "PROBE"), "cannot be read"),
+        (anticipate, ("VIDEO", "--probe", "EPIC", "--verbs", "PROBE"), "--labels: give that, too"),
+        (anticipate, ("VIDEO", "--probe", "PROBE"), "use `vjepa2-ros classify`"),
     ],
 )
 def test_bad_input_ends_with_what_to_do(checkpoint, video, tmp_path, capsys, module, words, text):
@@ -472,6 +478,9 @@ def test_an_embedding_replaces_no_device(checkpoint, video, tmp_path, capsys):
     words = (embed, video, "--checkpoint", checkpoint, "--output", tmp_path / "pipe")
     assert command(*words) == 2 and "is no file" in capsys.readouterr().err
     assert not (tmp_path / "pipe").is_file()
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert command(*words[:-1], tmp_path / "loop") == 2
+    assert "is no file" in capsys.readouterr().err
     with pytest.raises(OSError, match="is no file"):
         write_tensors(tmp_path / "pipe", {}, {})
 
@@ -533,3 +542,10 @@ def test_numbers_beyond_measure_are_refused(checkpoint, video, tmp_path, capsys,
 
 def test_frames_in_memory_are_a_video():
     assert (FramesInMemory(tiny.frames(3), "x").read([1, 1]) == tiny.frames(3)[[1, 1]]).all()
+
+
+@pytest.mark.parametrize("shape", [(1, 60000), (31, 64), (32, 400), (60000, 40)])
+def test_a_frame_that_would_fill_the_memory_when_it_is_resized_is_refused(shape):
+    """A line of 60,000 pixels was once made one of millions, 147 high."""
+    with pytest.raises(ValueError, match="10 times the other at most"):
+        preprocess_video(np.zeros((1, *shape, 3), np.uint8), 256)

@@ -100,8 +100,8 @@ def measure(
                 costs.append(job.result())
             except (BrokenProcessPool, torch.OutOfMemoryError) as error:
                 raise ValueError(
-                    f"a clip of {frames} frames in {name} needs more memory than there is: give "
-                    "fewer --frames, or leave it out"
+                    f"{name} on a clip of {frames} frames did not come to its end, most likely for "
+                    "want of memory: give fewer --frames, or leave it out"
                 ) from error
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",

@@ -89,12 +89,16 @@ def run(args: argparse.Namespace) -> int:
     from vjepa2_ros.video.clip_encoder import load_mask_predictor
     from vjepa2_ros.video.labels import epic_labels
     from vjepa2_ros.video.pictures import draw_scores
-    from vjepa2_ros.video.probe import load_probe
+    from vjepa2_ros.video.probe import LABELS, load_probe
     from vjepa2_ros.video.sampling import anticipation_indices
 
     try:
         path = picture_path(args.output, "anticipate")
+        if (args.verbs or args.nouns) and not args.labels:
+            raise ValueError("--verbs and --nouns name the classes of --labels: give that, too")
         probe = load_probe(args.probe, args.heads)
+        if set(probe.classes) == {LABELS}:
+            raise ValueError(f"{args.probe} names what is seen: use `vjepa2-ros classify`")
         names = _names(
             probe, epic_labels(args.labels, args.verbs, args.nouns) if args.labels else {}
         )

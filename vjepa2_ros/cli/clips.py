@@ -122,13 +122,18 @@ def load_encoder(args: argparse.Namespace) -> ClipEncoder:
 
     Raises:
         CheckpointError: the checkpoint cannot be used.
-        ValueError: the device is unknown or absent.
+        ValueError: the device is unknown or absent, or there are too many threads.
     """
     import torch
 
+    from vjepa2_ros.settings.declaration import parameters_of
+    from vjepa2_ros.settings.model import ModelSettings
     from vjepa2_ros.share import model_path
     from vjepa2_ros.video.clip_encoder import load_clip_encoder
 
+    most = parameters_of(ModelSettings)["threads"].maximum
+    if args.threads > most:
+        raise ValueError(f"--threads is {most:g} at most")
     if args.threads:
         torch.set_num_threads(args.threads)
     return load_clip_encoder(

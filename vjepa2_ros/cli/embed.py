@@ -75,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
             return _search(args)
         if args.output is not None:
             check_folder(args.output.parent)
-            if args.output.exists() and not args.output.is_file():
+            taken = args.output.is_symlink() or args.output.exists()
+            if taken and not args.output.is_file():
                 raise ValueError(f"{args.output} is no file: give another --output")
         return _embed(args)
     except (OSError, ValueError) as error:

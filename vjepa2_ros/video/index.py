@@ -85,6 +85,8 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, st
 
 def load_index(path: Path) -> ClipIndex:
     """Read an index; IndexFileError if the file is none."""
+    if not path.is_file():
+        raise IndexFileError(f"{path} is no file: remove it, and the index is made anew")
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}

@@ -16,8 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vjepa2_ros.settings.clip import RESIZES
+from vjepa2_ros.world_model.preprocessing import SMALLEST_SIDE
 
 VIEWS = (1, 3)
+MAX_ASPECT = 10.0
+"""Longest side of a frame, in short ones: scaled up, a line of pixels would fill the memory."""
 _MEAN = torch.tensor([0.485, 0.456, 0.406])
 _STD = torch.tensor([0.229, 0.224, 0.225])
 
@@ -40,11 +43,17 @@ def preprocess_video(
         float32 [views, T, 3, size, size], normalised by ImageNet's mean and deviation.
 
     Raises:
-        ValueError: shape, dtype, resize or views are others.
+        ValueError: shape, dtype, resize or views are others, or a frame is too small or too long.
     """
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
         raise ValueError(
             f"frames must be uint8 RGB [T, H, W, 3], got {frames.dtype} {list(frames.shape)}"
+        )
+    height, width = frames.shape[1:3]
+    if min(height, width) < SMALLEST_SIDE or max(height, width) > MAX_ASPECT * min(height, width):
+        raise ValueError(
+            f"a frame of {width}x{height} px cannot be used: a side needs at least {SMALLEST_SIDE} "
+            f"px, and the longer one is {MAX_ASPECT:g} times the other at most"
         )
     if resize not in RESIZES:
         raise ValueError(f"unknown resize {resize!r}: use {' or '.join(RESIZES)}")
