@@ -132,11 +132,17 @@ def check_bag(folder, goal_id, pictures):
         assert messages[f"/vjepa2/{topic}"], list(messages)
     assert messages["/diagnostics"] and messages["/rosout"] and list(folder.glob("*.mcap"))
     assert {command.goal_id for command in messages["/vjepa2/command"]} == {goal_id}
-    # From the first transition to the last, of every node.
+    # From the first transition to the last. A datagram that a busy machine drops is not sent again
+    # by a process that has ended: the last ones may be missing of a node, but not of all.
+    ending = ["deactivating", "inactive", "cleaningup", "unconfigured"]
+    whole = []
     for name in managed_nodes("simulation"):
         passed = [event.goal_state.label for event in messages[f"/vjepa2/{name}/transition_event"]]
         assert passed[:4] == ["configuring", "inactive", "activating", "active"], (name, passed)
-        assert passed[4:8] == ["deactivating", "inactive", "cleaningup", "unconfigured"], passed
+        left = iter(ending)
+        assert all(state in left for state in passed[4:8]), (name, passed)
+        whole += [name] if passed[4:8] == ending else []
+    assert whole, "the recording ends before the stack does"
     # What was asked for, as it was sent, sub-goal by sub-goal, latched for whoever plays the bag.
     assert messages["/vjepa2/goal"][-1].goal_id == goal_id
     shown = messages["/vjepa2/goal_image/compressed"]
