@@ -106,6 +106,8 @@ def train(folder: Path, checkpoint: str, output: Path, steps: int) -> float:
     """Train a probe, write it and its labels, and return the share of held-out clips it names."""
     # Asked now, not after the training.
     check_folder(output.parent)
+    if output.is_dir():
+        raise ValueError(f"{output} is a folder: name a file with --output")
     torch.manual_seed(0)
     encoder = load_clip_encoder(model_path(checkpoint))
     names = sorted(path.name for path in folder.iterdir() if path.is_dir())

@@ -161,3 +161,4 @@ def test_a_training_without_clips_says_what_it_needs(tmp_path, monkeypatch):
     assert "No such file" in fails(tmp_path / "absent", *output)
     assert "no checkpoint" in fails(clips, *output, "--checkpoint", "banana")
     assert fails(tmp_path, *output, "--steps", "0") == "2"
+    assert "is a folder" in fails(clips, "--output", clips)

@@ -256,6 +256,8 @@ def test_a_probe_that_is_saved_has_the_published_names_and_weights(tmp_path, mod
     again = torch.load(tmp_path / "again.pt")["classifiers"][0]
     assert set(again) == set(published)
     assert all(torch.equal(again[name], weight) for name, weight in published.items())
+    with pytest.raises(OSError):
+        save_probe(tmp_path / "absent" / "p.pt", load_probe(tmp_path / "p.pt", tiny.HEADS))
     with pytest.raises(ValueError, match="classes success"):
         save_probe(tmp_path / "own.pt", AttentiveProbe(64, 1, {"success": 2}))
 

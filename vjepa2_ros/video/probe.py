@@ -23,31 +23,17 @@ _LINEAR = {
     "noun_classifier": NOUN,
     "action_classifier": ACTION,
 }
+_PUBLISHED, _OWN = 0, 1
+# Published and own beginnings of names; the first pair that fits counts, # is a block's number.
 _NAMES = (
-    (r"^pooler\.blocks\.(\d+)\.norm", r"pooler.self_attention_layers.\1.layer_norm"),
-    (
-        r"^pooler\.blocks\.(\d+)\.attn\.proj\.",
-        r"pooler.self_attention_layers.\1.self_attn.out_proj.",
-    ),
-    (r"^pooler\.blocks\.(\d+)\.attn\.", r"pooler.self_attention_layers.\1.self_attn."),
-    (r"^pooler\.blocks\.(\d+)\.", r"pooler.self_attention_layers.\1."),
-    (r"^pooler\.cross_attention_block\.norm", "pooler.cross_attention_layer.layer_norm"),
-    (
-        r"^pooler\.cross_attention_block\.xattn\.q\.",
-        "pooler.cross_attention_layer.cross_attn.q_proj.",
-    ),
-    (r"^pooler\.cross_attention_block\.xattn\.", "pooler.cross_attention_layer.cross_attn."),
-    (r"^pooler\.cross_attention_block\.", "pooler.cross_attention_layer."),
-)
-_PUBLISHED_NAMES = (
-    (r"self_attention_layers\.(\d+)\.layer_norm", r"blocks.\1.norm"),
-    (r"self_attention_layers\.(\d+)\.self_attn\.out_proj\.", r"blocks.\1.attn.proj."),
-    (r"self_attention_layers\.(\d+)\.self_attn\.", r"blocks.\1.attn."),
-    (r"self_attention_layers\.(\d+)\.", r"blocks.\1."),
-    (r"cross_attention_layer\.layer_norm", "cross_attention_block.norm"),
-    (r"cross_attention_layer\.cross_attn\.q_proj\.", "cross_attention_block.xattn.q."),
-    (r"cross_attention_layer\.cross_attn\.", "cross_attention_block.xattn."),
-    (r"cross_attention_layer\.", "cross_attention_block."),
+    ("pooler.blocks.#.norm", "pooler.self_attention_layers.#.layer_norm"),
+    ("pooler.blocks.#.attn.proj.", "pooler.self_attention_layers.#.self_attn.out_proj."),
+    ("pooler.blocks.#.attn.", "pooler.self_attention_layers.#.self_attn."),
+    ("pooler.blocks.#.", "pooler.self_attention_layers.#."),
+    ("pooler.cross_attention_block.norm", "pooler.cross_attention_layer.layer_norm"),
+    ("pooler.cross_attention_block.xattn.q.", "pooler.cross_attention_layer.cross_attn.q_proj."),
+    ("pooler.cross_attention_block.xattn.", "pooler.cross_attention_layer.cross_attn."),
+    ("pooler.cross_attention_block.", "pooler.cross_attention_layer."),
 )
 # Matrices that hold several projections, one below the other.
 _FUSED = {".qkv.": (".q_proj.", ".k_proj.", ".v_proj."), ".kv.": (".k_proj.", ".v_proj.")}
@@ -90,7 +76,8 @@ def save_probe(path: Path, probe: AttentiveProbe) -> None:
     if unknown := set(probe.classes) - set(_LINEAR.values()):
         raise ValueError(f"no published probe has the classes {', '.join(sorted(unknown))}")
     weights = {f"module.{name}": weight for name, weight in published_probe_state(probe).items()}
-    torch.save({"classifiers": [weights]}, path)
+    with open(path, "wb") as file:  # torch reports a path that cannot be written as RuntimeError
+        torch.save({"classifiers": [weights]}, file)
 
 
 def build_probe(weights: Mapping[str, Tensor], source: str, heads: int = HEADS) -> AttentiveProbe:
@@ -133,10 +120,7 @@ def probe_state(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if head in _LINEAR:
             renamed[f"classifiers.{_LINEAR[head]}.{rest}"] = weight
             continue
-        for pattern, replacement in _NAMES:
-            name, changed = re.subn(pattern, replacement, name)
-            if changed:
-                break
+        name = _translated(name, _PUBLISHED, _OWN)
         fused = next((key for key in _FUSED if key in name), None)
         if fused is None:
             renamed[name] = weight
@@ -160,10 +144,17 @@ def published_probe_state(probe: AttentiveProbe) -> dict[str, Tensor]:
             if (fused == ".kv.") == (".cross_attn." in name) and (part := _part(name, parts)):
                 pieces = [state[name.replace(part, each)] for each in parts]
                 name, weight = name.replace(part, fused), torch.cat(pieces)
-        for pattern, replacement in _PUBLISHED_NAMES:
-            name = re.sub(pattern, replacement, name)
-        published[name] = weight
+        published[_translated(name, _OWN, _PUBLISHED)] = weight
     return published
+
+
+def _translated(name: str, source: int, target: int) -> str:
+    for pair in _NAMES:
+        pattern = re.escape(pair[source]).replace(r"\#", r"(\d+)")
+        renamed, changed = re.subn(f"^{pattern}", pair[target].replace("#", r"\1"), name)
+        if changed:
+            return renamed
+    return name
 
 
 def _part(name: str, parts: tuple[str, ...]) -> str | None:
